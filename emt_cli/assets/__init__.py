@@ -1,0 +1,1 @@
+"""Names, addresses and checksums of weights, and how they are fetched."""

@@ -1,0 +1,1 @@
+"""One file a command: read options, make one call, show the result."""

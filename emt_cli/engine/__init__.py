@@ -1,0 +1,1 @@
+"""From weights and pixels to larger pixels: devices, tiles, runners."""

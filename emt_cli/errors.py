@@ -1,0 +1,43 @@
+"""The errors a person can mend; each knows the exit code the command line ends with."""
+
+
+class EmtError(Exception):
+    """Something the user can put right: what, which file, what to try, in one line."""
+
+    exit_code = 1
+
+
+class UsageError(EmtError):
+    """Options that contradict each other or name nothing known."""
+
+    exit_code = 2
+
+
+class ModelError(EmtError):
+    """A model that is unknown, damaged, of another kind, or fails its checksum."""
+
+    exit_code = 5
+
+
+class OutputExistsError(EmtError):
+    """The result's place is taken and overwriting was not asked for."""
+
+    exit_code = 6
+
+
+class DeviceError(EmtError):
+    """The device is absent, or out of memory even with the smallest tile."""
+
+    exit_code = 7
+
+
+class InputError(EmtError):
+    """An input that is missing, unreadable or not what its name says."""
+
+    exit_code = 8
+
+
+class OutputError(EmtError):
+    """A result that could not be written: no room, no permission, a format that cannot hold it."""
+
+    exit_code = 4

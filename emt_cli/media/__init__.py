@@ -1,0 +1,1 @@
+"""Pictures and video as files and arrays; no torch here."""

@@ -1,0 +1,67 @@
+"""The shape of one network of the EMT family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEAN_RGB = (0.4690 * 255, 0.4490 * 255, 0.4036 * 255)
+"""Mean of the paper's training pictures, subtracted before the head and added after the tail."""
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class EMTConfig:
+    """Sizes of an EMT; the defaults are the published network (arXiv 2305.11403, section 4.1)."""
+
+    scale: int
+    """Enlargement: 2, 3 or 4."""
+    dim: int = 60
+    """Channels of the residual stream."""
+    blocks: int = 6
+    """Mixed Transformer Blocks (MTB)."""
+    layers: int = 6
+    """Layers in a block: first the global (GTL), then the local ones (LTL)."""
+    attention_layers: int = 2
+    """Global layers (GTL) at the start of each block."""
+    heads: int = 3
+    """Attention heads of each window shape."""
+    mlp_ratio: int = 2
+    """Hidden channels of an MLP, as a multiple of dim."""
+    windows: tuple[Pair, ...] = ((32, 8), (8, 32))
+    """Striped windows (height, width) in pixels; the channels are shared out among them."""
+    shifts: tuple[Pair, ...] = ((16, 4), (4, 16))
+    """Rolls (down, right) in pixels of every second attention layer, one for each window."""
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 3, 4):
+            raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
+        for name in ("dim", "blocks", "layers", "heads", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.dim < 5:
+            raise ValueError(f"dim must be at least 5 (five shift groups), not {self.dim}")
+        if not 0 <= self.attention_layers <= self.layers:
+            raise ValueError(
+                f"attention_layers must lie between 0 and layers ({self.layers}), not {self.attention_layers}"
+            )
+        if not self.windows or len(self.windows) != len(self.shifts):
+            raise ValueError("windows and shifts must be of the same number, at least one")
+        if any(side < 1 for window in self.windows for side in window):
+            raise ValueError(f"window sides must be at least 1 pixel: {self.windows}")
+        parts = len(self.windows) * self.heads
+        if self.dim % parts:
+            raise ValueError(
+                f"dim {self.dim} must be a multiple of windows x heads"
+                f" ({len(self.windows)} x {self.heads} = {parts})"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.dim // (len(self.windows) * self.heads)
+
+    @property
+    def window_multiple(self) -> int:
+        """Pixels that tile origins must be a multiple of, so that tiles see the same windows."""
+        return max(side for window in self.windows for side in window)

@@ -1,0 +1,73 @@
+"""The Efficient Mixed Transformer: head, Mixed Transformer Blocks, tail."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emt_cli.model.attention import SWSA
+from emt_cli.model.config import MEAN_RGB, EMTConfig
+from emt_cli.model.layers import MLP, PixelMixer
+
+
+class Layer(nn.Module):
+    """One transformer layer: x + mixer(x), then x + mlp(x); no norm in front (paper section 3.1)."""
+
+    def __init__(self, config: EMTConfig, mixer: SWSA | PixelMixer) -> None:
+        super().__init__()
+        self.mixer = mixer
+        self.mlp = MLP(config.dim, config.mlp_ratio)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, h, w, dim) to the same shape."""
+        x = x + self.mixer(x)
+        y: Tensor = x + self.mlp(x)
+        return y
+
+
+class EMT(nn.Module):
+    """The network of arXiv 2305.11403: RGB (b, 3, h, w), 0..255, to (b, 3, h * scale, w * scale), unclamped."""
+
+    def __init__(self, config: EMTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head = nn.Conv2d(3, config.dim, 3, padding=1)
+        layers: list[nn.Module] = []
+        for index in range(config.blocks * config.layers):
+            block, position = divmod(index, config.layers)
+            mixer: SWSA | PixelMixer
+            if position < config.attention_layers:
+                # Every second attention layer is shifted, counted through the whole network.
+                attention_index = block * config.attention_layers + position
+                mixer = SWSA(config, shifted=attention_index % 2 == 1)
+            else:
+                mixer = PixelMixer(config.dim)
+            layers.append(Layer(config, mixer))
+        self.body = nn.Sequential(*layers)
+        self.tail = nn.Conv2d(config.dim, 3 * config.scale**2, 3, padding=1)
+        self.register_buffer("mean", torch.tensor(MEAN_RGB).view(3, 1, 1), persistent=False)
+
+    mean: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge RGB (b, 3, h, w) with sides from 1 pixel up."""
+        h, w = x.shape[-2:]
+        scale = self.config.scale
+        x = self.pad_small(x)
+        features = self.head(x - self.mean).permute(0, 2, 3, 1).contiguous()
+        features = self.body(features) + features
+        tail = self.tail(features.permute(0, 3, 1, 2))
+        y = F.pixel_shuffle(tail, scale) + self.mean
+        return y[..., : h * scale, : w * scale]
+
+    def pad_small(self, x: Tensor) -> Tensor:
+        """Extend sides too short for the reflect padding inside the attention; others stay as they are."""
+        pads = [0, 0]
+        for axis in (0, 1):
+            side = x.shape[-2 + axis]
+            if any(-side % window[axis] >= side for window in self.config.windows):
+                pads[axis] = -side % self.config.window_multiple
+        if any(pads):
+            x = F.pad(x, (0, pads[1], 0, pads[0]), mode="replicate")
+        return x

@@ -1,0 +1,119 @@
+"""Local layers: pixel mixer and shifted MLP, on (b, h, w, c) tensors.
+
+Channels lie last in memory, so that the 1x1 convolutions are plain matrix products and the shifts are slices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# A group's output at (y, x) is its input at (y + dy, x + dx); the fifth group stays.
+MIX_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+SHIFT_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+
+
+def _shift_into(out: Tensor, x: Tensor, dy: int, dx: int, *, circular: bool) -> None:
+    """Write x moved by (dy, dx), one of them ±1 and the other 0, into out, both (b, h, w, c)."""
+    axis, step = (1, dy) if dy else (2, dx)
+    length = x.shape[axis]
+    source, target = (1, 0) if step > 0 else (0, 1)
+    out.narrow(axis, target, length - 1).copy_(x.narrow(axis, source, length - 1))
+    edge = out.narrow(axis, length - 1 if step > 0 else 0, 1)
+    if circular:
+        edge.copy_(x.narrow(axis, 0 if step > 0 else length - 1, 1))
+    else:
+        edge.zero_()
+
+
+def _mix(x: Tensor, sign: int) -> Tensor:
+    out = torch.empty_like(x)
+    for group, (dy, dx) in enumerate(MIX_OFFSETS):
+        _shift_into(out[..., group::5], x[..., group::5], sign * dy, sign * dx, circular=True)
+    out[..., 4::5] = x[..., 4::5]
+    return out
+
+
+def _shift(x: Tensor, sign: int) -> Tensor:
+    out = torch.empty_like(x)
+    size = x.shape[-1] // 5
+    for group, (dy, dx) in enumerate(SHIFT_OFFSETS):
+        part = slice(group * size, (group + 1) * size)
+        _shift_into(out[..., part], x[..., part], sign * dy, sign * dx, circular=False)
+    out[..., 4 * size :] = x[..., 4 * size :]
+    return out
+
+
+class _Mix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _mix(x, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _mix(grads[0], -1)
+
+
+class _Shift(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _shift(x, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return _shift(grads[0], -1)
+
+
+def pixel_mix(x: Tensor) -> Tensor:
+    """Move channels c % 5 = 0..3 one pixel left, right, up, down; borders are circular.
+
+    x: (b, h, w, c); paper section 3.2. The backward pass is written by hand: the opposite moves.
+    """
+    mixed: Tensor = _Mix.apply(x)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+def shift(x: Tensor) -> Tensor:
+    """Move five contiguous channel groups left, right, up, down, not; zeros come in at the borders.
+
+    x: (b, h, w, c). Where c is no multiple of 5 the last group takes the rest.
+    """
+    shifted: Tensor = _Shift.apply(x)  # type: ignore[no-untyped-call]
+    return shifted
+
+
+class ChannelNorm(nn.BatchNorm1d):
+    """Batch normalisation of the last axis of (b, h, w, c)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape)
+
+
+class PixelMixer(nn.Module):
+    """BatchNorm(PixelMix(x) - x), the token mixer of a local layer (paper section 3.2)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix (b, h, w, dim) with its four neighbours."""
+        y: Tensor = self.norm(pixel_mix(x) - x)
+        return y
+
+
+class MLP(nn.Module):
+    """Shift, 1x1 conv, SiLU, shift, 1x1 conv (paper section 3.1)."""
+
+    def __init__(self, dim: int, ratio: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, dim * ratio)
+        self.fc2 = nn.Linear(dim * ratio, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, h, w, dim) to the same shape."""
+        y: Tensor = self.fc2(shift(F.silu(self.fc1(shift(x)))))
+        return y
