@@ -1,0 +1,63 @@
+"""Fixtures shared by all tests: reference data, tiny networks, small pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emt_cli.model.config import EMTConfig
+from emt_cli.model.emt import EMT
+
+torch.set_num_threads(2)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference data of the maintainers: golden outputs, released weights, standard test sets."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "golden").is_dir():
+        pytest.skip("the maintainers' reference data (golden outputs, Set5, ...) is not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> EMTConfig:
+    """A network of the family small enough for any test."""
+    return EMTConfig(
+        scale=2,
+        dim=20,
+        blocks=2,
+        layers=2,
+        attention_layers=1,
+        heads=1,
+        windows=((8, 4), (4, 8)),
+        shifts=((4, 2), (2, 4)),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_network(tiny_config: EMTConfig) -> EMT:
+    """Random weights, calm enough that single precision suffices; batch statistics other than 0 and 1."""
+    torch.manual_seed(0)
+    network = EMT(tiny_config)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_mean"):
+            tensor.normal_(0, 0.1)
+        elif name.endswith("running_var"):
+            tensor.uniform_(0.5, 2)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A natural picture, RGB uint8 (96, 120, 3): the cat of scikit-image, halved."""
+    from skimage.data import chelsea
+
+    cat = chelsea()[40:232, 80:320].astype(np.float32)
+    halved = cat.reshape(96, 2, 120, 2, 3).mean(axis=(1, 3))
+    return np.round(halved).astype(np.uint8)
