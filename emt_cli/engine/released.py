@@ -32,7 +32,7 @@ ALLOWED_GLOBALS = {
 
 PICKLE_LIMIT = 4 << 20
 CONSTANT = re.compile(r"(sub_mean|add_mean)\.(weight|bias)|body\.\d+\.\w+\.\d+\.(token_mixer\.|fc[12]\.)mask")
-LAYER = re.compile(r"body\.(\d+)\.(sa_list|mlp_list)\.(\d+)\.(.+)")
+LAYER = re.compile(r"body\.(\d{1,4})\.(sa_list|mlp_list)\.(\d{1,4})\.(.+)")
 PARTS = (("attn.0.", "qv."), ("attn.1.", "norm."), ("proj.0.", "proj."))
 
 
@@ -105,16 +105,15 @@ def infer_config(state: dict[str, Tensor], path: Path) -> EMTConfig:
     try:
         dim = state["head.weight"].shape[0]
         scale = {12: 2, 27: 3, 48: 4}[state["tail.0.weight"].shape[0]]
+        if dim != EMTConfig(scale).dim:
+            raise ModelError(
+                f"{path}: heads and windows cannot be told from a .pth of dim {dim}; use a .safetensors file"
+            )
         places = {(int(m[1]), int(m[3])) for m in map(LAYER.fullmatch, state) if m}
         blocks = 1 + max(block for block, _ in places)
         layers = 1 + max(layer for _, layer in places)
         attention = sum(f"body.0.sa_list.{layer}.attn.0.weight" in state for layer in range(len(places)))
         ratio = state["body.0.mlp_list.0.fc1.weight"].shape[0] // dim
-        config = EMTConfig(scale, dim, blocks, layers, attention, mlp_ratio=ratio)
+        return EMTConfig(scale, dim, blocks, layers, attention, mlp_ratio=ratio)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"{path}: not an EMT checkpoint: its tensors are of another network") from error
-    if dim != EMTConfig(scale).dim:
-        raise ModelError(
-            f"{path}: windows and heads cannot be told from a .pth of dim {dim}; use .safetensors"
-        )
-    return config

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+import reprlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from emt_cli.assets.header import header_text, parse_header
+from emt_cli.assets.catalog import RELEASED, is_path, known_models, scales_of
+from emt_cli.atomic import write_atomically
+from emt_cli.engine.header import header_text, parse_header
 from emt_cli.engine.released import infer_config, is_checkpoint, map_names, read_checkpoint
 from emt_cli.errors import ModelError
 from emt_cli.model.config import EMTConfig
@@ -22,7 +23,7 @@ from emt_cli.model.emt import EMT
 
 FILE_LIMIT = 256 << 20
 """Largest model file that is read, in bytes; the published network has 3 MB."""
-SIZE_LIMIT = 1024
+SIZE_LIMIT = 4096
 """Largest number of anything a config may ask for: channels, layers, pixels of a window's side."""
 WINDOW_LIMIT = 1 << 14
 """Most pixels in one attention window."""
@@ -49,18 +50,18 @@ def load_weights(path: Path, *, config: EMTConfig | None = None) -> Weights:
     """
     data = _read(path)
     sha256 = hashlib.sha256(data).hexdigest()
-    metadata: dict[str, Any]
+    metadata = _released_metadata(path, sha256)
     if is_checkpoint(data):
         state = read_checkpoint(data, path)
         config = config or infer_config(state, path)
         _check_limits(config, path)
-        tensors, metadata = map_names(state, config.layers), {"name": path.stem}
+        tensors = map_names(state, config.layers)
     else:
         header = parse_header(data, path)
         config, metadata = config_from_json(header.config, path), header.metadata
         try:
             tensors = safetensors.torch.load(data)
-        except safetensors.SafetensorError as error:
+        except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise ModelError(f"{path}: damaged or cut off; fetch or copy it again") from error
     return Weights(config, _checked(tensors, config, path), metadata, sha256)
 
@@ -72,24 +73,36 @@ def build_network(weights: Weights) -> EMT:
     return network.eval()
 
 
+def model_scales(model: str) -> tuple[int, ...]:
+    """Return the scales a --model value offers, smallest first: of a known name, or the one of a file."""
+    if model not in known_models() and is_path(model):
+        return (load_weights(Path(model)).config.scale,)
+    return scales_of(model)
+
+
 def save_weights(path: Path, config: EMTConfig, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write a model as .safetensors, with config and metadata (JSON values) in its header.
 
-    A file of that name stays until the new one is whole.
+    tensors: under the names of EMT, on any device. A file of that name stays until the new one is whole.
+    Raises ModelError for tensors that load_weights would refuse, OSError where the file cannot be written.
     """
+    plain = {name: value.cpu().clone() for name, value in _checked(tensors, config, path).items()}
     header = {"emt": header_text(asdict(config), metadata)}
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    data = safetensors.torch.save(plain, metadata=header)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, safetensors.torch.save(plain, metadata=header))
+
+
+def _released_metadata(path: Path, sha256: str) -> dict[str, Any]:
+    """Describe a file without a header by its checksum; raise if only its name is a released file's."""
+    for file in RELEASED:
+        if sha256 == file.sha256:
+            emt = known_models()["emt"]
+            return {"name": emt.name, "scale": file.scale, "licence": emt.licence, "sources": [emt.source]}
+        if path.name == file.name:
+            raise ModelError(
+                f"{path}: wrong checksum: sha256 is {sha256}, the released {file.name} has {file.sha256};"
+                " fetch it again (`emt models pull emt`), or rename a file of your own"
+            )
+    return {"name": path.stem}
 
 
 def config_from_json(values: dict[str, Any], path: Path) -> EMTConfig:
@@ -97,10 +110,10 @@ def config_from_json(values: dict[str, Any], path: Path) -> EMTConfig:
     known = {field.name for field in fields(EMTConfig)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ModelError(f"{path}: its config has unknown fields ({', '.join(unknown[:3])}); update emt")
+        raise ModelError(f"{path}: its config has unknown fields ({unknown[0][:40]}); update emt")
     try:
         checked: dict[str, Any] = {
-            name: tuple(map(_pair, value)) if name in ("windows", "shifts") else _integer(value)
+            name: _pairs(value) if name in ("windows", "shifts") else _integer(value)
             for name, value in values.items()
         }
         config = EMTConfig(**checked)
@@ -112,26 +125,28 @@ def config_from_json(values: dict[str, Any], path: Path) -> EMTConfig:
 
 def _integer(value: Any) -> int:
     if type(value) is not int:
-        raise TypeError(f"{value!r} is not a whole number")
+        raise TypeError(f"{reprlib.repr(value)} is not a whole number")
+    if abs(value) > SIZE_LIMIT:
+        raise ValueError(f"a number beyond {SIZE_LIMIT}")
     return value
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise TypeError(f"{value!r} is not a pair of whole numbers")
-    return _integer(value[0]), _integer(value[1])
+def _pairs(value: Any) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list) or len(value) > 16 or not all(isinstance(pair, list) for pair in value):
+        raise TypeError(f"{reprlib.repr(value)} is not a short list of pairs")
+    return tuple((_integer(first), _integer(second)) for first, second in value)
 
 
 def _check_limits(config: EMTConfig, path: Path) -> None:
-    counts = [config.dim, config.blocks * config.layers, config.dim * config.mlp_ratio, len(config.windows)]
-    counts += [side for window in config.windows for side in window]
-    counts += [abs(offset) for shift in config.shifts for offset in shift]
+    counts = [config.dim, config.blocks * config.layers, config.dim * config.mlp_ratio]
     if max(counts) > SIZE_LIMIT or max(h * w for h, w in config.windows) > WINDOW_LIMIT:
         raise ModelError(f"{path}: its config asks for a network far beyond the family's sizes")
 
 
 def _checked(tensors: dict[str, Tensor], config: EMTConfig, path: Path) -> dict[str, Tensor]:
     """Return the tensors as float32 if they are just the network's and finite; else raise ModelError."""
+    if config.blocks * config.layers > len(tensors):
+        raise ModelError(f"{path}: not an EMT model of its config: it has fewer tensors than layers")
     with torch.device("meta"):
         expected = EMT(config).state_dict()
     counters = [name for name in expected if name.endswith("num_batches_tracked")]
@@ -149,9 +164,11 @@ def _checked(tensors: dict[str, Tensor], config: EMTConfig, path: Path) -> dict[
                 f"{path}: not an EMT model of its config: {name} has shape {tuple(value.shape)},"
                 f" not {tuple(wanted.shape)}"
             )
+        if value.is_floating_point() != wanted.is_floating_point():
+            raise ModelError(f"{path}: not an EMT model of its config: {name} is of type {value.dtype}")
         value = value.detach().to(wanted.dtype).contiguous()
-        if not value.isfinite().all():
-            raise ModelError(f"{path}: damaged: {name} holds values that are not finite")
+        if not value.isfinite().all() or (name.endswith("running_var") and value.min() < 0):
+            raise ModelError(f"{path}: damaged: {name} holds impossible values (not finite, or below 0)")
         checked[name] = value
     return checked
 

@@ -1,4 +1,4 @@
-"""The header of a model file, read without its tensors.
+"""The header of a model file: its config and what it says of itself.
 
 A .safetensors file begins with the length of its header (8 bytes, little endian) and the header itself, JSON
 with the dtype, shape and place of each tensor. Ours holds, under __metadata__, one entry "emt": a JSON text
@@ -27,25 +27,11 @@ class Header:
     """Fields of EMTConfig, as JSON values."""
     metadata: dict[str, Any]
     """Free-form JSON values: name, sources, licence, steps, scores."""
-    tensors: dict[str, Any]
-    """For each tensor a dict with dtype, shape and data_offsets."""
 
 
 def header_text(config: dict[str, Any], metadata: dict[str, Any]) -> str:
     """Return the "emt" entry of a header; keys are sorted so that equal models make equal files."""
     return json.dumps({"config": config, "metadata": metadata}, sort_keys=True, allow_nan=False)
-
-
-def read_header(path: Path) -> Header:
-    """Read the header of our .safetensors file; raises ModelError where it is none."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = int.from_bytes(start, "little")
-            text = file.read(length) if len(start) == 8 and length <= HEADER_LIMIT else b""
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return parse_header(start + text, path)
 
 
 def parse_header(data: bytes, path: Path) -> Header:
@@ -56,12 +42,11 @@ def parse_header(data: bytes, path: Path) -> Header:
     if len(data) < 8 + length:
         raise ModelError(f"{path}: cut off in its header; fetch or copy it again")
     try:
-        tensors = json.loads(data[8 : 8 + length])
-        entries = tensors.pop("__metadata__", {})
+        entries = json.loads(data[8 : 8 + length]).get("__metadata__", {})
         about = json.loads(entries.get("emt", "{}"))
         config, metadata = about.get("config"), about.get("metadata", {})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged header; fetch or copy the file again") from error
     if not isinstance(config, dict) or not isinstance(metadata, dict):
         raise ModelError(f"{path}: a .safetensors file, but not an EMT model: its header has no EMT config")
-    return Header(config, metadata, tensors)
+    return Header(config, metadata)

@@ -1,0 +1,186 @@
+"""The known models: names, scales, files, checksums, terms; and where their files lie on this machine."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from emt_cli.errors import ModelError
+
+RELEASED_HOME = "https://raw.githubusercontent.com/Fried-Rice-Lab/EMT/main/modelzoo/EMT"
+"""Folder of the released files, published by the authors of arXiv 2305.11403."""
+PULL_HINT = "`emt models pull emt`"
+SUFFIXES = (".pth", ".safetensors")
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """A file the authors published, pinned by its checksum."""
+
+    scale: int
+    name: str
+    sha256: str
+    size: int
+    """Bytes."""
+
+
+RELEASED = (
+    ReleasedFile(
+        2, "EMT_LSR_x2.pth", "a0ccded9cac60a55a23bc43c08dcaef84887530ac14724f07a0c12e8a928f36e", 3135945
+    ),
+    ReleasedFile(
+        3, "EMT_LSR_x3.pth", "04991327b0eaca4f3d59b7ca7f348484d6993626051b0152443464e0d11cfcf5", 3168393
+    ),
+    ReleasedFile(
+        4, "EMT_LSR_x4.pth", "c66235c55c92bc753098372cfe6d53c8b259c302adeac48aace9b154ed9f872e", 3213897
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model known by name; its files may or may not be on this machine yet."""
+
+    name: str
+    files: dict[int, Path]
+    """For each scale, where its file lies, or will lie once it has been fetched."""
+    licence: str
+    source: str
+    """Who made it, of which data, one line."""
+    note: str
+    """What it is good for, one line."""
+
+    @property
+    def scales_here(self) -> tuple[int, ...]:
+        """Scales whose file is on this machine."""
+        return tuple(scale for scale, path in self.files.items() if path.is_file())
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """The answer to which file a model's name and scale stand for."""
+
+    name: str
+    """A known name, or the file's own name without its suffix."""
+    path: Path
+    hint: str | None = None
+    """One line for the person on how to get a better model; None where there is nothing to say."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of fetched models: $EMT_CACHE, or the system's place for caches. It may not exist."""
+    chosen = os.environ.get("EMT_CACHE")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        import pooch  # slow to import
+
+        folder = Path(pooch.os_cache("emt-cli"))
+    except RuntimeError:  # an account without a home folder
+        folder = Path()
+    return folder if folder.is_absolute() else Path(tempfile.gettempdir()) / f"emt-cli-{os.getuid()}"
+
+
+def bundled_folder() -> Path:
+    """Return the folder of the models that come with the package, in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def known_models() -> dict[str, Model]:
+    """Return the known models by name, the best first."""
+    cache = cache_folder()
+    bundled = {
+        int(found[1]): path
+        for path in sorted(bundled_folder().glob("emt-lite-x*.safetensors"))
+        if (found := re.fullmatch(r"emt-lite-x(\d)", path.stem))
+    }
+    models = (
+        Model(
+            "emt",
+            {file.scale: cache / file.name for file in RELEASED},
+            "MIT",
+            "Fried Rice Lab, arXiv 2305.11403, trained on DIV2K and Flickr2K",
+            "the published network: best quality, about eight times the work of emt-lite",
+        ),
+        Model(
+            "emt-lite",
+            bundled,
+            "MIT",
+            "this project, trained on CID22, CLIC2025 and free wallpapers",
+            "comes with emt: small and quick",
+        ),
+    )
+    return {model.name: model for model in models}
+
+
+def is_path(model: str) -> bool:
+    """Tell whether a --model value means a file rather than a name."""
+    return Path(model).suffix in SUFFIXES or len(Path(model).parts) > 1 or Path(model).is_file()
+
+
+def scales_of(model: str) -> tuple[int, ...]:
+    """Return the scales a known name offers, smallest first; "auto" offers what is on this machine.
+
+    A model need not have every scale. Raises ModelError for unknown names; a file's scale is in the file.
+    """
+    known = known_models()
+    if model == "auto":
+        here = sorted({scale for entry in known.values() for scale in entry.scales_here})
+        if not here:
+            raise ModelError(
+                f"no model on this machine; install emt-cli again, or fetch one with {PULL_HINT}"
+            )
+        return tuple(here)
+    return tuple(sorted(_named(model, known).files))
+
+
+def find_model(model: str, scale: int) -> FoundModel:
+    """Return the file that a --model value stands for at one of its scales; nothing is fetched.
+
+    model: "auto" (the released emt where it has been fetched, else emt-lite), a known name, or the path of a .pth
+    or .safetensors, where scale is not looked at: it is in the file. Raises ModelError, naming what to try.
+    """
+    known = known_models()
+    if model == "auto":
+        if scale in known["emt"].scales_here:
+            return FoundModel("emt", known["emt"].files[scale])
+        hint = f"using the small built-in model emt-lite; {PULL_HINT} fetches the better published one (9 MB)"
+        return FoundModel("emt-lite", _file_of(known["emt-lite"], scale), hint)
+    if model not in known and is_path(model):
+        path = Path(model)
+        if not path.exists():
+            raise ModelError(f"{model}: no such model file; `emt models` lists the known models")
+        return FoundModel(path.stem, path)
+    return FoundModel(model, _file_of(_named(model, known), scale))
+
+
+def released_file(name: str) -> ReleasedFile | None:
+    """Return the released file of this name, if there is one."""
+    return next((file for file in RELEASED if file.name == name), None)
+
+
+def _named(name: str, known: dict[str, Model]) -> Model:
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
+    meant = f"did you mean {close[0]}? " if close else ""
+    raise ModelError(f"unknown model '{name}'; {meant}`emt models` lists the known ones")
+
+
+def _file_of(model: Model, scale: int) -> Path:
+    path = model.files.get(scale)
+    if path is None:
+        offered = ", ".join(f"x{known}" for known in model.files) or "none on this machine"
+        raise ModelError(f"model {model.name} has no x{scale} (scales: {offered})")
+    if not path.is_file():
+        raise ModelError(
+            f"model {model.name} x{scale} is not on this machine;"
+            f" `emt models pull {model.name} --scale {scale}` fetches it, --model emt-lite does without"
+        )
+    return path

@@ -1,0 +1,193 @@
+"""Fetch released models into the cache: over the network, from a mirror, or from a disk."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from emt_cli.assets.catalog import RELEASED, RELEASED_HOME, ReleasedFile, cache_folder
+from emt_cli.atomic import write_atomically
+from emt_cli.errors import ModelError
+
+ATTEMPTS = 3
+PAUSE = 1.0
+"""Seconds before the second attempt; twice that before the third."""
+TIMEOUT = (10, 30)
+"""Seconds to wait for a connection, and for each further piece of a file."""
+
+if TYPE_CHECKING:
+    from requests import RequestException
+
+Report = Callable[[str, int, int], None]
+"""Called with a file's name, the bytes that have come, and the bytes in all."""
+
+
+def pull(
+    name: str,
+    scales: Sequence[int] = (),
+    *,
+    source: Path | None = None,
+    base_url: str | None = None,
+    report: Report | None = None,
+) -> list[Path]:
+    """Bring a released model's files into the cache and return where they are.
+
+    scales: which, or all if empty. source: a folder or a file to copy from, without any network. base_url: a
+    folder to fetch from instead of $EMT_MIRROR or the authors' repository; proxies come from the environment.
+    Whatever the way, only files with the pinned checksum are let in; those already there are not fetched
+    again, damaged ones are replaced once the new one is whole. Raises ModelError for all that goes wrong.
+    """
+    wanted = _wanted(name, scales)
+    if source is not None and not source.is_dir():
+        wanted = [_recognised(source, wanted)]
+    base_url = (base_url or os.environ.get("EMT_MIRROR") or RELEASED_HOME).rstrip("/")
+    targets = []
+    for file in wanted:
+        target = cache_folder() / file.name
+        if not _is_intact(target, file):
+            if source is None:
+                data = _fetch(f"{base_url}/{file.name}", file, report)
+            else:
+                data = _read(source / file.name if source.is_dir() else source, file)
+            _store(data, target)
+        targets.append(target)
+    return targets
+
+
+def _wanted(name: str, scales: Sequence[int]) -> list[ReleasedFile]:
+    if name == "emt-lite":
+        raise ModelError("emt-lite comes with the package: there is nothing to fetch")
+    if name != "emt":
+        raise ModelError(f"unknown model '{name}'; the one to fetch is emt: `emt models pull emt`")
+    offered = {file.scale: file for file in RELEASED}
+    for scale in scales:
+        if scale not in offered:
+            raise ModelError(f"model emt has no x{scale} (scales: {', '.join(f'x{s}' for s in offered)})")
+    return [offered[scale] for scale in sorted(set(scales or offered))]
+
+
+def _recognised(source: Path, wanted: list[ReleasedFile]) -> ReleasedFile:
+    """Return which released file a file on disk is, by its size; the checksum follows when it is read."""
+    try:
+        size = source.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{source}: cannot be read: {error.strerror or error}") from error
+    for file in wanted:
+        if file.size == size or file.name == source.name:
+            return file
+    raise ModelError(f"{source}: none of {', '.join(file.name for file in wanted)}: its size differs")
+
+
+def _read(source: Path, file: ReleasedFile) -> bytes:
+    try:
+        with source.open("rb") as stream:
+            data = stream.read(file.size + 1)
+    except OSError as error:
+        raise ModelError(f"{source}: cannot be read: {error.strerror or error}") from error
+    _check(data, file, str(source))
+    return data
+
+
+def _fetch(url: str, file: ReleasedFile, report: Report | None) -> bytes:
+    import pooch  # slow to import, and so is requests
+    from requests import RequestException
+
+    download = pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT)
+    shown = _without_secrets(url)
+    for attempt in range(1, ATTEMPTS + 1):
+        received = _Received(file, shown, report)
+        try:
+            download(url, received, None)
+        except RequestException as error:
+            problem = _describe(error)
+            if isinstance(error, ValueError) or _is_refusal(error):
+                break
+        else:
+            if received.tell() == file.size:
+                _check(received.getvalue(), file, shown)
+                return received.getvalue()
+            problem = f"only {received.tell()} of {file.size} bytes came"
+        if attempt < ATTEMPTS:
+            time.sleep(PAUSE * attempt)
+    raise ModelError(f"{shown}: {problem}; check network and proxy, or try EMT_MIRROR=URL or --from FILE")
+
+
+def _without_secrets(url: str) -> str:
+    """Return an address without user, password and query, fit for a message."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ModelError(f"EMT_MIRROR: not an address: {error}; write https://host/folder") from error
+    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+
+
+def _is_refusal(error: RequestException) -> bool:
+    """Tell whether asking again is of no use: the server has answered, and it is not the one at fault."""
+    return error.response is not None and error.response.status_code < 500
+
+
+def _describe(error: RequestException) -> str:
+    from requests import exceptions
+
+    if error.response is not None and not error.response.ok:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    kinds = {
+        exceptions.SSLError: "the server's certificate is not trusted",
+        exceptions.ProxyError: "the proxy does not let it through",
+        exceptions.Timeout: "no answer in time",
+        exceptions.ConnectionError: "no connection",
+        ValueError: "not an address to fetch from",
+    }
+    return next((text for kind, text in kinds.items() if isinstance(error, kind)), "the transfer broke off")
+
+
+class _Received(io.BytesIO):
+    """What has come of a file; an answer longer than the file ends the transfer."""
+
+    def __init__(self, file: ReleasedFile, origin: str, report: Report | None) -> None:
+        super().__init__()
+        self.origin = origin
+        self.file = file
+        self.report = report
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        written = super().write(data)
+        if self.tell() > self.file.size:
+            raise ModelError(f"{self.origin}: longer than {self.file.name} should be; is it a login page?")
+        if self.report:
+            self.report(self.file.name, self.tell(), self.file.size)
+        return written
+
+
+def _check(data: bytes, file: ReleasedFile, origin: str) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != file.sha256:
+        raise ModelError(
+            f"{origin}: wrong checksum, not the released {file.name}:"
+            f" sha256 is {found}, should be {file.sha256}"
+        )
+
+
+def _is_intact(target: Path, file: ReleasedFile) -> bool:
+    try:
+        if target.stat().st_size != file.size:
+            return False
+        return hashlib.sha256(target.read_bytes()).hexdigest() == file.sha256
+    except OSError:
+        return False
+
+
+def _store(data: bytes, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, data)
+    except OSError as error:
+        raise ModelError(
+            f"{target}: cannot be written: {error.strerror or error}; EMT_CACHE=FOLDER chooses another place"
+        ) from error
