@@ -106,7 +106,7 @@ def known_models() -> dict[str, Model]:
             {file.scale: cache / file.name for file in RELEASED},
             "MIT",
             "Fried Rice Lab, arXiv 2305.11403, trained on DIV2K and Flickr2K",
-            "the published network: best quality, about eight times the work of emt-lite",
+            "the published network: best quality, about seven times the work of emt-lite",
         ),
         Model(
             "emt-lite",
@@ -143,8 +143,8 @@ def scales_of(model: str) -> tuple[int, ...]:
 def find_model(model: str, scale: int) -> FoundModel:
     """Return the file that a --model value stands for at one of its scales; nothing is fetched.
 
-    model: "auto" (the released emt where it has been fetched, else emt-lite), a known name, or the path of a .pth
-    or .safetensors, where scale is not looked at: it is in the file. Raises ModelError, naming what to try.
+    model: "auto" (the released emt where it has been fetched, else emt-lite), a known name, or the path of a
+    .pth or .safetensors, whose own scale counts instead of this one. Raises ModelError, naming what to try.
     """
     known = known_models()
     if model == "auto":

@@ -65,3 +65,11 @@ class EMTConfig:
     def window_multiple(self) -> int:
         """Pixels that tile origins must be a multiple of, so that tiles see the same windows."""
         return max(side for window in self.windows for side in window)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one input pixel, padding left out (section 4, Multi-Adds)."""
+        attention = 3 * self.dim**2 + 2 * self.dim * sum(h * w for h, w in self.windows) // len(self.windows)
+        convolutions = 27 * self.dim * (1 + self.scale**2)
+        mlp = 2 * self.mlp_ratio * self.dim**2
+        return convolutions + self.blocks * (self.attention_layers * attention + self.layers * mlp)
