@@ -1,29 +1,37 @@
 """The command line: one Typer app; errors a person can mend become one line and an exit code."""
 
+from __future__ import annotations
+
 import importlib
+import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from emt_cli import __version__
+from emt_cli.commands import models, ui
+from emt_cli.commands.options import examples
 from emt_cli.errors import EmtError
+
+INTERRUPTED = 130
 
 
 class Commands(typer.core.TyperGroup):
-    """The group of all commands, turning errors and interruptions into exit codes."""
+    """The group of all commands; turns errors and Ctrl-C into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; EmtError and Ctrl-C end in one line on stderr."""
+        """Run the command that was asked for."""
         try:
             return super().invoke(ctx)
         except EmtError as error:
-            typer.echo(f"emt: error: {error}", err=True)
+            ui.say(f"emt: error: {error}")
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
-            typer.echo("emt: interrupted", err=True)
-            raise typer.Exit(130) from interrupt
+            ui.say("emt: interrupted")
+            raise typer.Exit(INTERRUPTED) from interrupt
 
 
 app = typer.Typer(
@@ -32,12 +40,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples("emt upscale photo.png --scale 4", "emt upscale --help"),
 )
 
 
-def _show_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"emt {__version__}")
+        ui.show(f"emt {__version__}")
         raise typer.Exit
 
 
@@ -45,7 +54,7 @@ def _show_version(wanted: bool) -> None:
 def emt(
     version: Annotated[
         bool,
-        typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Print the version."),
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Upscale pictures and video with the Efficient Mixed Transformer (EMT)."""
@@ -58,16 +67,29 @@ def _register() -> None:
         except ModuleNotFoundError:
             continue
         app.command(name)(getattr(module, name))
-    app.add_typer(importlib.import_module("emt_cli.commands.models").app, name="models")
 
 
 _register()
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run the command line; the console script `emt`."""
+    """Run the command line: the console script `emt`."""
     try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("emt: interrupted", err=True)
-        sys.exit(130)
+        app(prog_name="emt")
+    except Exception:
+        traceback.print_exc()
+        ui.say("emt: this is a mistake of the program; please report it with the lines above")
+        sys.exit(1)
+    finally:
+        _close_stdout()
+
+
+def _close_stdout() -> None:
+    """Write out what is left; a reader that has gone away (`emt models | head -1`) is no error."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -48,6 +48,8 @@ class Model:
     name: str
     files: dict[int, Path]
     """For each scale, where its file lies, or will lie once it has been fetched."""
+    bundled: bool
+    """Whether it comes with the package."""
     licence: str
     source: str
     """Who made it, of which data, one line."""
@@ -55,9 +57,14 @@ class Model:
     """What it is good for, one line."""
 
     @property
+    def scales(self) -> tuple[int, ...]:
+        """All its scales, smallest first."""
+        return tuple(sorted(self.files))
+
+    @property
     def scales_here(self) -> tuple[int, ...]:
         """Scales whose file is on this machine."""
-        return tuple(scale for scale, path in self.files.items() if path.is_file())
+        return tuple(scale for scale in self.scales if self.files[scale].is_file())
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ def known_models() -> dict[str, Model]:
         Model(
             "emt",
             {file.scale: cache / file.name for file in RELEASED},
+            False,
             "MIT",
             "Fried Rice Lab, arXiv 2305.11403, trained on DIV2K and Flickr2K",
             "the published network: best quality, about seven times the work of emt-lite",
@@ -111,6 +119,7 @@ def known_models() -> dict[str, Model]:
         Model(
             "emt-lite",
             bundled,
+            True,
             "MIT",
             "this project, trained on CID22, CLIC2025 and free wallpapers",
             "comes with emt: small and quick",
@@ -137,7 +146,7 @@ def scales_of(model: str) -> tuple[int, ...]:
                 f"no model on this machine; install emt-cli again, or fetch one with {PULL_HINT}"
             )
         return tuple(here)
-    return tuple(sorted(_named(model, known).files))
+    return _named(model, known).scales
 
 
 def find_model(model: str, scale: int) -> FoundModel:

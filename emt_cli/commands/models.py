@@ -1,10 +1,145 @@
 """`emt models`: what models there are, where they lie, how to get more."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
-app = typer.Typer(help="List models, fetch the released ones, look into a model file.")
+from emt_cli.assets.catalog import Model, cache_folder, find_model, known_models
+from emt_cli.commands import ui
+from emt_cli.commands.options import Json, examples
+from emt_cli.errors import UsageError
+
+app = typer.Typer(epilog=examples("emt models", "emt models pull emt --scale 4"))
 
 
 @app.callback(invoke_without_command=True)
-def models() -> None:
-    """List models, fetch the released ones, look into a model file."""
+def models(context: typer.Context, as_json: Json = False) -> None:
+    """List the models, fetch the published ones, look into a model file."""
+    if context.invoked_subcommand:
+        return
+    listed = [_listed(model) for model in known_models().values()]
+    if as_json:
+        for entry in listed:
+            ui.show_json(entry)
+        return
+    columns = ("name", "scales", "where", "licence", "note")
+    ui.show_table(columns, [[entry[column] for column in columns] for entry in map(_in_words, listed)])
+    ui.say(f"Fetched models lie in {cache_folder()}; EMT_CACHE=FOLDER chooses another place.")
+
+
+@app.command(epilog=examples("emt models pull emt", "emt models pull emt --scale 4 --from Downloads"))
+def pull(
+    name: Annotated[str, typer.Argument(help="The model to fetch: emt.")],
+    scale: Annotated[str, typer.Option("--scale", "-s", help="Which scales: 4, or 2,3 and so on.")] = "2,3,4",
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Copy from this file or folder, without any network.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a published model, checked against its known checksum; what is already there stays.
+
+    Proxies are taken from the environment (HTTPS_PROXY). EMT_MIRROR=URL fetches from another server's folder.
+    """
+    from emt_cli.assets.download import pull as fetch
+
+    with ui.progress(quiet=as_json) as update:
+        paths = fetch(name, _scales(scale), source=source, report=update)
+    for path in paths:
+        if as_json:
+            ui.show_json({"name": name, "path": str(path)})
+        else:
+            ui.show(str(path))
+
+
+@app.command(epilog=examples("emt models info emt-lite", "emt models info my-model.safetensors --json"))
+def info(
+    model: Annotated[str, typer.Argument(help="A model's name, or a .safetensors or .pth file.")],
+    as_json: Json = False,
+) -> None:
+    """Check a model's files and print config, size, sources, licence and checksum."""
+    known = known_models().get(model)
+    scales = known.scales_here or known.scales if known else (0,)
+    for path in [find_model(model, scale).path for scale in scales]:
+        described = _described(path)
+        if as_json:
+            ui.show_json(described)
+        else:
+            for key, value in _flat(described):
+                ui.show(f"{key:<24}{ui.value_text(value)}")
+
+
+def _scales(text: str) -> list[int]:
+    try:
+        return [int(part.strip().removeprefix("x")) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--scale {text}: not a scale; write 2, 3, 4, or several as 2,4") from error
+
+
+def _listed(model: Model) -> dict[str, Any]:
+    files = [
+        {
+            "scale": scale,
+            "path": str(path),
+            "here": path.is_file(),
+            "bytes": path.stat().st_size if path.is_file() else None,
+        }
+        for scale, path in model.files.items()
+    ]
+    return {
+        "name": model.name,
+        "bundled": model.bundled,
+        "licence": model.licence,
+        "source": model.source,
+        "note": model.note,
+        "files": files,
+    }
+
+
+def _in_words(listed: dict[str, Any]) -> dict[str, str]:
+    here = [file for file in listed["files"] if file["here"]]
+    missing = [file for file in listed["files"] if not file["here"]]
+    size = ui.bytes_text(sum(file["bytes"] for file in here))
+    where = []
+    if here:
+        where.append(f"{'bundled' if listed['bundled'] else 'in the cache'} ({_names(here)}, {size})")
+    if missing:
+        where.append(f"not fetched ({_names(missing)})" if here else "not fetched")
+    return {
+        "name": listed["name"],
+        "scales": _names(listed["files"]),
+        "where": ", ".join(where),
+        "licence": listed["licence"],
+        "note": listed["note"],
+    }
+
+
+def _names(files: list[dict[str, Any]]) -> str:
+    return " ".join(f"x{file['scale']}" for file in files)
+
+
+def _flat(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in described.items():
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", part) for name, part in value.items())
+        else:
+            yield key, value
+
+
+def _described(path: Path) -> dict[str, Any]:
+    from emt_cli.engine.weights import build_network, load_weights
+
+    weights = load_weights(path)
+    network = build_network(weights)
+    return {
+        **weights.metadata,
+        "file": str(path),
+        "sha256": weights.sha256,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "multiply_adds": weights.config.multiply_adds,
+        "config": asdict(weights.config),
+    }

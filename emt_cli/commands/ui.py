@@ -1,0 +1,112 @@
+"""What commands show: results on stdout, talk on stderr, progress bars on a terminal only."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+Update = Callable[[str, float, float], None]
+"""Called with what is being done, how much of it is done, and how much there is in all."""
+
+
+def show(text: str) -> None:
+    """Print one line of the result on stdout."""
+    typer.echo(plain(text))
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """Print one line on stderr, unless quiet."""
+    if not quiet:
+        typer.echo(plain(text), err=True)
+
+
+def show_json(value: Any) -> None:
+    """Print one JSON value on one line of stdout, in ASCII, so that any name of a file can be printed."""
+    typer.echo(json.dumps(value))
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout; its lines break on a terminal only, never for a program that reads them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    console = Console(width=1000, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Update]:
+    """Yield a function that draws a progress bar with the time left on stderr, if that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda label, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+
+        def update(label: str, done: float, total: float) -> None:
+            if label not in tasks:
+                tasks[label] = bar.add_task(plain(label), total=total)
+            bar.update(tasks[label], completed=done, total=total)
+
+        yield update
+
+
+def plain(text: str) -> str:
+    """Return text as one printable line: what comes from files must not steer the terminal."""
+    return "".join(char if char.isprintable() else " " if char.isspace() else "\ufffd" for char in text)
+
+
+def value_text(value: Any) -> str:
+    """Write a JSON value for a person: 4,297 for a number, "psnr 30.2, ssim 0.857" for fields, 16x8 for a pair."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {value_text(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        pair = len(value) == 2 and all(isinstance(part, int) for part in value)
+        return ("x" if pair else "; ").join(map(value_text, value))
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def bytes_text(count: float) -> str:
+    """Say a number of bytes in words: 556512 is "557 kB"."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def seconds_text(seconds: float) -> str:
+    """Say a duration in words: 75 is "1 min 15 s"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
