@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emt_cli.assets.catalog import Model, cache_folder, find_model, known_models
+from emt_cli.assets.catalog import Model, cache_folder, find_model, is_path, known_models, scales_of
 from emt_cli.commands import ui
 from emt_cli.commands.options import Json, examples
 from emt_cli.errors import UsageError
@@ -62,15 +62,22 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Check a model's files and print config, size, sources, licence and checksum."""
-    known = known_models().get(model)
-    scales = known.scales_here or known.scales if known else (0,)
-    for path in [find_model(model, scale).path for scale in scales]:
+    for path in _files(model):
         described = _described(path)
         if as_json:
             ui.show_json(described)
         else:
             for key, value in _flat(described):
                 ui.show(f"{key:<24}{ui.value_text(value)}")
+
+
+def _files(model: str) -> list[Path]:
+    """Return the files that a name or path stands for: all that are on this machine."""
+    known = known_models().get(model)
+    if known is None and is_path(model):
+        return [find_model(model, 0).path]
+    scales = known.scales_here if known and known.scales_here else scales_of(model)
+    return [find_model(model, scale).path for scale in scales]
 
 
 def _scales(text: str) -> list[int]:
@@ -136,10 +143,12 @@ def _described(path: Path) -> dict[str, Any]:
     weights = load_weights(path)
     network = build_network(weights)
     return {
+        "name": path.stem,
         **weights.metadata,
+        "scale": weights.config.scale,
         "file": str(path),
         "sha256": weights.sha256,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "multiply_adds": weights.config.multiply_adds,
+        "multiply_adds_per_pixel": weights.config.multiply_adds,
         "config": asdict(weights.config),
     }

@@ -83,7 +83,7 @@ def plain(text: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Write a JSON value for a person: 4,297 for a number, "psnr 30.2, ssim 0.857" for fields, 16x8 for a pair."""
+    """Write a JSON value for a person: 4,297 for a number, "psnr 30.2, ssim 0.85" for fields, 8x4 for pairs."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {value_text(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
