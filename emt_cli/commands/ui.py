@@ -83,7 +83,7 @@ def plain(text: str) -> str:
 
 
 def value_text(value: Any) -> str:
-    """Write a JSON value for a person: 4,297 for a number, "psnr 30.2, ssim 0.85" for fields, 8x4 for pairs."""
+    """Write a JSON value for a person: numbers as 4,297, fields as "psnr 30.2, ssim 0.85", pairs as 8x4."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {value_text(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):

@@ -69,6 +69,8 @@ def _check_archive(data: bytes, path: Path) -> None:
             if len(programs) != 1 or programs[0].file_size > PICKLE_LIMIT:
                 raise ModelError(f"{path}: an archive, but not a checkpoint of torch.save")
             program = archive.read(programs[0])
+            if archive.testzip():  # torch.load itself does not compare the checksums
+                raise zipfile.BadZipFile
         named = {str(arg) for op, arg, _ in pickletools.genops(program) if op.name == "GLOBAL"}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{path}: damaged or cut off; fetch or copy it again") from error
