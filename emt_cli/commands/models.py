@@ -35,7 +35,9 @@ def models(context: typer.Context, as_json: Json = False) -> None:
 @app.command(epilog=examples("emt models pull emt", "emt models pull emt --scale 4 --from Downloads"))
 def pull(
     name: Annotated[str, typer.Argument(help="The model to fetch: emt.")],
-    scale: Annotated[str, typer.Option("--scale", "-s", help="Which scales: 4, or 2,3 and so on.")] = "2,3,4",
+    scale: Annotated[
+        str | None, typer.Option("--scale", "-s", help="Which scales: 4, or 2,3 and so on; all if not given.")
+    ] = None,
     source: Annotated[
         Path | None, typer.Option("--from", help="Copy from this file or folder, without any network.")
     ] = None,
@@ -47,8 +49,9 @@ def pull(
     """
     from emt_cli.assets.download import pull as fetch
 
+    scales = [] if scale is None else _scales(scale)
     with ui.progress(quiet=as_json) as update:
-        paths = fetch(name, _scales(scale), source=source, report=update)
+        paths = fetch(name, scales, source=source, report=update)
     for path in paths:
         if as_json:
             ui.show_json({"name": name, "path": str(path)})

@@ -1,0 +1,160 @@
+"""The command line's frame: start-up, errors, exit codes, interruptions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from emt_cli import __version__, cli
+from emt_cli.commands import ui
+from emt_cli.errors import EmtError, InputError
+
+run = CliRunner().invoke
+
+
+def emt(*arguments: str, code: str = "main()", **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own; code calls main()."""
+    program = f"import sys; sys.argv = ['emt', *{arguments!r}]\nfrom emt_cli.cli import app, main\n{code}"
+    return subprocess.run(  # type: ignore[call-overload,no-any-return]
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+@pytest.fixture
+def failing() -> Iterator[list[BaseException]]:
+    """Put a command `fail` in the app that raises what the list holds."""
+    errors: list[BaseException] = []
+
+    @cli.app.command("fail")
+    def fail() -> None:
+        raise errors[0]
+
+    yield errors
+    cli.app.registered_commands.pop()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["models", "--help"], ["models", "--json"]])
+def test_quick_commands_never_import_torch(arguments: list[str]) -> None:
+    code = "try: main()\nfinally: print('heavy:', {'torch', 'cv2', 'numpy'} & sys.modules.keys())"
+
+    result = emt(*arguments, code=code)
+
+    assert "heavy: set()" in result.stdout
+
+
+def test_version_is_the_packages() -> None:
+    result = run(cli.app, ["--version"])
+
+    assert (result.exit_code, result.stdout) == (0, f"emt {__version__}\n")
+
+
+def test_every_command_has_help_with_two_examples() -> None:
+    names = typer.main.get_command(cli.app).commands.keys()  # type: ignore[attr-defined]
+
+    for name in [*names, "models pull", "models info"]:
+        shown = run(cli.app, [*name.split(), "--help"]).stdout
+        assert shown.partition("Examples:")[2].count(f" emt {name}") >= 2, name
+
+
+def test_error_a_person_can_mend_is_one_line_with_its_code(failing: list[BaseException]) -> None:
+    failing.append(InputError("photo.png: not a picture\nat all"))
+
+    result = run(cli.app, ["fail"])
+
+    assert result.exit_code == 8
+    assert result.stdout == ""
+    assert result.stderr == "emt: error: photo.png: not a picture at all\n"
+
+
+@pytest.mark.parametrize("kind", EmtError.__subclasses__())
+def test_every_error_ends_with_its_own_code(failing: list[BaseException], kind: type[EmtError]) -> None:
+    failing.append(kind("x"))
+
+    assert run(cli.app, ["fail"]).exit_code == kind.exit_code
+
+
+def test_interruption_is_one_line_and_130(failing: list[BaseException]) -> None:
+    failing.append(KeyboardInterrupt())
+
+    result = run(cli.app, ["fail"])
+
+    assert (result.exit_code, result.stderr) == (130, "emt: interrupted\n")
+
+
+def test_mistake_of_the_program_keeps_its_traceback() -> None:
+    code = "@app.command('fail')\ndef fail() -> None: raise ZeroDivisionError('oh')\nmain()"
+
+    result = emt("fail", code=code)
+
+    assert result.returncode == 1
+    assert "ZeroDivisionError: oh" in result.stderr
+    assert "report" in result.stderr.splitlines()[-1]
+
+
+def test_unknown_command_suggests_a_known_one() -> None:
+    result = run(cli.app, ["modles"])
+
+    assert result.exit_code == 2
+    assert "models" in result.stderr
+
+
+def test_unknown_option_is_a_usage_error() -> None:
+    assert run(cli.app, ["models", "--colour"]).exit_code == 2
+
+
+def test_reader_that_goes_away_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = [sys.executable, "-m", "emt_cli", "models"]
+
+    result = subprocess.run(program, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+
+    os.close(writer)
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr
+
+
+def test_output_into_a_file_has_no_colours(tmp_path: Path) -> None:
+    result = emt("models", "--help", env={**os.environ, "TERM": "xterm-256color"})
+
+    assert "\x1b" not in result.stdout
+
+
+def test_progress_draws_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with ui.progress() as update:
+        update("file", 1, 2)
+
+    assert capsys.readouterr() == ("", "")
+
+
+def test_any_file_name_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"p\xffhoto\x1b[2J.png")
+
+    ui.show_json({"path": name})
+    ui.show(name)
+
+    output = capsys.readouterr().out
+    assert output.isprintable() or "\x1b" not in output
+    assert '"p\\udcffhoto\\u001b[2J.png"' in output
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (556512, "557 kB"), (10**10, "10 GB")],
+)
+def test_sizes_are_said_in_words(count: int, text: str) -> None:
+    assert ui.bytes_text(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.25, "0.2 s"), (59.6, "1 min 00 s"), (75, "1 min 15 s"), (3660, "1 h 01 min")]
+)
+def test_durations_are_said_in_words(seconds: float, text: str) -> None:
+    assert ui.seconds_text(seconds) == text
