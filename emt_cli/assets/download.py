@@ -124,7 +124,7 @@ def _without_secrets(url: str) -> str:
         parts = urlsplit(url)
     except ValueError as error:
         raise ModelError(f"EMT_MIRROR: not an address: {error}; write https://host/folder") from error
-    return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _is_refusal(error: RequestException) -> bool:
