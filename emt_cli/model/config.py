@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm
 
 MEAN_RGB = (0.4690 * 255, 0.4490 * 255, 0.4036 * 255)
 """Mean of the paper's training pictures, subtracted before the head and added after the tail."""
@@ -64,7 +65,7 @@ class EMTConfig:
     @property
     def window_multiple(self) -> int:
         """Pixels that tile origins must be a multiple of, so that tiles see the same windows."""
-        return max(side for window in self.windows for side in window)
+        return lcm(*(side for window in self.windows for side in window))
 
     @property
     def multiply_adds(self) -> int:

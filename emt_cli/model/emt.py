@@ -27,7 +27,7 @@ class Layer(nn.Module):
 
 
 class EMT(nn.Module):
-    """The network of arXiv 2305.11403: RGB (b, 3, h, w), 0..255, to (b, 3, h * scale, w * scale), unclamped."""
+    """The network of arXiv 2305.11403: RGB, 0..255, (b, 3, h, w) to (b, 3, h * scale, w * scale)."""
 
     def __init__(self, config: EMTConfig) -> None:
         super().__init__()
@@ -55,9 +55,11 @@ class EMT(nn.Module):
         h, w = x.shape[-2:]
         scale = self.config.scale
         x = self.pad_small(x)
-        features = self.head(x - self.mean).permute(0, 2, 3, 1).contiguous()
+        with torch.autocast(x.device.type, enabled=False):
+            features = self.head(x - self.mean).permute(0, 2, 3, 1).contiguous()
         features = self.body(features) + features
-        tail = self.tail(features.permute(0, 3, 1, 2))
+        with torch.autocast(x.device.type, enabled=False):
+            tail = self.tail(features.permute(0, 3, 1, 2))
         y = F.pixel_shuffle(tail, scale) + self.mean
         return y[..., : h * scale, : w * scale]
 

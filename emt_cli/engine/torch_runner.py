@@ -1,0 +1,75 @@
+"""Run the network through torch, on any device, in any precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emt_cli.engine.tiling import Floats
+from emt_cli.model.emt import EMT
+from emt_cli.model.inference import STRIP_PIXELS, InferenceEMT
+
+GPU_STRIP_PIXELS = 1 << 18
+"""Pixels of a strip on a GPU, which wants large kernels more than it wants cache."""
+
+
+class TorchRunner:
+    """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped.
+
+    A tile with a non-finite value (half precision overflows on some pictures) is computed again in float32,
+    and the runner stays there: `fell_back` tells.
+    """
+
+    def __init__(self, network: EMT, device: torch.device, dtype: torch.dtype) -> None:
+        self.network = network
+        self.device = device
+        self.strip_pixels = STRIP_PIXELS if device.type == "cpu" else GPU_STRIP_PIXELS
+        self.fell_back = False
+        if device.type == "cpu":
+            torch.set_flush_denormal(True)  # denormal numbers make a CPU many times slower
+        self._use(dtype)
+
+    def _use(self, dtype: torch.dtype) -> None:
+        self.net = InferenceEMT(self.network, device=self.device, dtype=dtype, strip_pixels=self.strip_pixels)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type the body of the network is computed in."""
+        return self.net.dtype
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
+        return self.net.bytes_per_pixel + 12 + 12 * self.net.config.scale**2
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Memory of the strips, whatever the tile."""
+        config = self.net.config
+        return self.strip_pixels * self.dtype.itemsize * config.dim * (4 * config.mlp_ratio + 4)
+
+    def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
+        """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].to(self.device)
+        y = self._ensemble(x) if ensemble else self.net(x)
+        if not bool(torch.isfinite(y).all()) and self.dtype != torch.float32:
+            self.fell_back = True
+            self._use(torch.float32)
+            y = self._ensemble(x) if ensemble else self.net(x)
+        if not bool(torch.isfinite(y).all()):
+            raise FloatingPointError("the network's answer is not finite, even in single precision")
+        answer: Floats = y[0].permute(1, 2, 0).cpu().numpy()
+        return answer
+
+    def _ensemble(self, x: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for turns in range(4):
+            for flipped in (False, True):
+                turned = torch.rot90(x.flip(-1) if flipped else x, turns, (-2, -1))
+                y = torch.rot90(self.net(turned), -turns, (-2, -1))
+                y = y.flip(-1) if flipped else y
+                total = y.clone() if total is None else total.add_(y)
+        if total is None:
+            raise AssertionError("eight answers were summed")
+        return total / 8
