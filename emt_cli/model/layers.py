@@ -115,5 +115,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, dim) to the same shape."""
-        y: Tensor = self.fc2(shift(F.silu(self.fc1(shift(x)))))
+        y: Tensor = self.fc2(shift(F.silu(self.fc1(shift(to_product_type(x))))))
         return y
+
+
+def to_product_type(x: Tensor) -> Tensor:
+    """Round x to the type of mixed-precision products, if they are on: what follows then moves half the bytes."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
