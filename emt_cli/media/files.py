@@ -1,0 +1,92 @@
+"""Write a file whole or not at all."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from emt_cli.errors import OutputError, OutputExistsError
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Raise OutputExistsError or OutputError, before any work, when a file could not be written there."""
+    if target.is_dir():
+        raise OutputError(f"{target}: is a folder; name a file")
+    if not overwrite and _is_plain(target):
+        raise OutputExistsError(f"{target}: exists already; choose another name or overwrite it with -y")
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise OutputError(f"{target}: its folder does not exist; create {folder} first")
+    if not os.access(folder, os.W_OK) and (_is_plain(target) or not target.exists()):
+        raise OutputError(f"{target}: no permission to write in {folder}; choose another place")
+
+
+@contextlib.contextmanager
+def new_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Open a file for writing and reading back that appears under its name only when the block ends well.
+
+    It is written beside the target, synced, then moved into place; on any failure nothing is left. Without
+    `overwrite` a target that appears in the meantime is not replaced: OutputExistsError. A full disk or a
+    missing permission is an OutputError. Devices and pipes are written to directly, links are followed.
+    """
+    check_target(target, overwrite=overwrite)
+    with _readable_errors(target):
+        place = target.resolve()
+        if place.exists() and not place.is_file():
+            with place.open("wb") as stream:
+                yield stream
+            return
+        temporary = place.with_name(f".emt-{secrets.token_hex(8)}.tmp")
+        try:
+            with temporary.open("x+b") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            if overwrite:
+                temporary.replace(place)
+            else:
+                _move_to_free_place(temporary, place)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_plain(target: Path) -> bool:
+    return target.is_file() or (target.is_symlink() and not target.exists())
+
+
+def _move_to_free_place(temporary: Path, place: Path) -> None:
+    try:
+        place.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except (OSError, NotImplementedError):
+        # No hard links on this file system: an empty file reserves the name, then gives way.
+        os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        temporary.replace(place)
+
+
+@contextlib.contextmanager
+def _readable_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        raise OutputExistsError(f"{target}: appeared while it was being made and was left alone") from error
+    except OSError as error:
+        raise OutputError(f"{target}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "no room left on the disk; free some or choose another place"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "no permission to write there; choose another place"
+    if error.errno == errno.EFBIG:
+        return "the file system does not hold files this large; choose another place"
+    if error.errno == errno.ENAMETOOLONG:
+        return "the name is too long for the file system; choose a shorter one"
+    if error.errno == errno.EPIPE:
+        return "the reader went away before all was written"
+    return f"could not be written ({error.strerror or error})"

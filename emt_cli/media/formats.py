@@ -1,0 +1,127 @@
+"""The kinds of picture files: how they are told apart, named, and what each can hold."""
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from emt_cli.errors import InputError, UsageError
+
+PictureFormat: TypeAlias = Literal["png", "jpeg", "webp", "tiff", "bmp"]
+
+SUFFIXES: dict[str, PictureFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".bmp": "bmp",
+}
+"""File name suffixes, and the format they stand for; the first of each format is its usual one."""
+
+MAX_SIDE = 1 << 20
+"""Longest side that is read, in pixels: a header that says more is an attack or an accident."""
+
+_LONGEST: dict[PictureFormat, int] = {
+    "png": 2**31 - 1,
+    "jpeg": 65500,  # libjpeg's own limit; the format's is 65535
+    "webp": 16383,
+    "tiff": 2**32 - 1,
+    "bmp": 2**31 - 1,
+}
+_CONVERT = "convert it to PNG, JPEG or TIFF first"
+
+
+def format_from_name(path: Path) -> PictureFormat:
+    """Return the format a file name asks for; UsageError when it names none that can be written."""
+    try:
+        return SUFFIXES[path.suffix.lower()]
+    except KeyError:
+        known = ", ".join(SUFFIXES)
+        raise UsageError(f"{path}: unknown kind of picture {path.suffix!r}; use one of {known}") from None
+
+
+def check_output(format: PictureFormat, *, height: int, width: int, transparent: bool, name: str) -> None:
+    """Raise UsageError when a format cannot hold a picture of this size, or its transparency."""
+    if max(height, width) > _LONGEST[format] or (format == "bmp" and height * (width * 3 + 3) >= 2**32):
+        raise UsageError(
+            f"{name}: {width}x{height} does not fit into {format.upper()}"
+            f" (at most {_LONGEST[format]} pixels a side); choose PNG or TIFF"
+        )
+    if transparent and format in ("jpeg", "bmp"):
+        raise UsageError(f"{name}: {format.upper()} cannot hold transparency; choose PNG, WebP or TIFF")
+
+
+def check_input(name: str, *, height: int, width: int, max_pixels: int) -> None:
+    """Raise InputError when the size a header declares is beyond the limit, before anything is decoded."""
+    if height < 1 or width < 1:
+        raise InputError(f"{name}: declares a size of {width}x{height}; get an undamaged copy")
+    if max(height, width) > MAX_SIDE:
+        raise InputError(
+            f"{name}: {width}x{height} is longer than {MAX_SIDE} pixels a side; cut it into parts"
+        )
+    if height * width > max_pixels:
+        raise InputError(
+            f"{name}: {width}x{height} is {height * width:,} pixels, over the limit of {max_pixels:,};"
+            " if you trust it, raise --max-pixels"
+        )
+
+
+def format_from_content(head: bytes, name: str) -> PictureFormat:
+    """Return the format the first bytes of a file (64 are enough) show; InputError for any other content."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and head[8:10] != b"CR":
+        return "tiff"
+    if head.startswith(b"BM") and head[6:10] == bytes(4):
+        return "bmp"
+    if not head:
+        raise InputError(f"{name}: is empty; get an undamaged copy")
+    raise InputError(f"{name}: {_foreign(head)}")
+
+
+def _foreign(head: bytes) -> str:
+    """Say what content that is not read is, and what to do."""
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in (b"avif", b"avis"):
+        return f"AVIF is not read; {_CONVERT}"
+    if brand[:3] in (b"hei", b"hev", b"mif", b"msf"):
+        return f"HEIC is not read; {_CONVERT}"
+    if brand in (b"crx ",) or head[8:10] == b"CR" or head.startswith((b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0")):
+        return "camera raw is not read; develop it to TIFF or PNG first"
+    if brand or head.startswith((b"\x1aE\xdf\xa3", b"FLV", b"\0\0\x01\xba")) or head[8:12] == b"AVI ":
+        return "is a video, not a picture; see `emt video`"
+    for start, kind in _KNOWN.items():
+        if head.startswith(start):
+            return f"{kind} is not read; {_CONVERT}"
+    if not head.strip(b"\0"):
+        return "holds only zeros; get an undamaged copy"
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError:
+        return "not a picture that can be read; PNG, JPEG, WebP, TIFF and BMP are"
+    return "holds text, not a picture; check the name"
+
+
+_KNOWN = {
+    b"GIF8": "GIF",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"8BPS": "Photoshop's PSD",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR",
+    b"\0\0\x01\0": "ICO",
+    b"qoif": "QOI",
+    b"P5": "PGM",
+    b"P6": "PPM",
+    b"PF": "PFM",
+}

@@ -1,0 +1,198 @@
+"""PNG files chunk by chunk: a check that nothing is missing, and a writer for 8 and 16 bits.
+
+Neither Pillow (no 16-bit colour) nor OpenCV (no gray with alpha, little metadata) writes all the kinds that
+are read. This writer needs a few megabytes beside the picture and compresses on several threads.
+"""
+
+import os
+import struct
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from emt_cli.media.metadata import PNG_COLOUR, PNG_TEXT, Metadata
+from emt_cli.media.samples import Samples
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP_KEYWORD = b"XML:com.adobe.xmp"
+_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
+_INCHES_PER_METRE = 1 / 0.0254
+# On photographs level 3 with the filters below comes within 6 % of level 6 in a quarter of its time.
+_LEVEL = 3
+_PIECE = 1 << 20
+_TEXT_LIMIT = 1 << 26
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def read_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
+    """Return the chunks of a PNG file in order; ValueError when it is cut short or damaged."""
+    view = memoryview(data)
+    chunks: list[tuple[bytes, memoryview]] = []
+    at = len(SIGNATURE)
+    while not chunks or chunks[-1][0] != b"IEND":
+        if at + 12 > len(view):
+            raise ValueError("the file is cut short")
+        length, kind = struct.unpack_from(">I4s", view, at)
+        body = view[at + 8 : at + 8 + length]
+        if at + 12 + length > len(view):
+            raise ValueError("the file is cut short")
+        good = zlib.crc32(body, zlib.crc32(kind)) == struct.unpack_from(">I", view, at + 8 + length)[0]
+        if not good and kind[:1].isupper():
+            raise ValueError("its data are damaged (checksum)")
+        if good:
+            chunks.append((kind, body))
+        at += 12 + length
+    return chunks
+
+
+def read_metadata(chunks: Iterable[tuple[bytes, memoryview]]) -> Metadata:
+    """Return profile, EXIF, XMP, resolution, and the chunks that travel from PNG to PNG; no damaged ones."""
+    icc = exif = xmp = dpi = None
+    kept: list[tuple[bytes, bytes]] = []
+    for kind, view in chunks:
+        body = bytes(view) if kind not in (b"IDAT", b"fdAT") else b""
+        keyword, _, rest = body.partition(b"\0")
+        if kind == b"iCCP":
+            icc = _inflate(rest[1:])
+        elif kind == b"eXIf":
+            exif = body
+        elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
+            x, y = struct.unpack(">II", body[:8])
+            dpi = (x / _INCHES_PER_METRE, y / _INCHES_PER_METRE) if x and y else None
+        elif kind == b"iTXt" and keyword == _XMP_KEYWORD:
+            text = rest[2:].split(b"\0", 2)[-1]
+            xmp = _inflate(text) if rest[:1] == b"\1" else text
+        elif keyword == b"Raw profile type exif" and kind in PNG_TEXT:
+            exif = exif or _raw_profile(_inflate(rest[1:]) if kind == b"zTXt" else rest)
+        elif kind in PNG_COLOUR or (kind in PNG_TEXT and not keyword.startswith(b"Raw profile type ")):
+            kept.append((kind, body))
+    return Metadata(icc=icc, exif=exif, xmp=xmp, dpi=dpi, png=tuple(kept))
+
+
+def _inflate(packed: bytes) -> bytes | None:
+    """Inflate text or a profile of at most 64 MB, None for damaged or larger ones."""
+    inflate = zlib.decompressobj()
+    try:
+        data = inflate.decompress(packed, _TEXT_LIMIT)
+    except zlib.error:
+        return None
+    return data if inflate.eof else None
+
+
+def _raw_profile(text: bytes | None) -> bytes | None:
+    """Return what ImageMagick writes as a line break, a name, a length and lines of hexadecimal digits."""
+    try:
+        return bytes.fromhex(b"".join((text or b"").split(b"\n")[3:]).decode("ascii"))
+    except ValueError:
+        return None
+
+
+def holds_samples(chunks: Iterable[tuple[bytes, memoryview]], size: int) -> bool:
+    """Whether the image data inflate to at least a number of bytes; costs time but no memory."""
+    inflate = zlib.decompressobj()
+    total = 0
+    for kind, body in chunks:
+        if kind != b"IDAT":
+            continue
+        pending: bytes | memoryview = body
+        while pending and total < size:
+            total += len(inflate.decompress(pending, _PIECE))
+            pending = inflate.unconsumed_tail
+    return total >= size
+
+
+def write_png(stream: IO[bytes], samples: Samples, metadata: Metadata) -> None:
+    """Write 8- or 16-bit samples as PNG with their profile, EXIF, XMP, resolution and kept chunks."""
+    bits = samples.dtype.itemsize * 8
+    stream.write(SIGNATURE)
+    header = (samples.width, samples.height, bits, _COLOUR_TYPE[samples.channels], 0, 0, 0)
+    _write_chunk(stream, b"IHDR", struct.pack(">IIBBBBB", *header))
+    for kind, body in metadata.png:
+        if kind in PNG_COLOUR and not (kind == b"sRGB" and metadata.icc):
+            _write_chunk(stream, kind, body)
+    if metadata.icc:
+        _write_chunk(stream, b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))
+    if metadata.dpi:
+        x, y = (round(dots * _INCHES_PER_METRE) for dots in metadata.dpi)
+        _write_chunk(stream, b"pHYs", struct.pack(">IIB", x, y, 1))
+    if metadata.exif:
+        _write_chunk(stream, b"eXIf", metadata.exif)
+    if metadata.xmp:
+        _write_chunk(stream, b"iTXt", _XMP_KEYWORD + b"\0\0\0\0\0" + metadata.xmp)
+    for kind, body in metadata.png:
+        if kind in PNG_TEXT:
+            _write_chunk(stream, kind, body)
+    _write_image(stream, samples)
+    _write_chunk(stream, b"IEND", b"")
+
+
+def _write_chunk(stream: IO[bytes], kind: bytes, body: bytes) -> None:
+    stream.write(struct.pack(">I4s", len(body), kind))
+    stream.write(body)
+    stream.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))
+
+
+def _write_image(stream: IO[bytes], samples: Samples) -> None:
+    """Write the IDAT chunks: every band is deflated on its own and ends on a byte, so that they join."""
+
+    def deflate(band: tuple[int, int]) -> tuple[bytes, bytes]:
+        raw = _filtered(samples, *band)
+        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, 9)
+        ending = zlib.Z_FINISH if band[1] == samples.height else zlib.Z_SYNC_FLUSH
+        return raw, packer.compress(raw) + packer.flush(ending)
+
+    check = 1
+    start = b"\x78\x5e"  # zlib header: deflate, 32 kB window, fast
+    for raw, packed in in_order(deflate, samples.bands()):
+        check = zlib.adler32(raw, check)
+        _write_chunk(stream, b"IDAT", start + packed)
+        start = b""
+    _write_chunk(stream, b"IDAT", struct.pack(">I", check))
+
+
+def _filtered(samples: Samples, start: int, stop: int) -> bytes:
+    """Return rows as PNG wants them, each behind the number of its filter: Up (2) or Average (3)."""
+    first = max(0, start - 1)
+    values = samples.rows(first, stop)
+    pixel = samples.channels * samples.dtype.itemsize
+    if samples.dtype.itemsize == 2:
+        values = values.astype(">u2")
+    lines = values.reshape(stop - first, -1).view(np.uint8)
+    above = np.zeros((stop - start, lines.shape[1]), np.uint8)
+    above[start == 0 :] = lines[: len(above) - (start == 0)]
+    rows = lines[start - first :]
+    left = np.zeros_like(rows)
+    left[:, pixel:] = rows[:, :-pixel]
+    up = rows - above
+    average = rows - ((left & above) + ((left ^ above) >> 1))
+    out = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
+    better = _cost(average) < _cost(up)
+    out[:, 0] = np.where(better, 3, 2)
+    out[:, 1:] = np.where(better[:, None], average, up)
+    return out.tobytes()
+
+
+def _cost(lines: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return the sum of the absolute differences in each row, the usual guess at its compressed size."""
+    cost: npt.NDArray[np.int64] = np.minimum(lines, np.negative(lines)).sum(axis=1, dtype=np.int64)
+    return cost
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield work(item) for each item in turn, computed on threads a few items ahead."""
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[R]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
