@@ -64,9 +64,11 @@ def _register() -> None:
     for name in ("upscale", "train"):
         try:
             module = importlib.import_module(f"emt_cli.commands.{name}")
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if error.name != f"emt_cli.commands.{name}":
+                raise
             continue
-        app.command(name)(getattr(module, name))
+        app.command(name, epilog=module.EPILOG)(getattr(module, name))
 
 
 _register()
