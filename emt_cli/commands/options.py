@@ -2,11 +2,133 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
 
+from emt_cli.errors import UsageError
+
+SIZE, MODEL, FILES, RUN = "Size", "Network", "Files", "Run"
+"""Panels of the help text."""
+
+
+class Precision(str, Enum):
+    """Number types of the network's body."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class Format(str, Enum):
+    """Kinds of picture files that are written."""
+
+    png = "png"
+    jpeg = "jpeg"
+    webp = "webp"
+    tiff = "tiff"
+    bmp = "bmp"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs: one object on each line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=RUN)]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say which file, device and tiles are used.", rich_help_panel=RUN),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan and stop there.", rich_help_panel=RUN)
+]
+
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        "--scale",
+        "-s",
+        "--outscale",
+        help="Enlargement, up to 16: 4, 2.7 ... \\[default: 4]",
+        rich_help_panel=SIZE,
+    ),
+]
+Width = Annotated[int | None, typer.Option(help="Width of the result in pixels.", rich_help_panel=SIZE)]
+Height = Annotated[int | None, typer.Option(help="Height of the result in pixels.", rich_help_panel=SIZE)]
+LongSide = Annotated[
+    int | None, typer.Option(help="Longer side of the result in pixels.", rich_help_panel=SIZE)
+]
+
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model", "-m", help="auto, a name from `emt models`, or a model file.", rich_help_panel=MODEL
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:0 or mps.", rich_help_panel=MODEL)
+]
+PrecisionChoice = Annotated[
+    Precision,
+    typer.Option(help="Number type; auto is fp16 on CUDA, else fp32.", rich_help_panel=MODEL),
+]
+TileSide = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        "-t",
+        help="Side of a tile in input pixels; auto fits the free memory, off never cuts.",
+        rich_help_panel=MODEL,
+    ),
+]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        "-x",
+        help="Average over 8 flips and rotations: a little better, 8 times the work.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+FormatChoice = Annotated[
+    Format | None,
+    typer.Option("--format", "-f", help="Kind of file to write; else the input's.", rich_help_panel=FILES),
+]
+Quality = Annotated[
+    int,
+    typer.Option(min=1, max=100, help="For JPEG and WebP; 100 makes WebP lossless.", rich_help_panel=FILES),
+]
+Suffix = Annotated[
+    str | None,
+    typer.Option(help="Put after the name of a result. \\[default: _x4 and so on]", rich_help_panel=FILES),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", "-y", help="Replace results that exist already.", rich_help_panel=FILES),
+]
+StripMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata",
+        help="Drop EXIF, XMP and resolution; the colour profile stays.",
+        rich_help_panel=FILES,
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(min=1, help="Refuse inputs that declare more pixels than this.", rich_help_panel=FILES),
+]
+
+
+def tile_side(text: str) -> int | None:
+    """Read --tile: None for auto, 0 for off, else the side in input pixels."""
+    if text == "auto":
+        return None
+    if text == "off":
+        return 0
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--tile {text}: use auto, off, or a number of pixels such as 256")
+    return int(text)
 
 
 def examples(*lines: str) -> str:

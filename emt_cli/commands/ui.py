@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import typer
 
-Update = Callable[[str, float, float], None]
-"""Called with what is being done, how much of it is done, and how much there is in all."""
+Result = TypeVar("Result")
+
+
+class Update(Protocol):
+    """Draws progress: what is being done, how much of it is done, and how much there is in all."""
+
+    def __call__(self, label: str, done: float, total: float) -> None:
+        """Show the new state."""
 
 
 def show(text: str) -> None:
@@ -75,6 +81,16 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
             bar.update(tasks[label], completed=done, total=total)
 
         yield update
+
+
+def drain(steps: Generator[float, None, Result], report: Callable[[float], None]) -> Result:
+    """Run steps to their end, reporting each share of the work done; return their result."""
+    while True:
+        try:
+            report(next(steps))
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 def plain(text: str) -> str:

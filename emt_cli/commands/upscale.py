@@ -1,0 +1,187 @@
+"""`emt upscale`: pictures in, larger pictures out."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emt_cli.commands import options, ui
+from emt_cli.errors import EmtError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from emt_cli.jobs.upscale import PictureJob, Task
+
+EPILOG = options.examples(
+    "emt upscale photo.png --scale 4",
+    "emt upscale *.jpg --long-side 3840 -o large/",
+    "cat photo.png | emt upscale - --scale 2 > larger.png",
+)
+
+
+def upscale(
+    inputs: Annotated[list[str], typer.Argument(help="Pictures; - reads one from standard input.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", help="File or folder of the result; - is stdout.", rich_help_panel=options.FILES
+        ),
+    ] = None,
+    scale: options.Scale = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    long_side: options.LongSide = None,
+    model: options.Model = "auto",
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tile: options.TileSide = "auto",
+    tta: options.Ensemble = False,
+    format: options.FormatChoice = None,
+    quality: options.Quality = 95,
+    suffix: options.Suffix = None,
+    overwrite: options.Overwrite = False,
+    strip_metadata: options.StripMetadata = False,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Write a labelled picture beside the result: bicubic | EMT.",
+            rich_help_panel=options.FILES,
+        ),
+    ] = False,
+    max_pixels: options.MaxPixels = 500_000_000,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Enlarge pictures: PNG, JPEG, WebP, TIFF and BMP, 8 or 16 bits or float, with alpha and metadata kept.
+
+    The result lies beside its input as NAME_x4 in the same format, unless -o or --format say otherwise.
+    """
+    from emt_cli.jobs.pictures import Target
+    from emt_cli.jobs.upscale import PictureJob, Settings
+
+    if not (scale or width or height or long_side):
+        scale = 4.0
+    settings = Settings(
+        target=Target(scale, width, height, long_side),
+        model=model,
+        device=device,
+        precision=precision.value,
+        tile=options.tile_side(tile),
+        ensemble=tta,
+        format=format.value if format else None,
+        quality=quality,
+        suffix=suffix,
+        overwrite=overwrite,
+        strip_metadata=strip_metadata,
+        compare=compare,
+        max_pixels=max_pixels,
+    )
+    names = Counter(inputs)
+    if names["-"] > 1:
+        raise UsageError("- stands for standard input and can be given once")
+    sources = [None if name == "-" else Path(name) for name in inputs]
+    to_stdout = output == "-" or (output is None and sources == [None])
+    if to_stdout and (len(sources) > 1 or as_json):
+        raise UsageError("standard output takes one picture and nothing else; name a folder with -o")
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("a picture is not written to a terminal; redirect it, or name a file with -o")
+    folder = output is not None and (
+        output.endswith(("/", "\\")) or Path(output).is_dir() or len(sources) > 1
+    )
+    if folder and Path(str(output)).is_file():
+        raise UsageError(f"-o {output}: is a file; several results need a folder")
+
+    job = PictureJob(settings)
+    talk = Talk(as_json=as_json, quiet=quiet or as_json, verbose=verbose)
+    codes = []
+    with ui.progress(quiet=quiet or as_json) as update:
+        for source in sources:
+            name = "-" if source is None else str(source)
+            try:
+                where = sys.stdout.buffer if to_stdout else None if output is None else Path(output)
+                task = job.open(_read_stdin() if source is None else source, where, folder=folder)
+                talk.plan(job, task)
+                if dry_run:
+                    talk.planned(task)
+                    continue
+                facts = ui.drain(job.run(task), partial(update, name, total=1))
+                talk.done(facts, silent=to_stdout)
+            except EmtError as error:
+                if len(sources) == 1 and not as_json:
+                    raise
+                talk.failed(name, error)
+                codes.append(error.exit_code)
+    if codes:
+        raise typer.Exit(codes[0] if len(sources) == 1 else 4 if len(codes) == len(sources) else 3)
+
+
+class Talk:
+    """What is said about each picture: plan and notes on stderr, results on stdout."""
+
+    def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
+        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
+        self.hinted = False
+
+    def plan(self, job: PictureJob, task: Task) -> None:
+        """Say what will be done, before it is done."""
+        plan = task.plan
+        for model in task.models:
+            if model.hint and not self.hinted:
+                ui.say(f"emt: {model.hint}", quiet=self.quiet)
+                self.hinted = True
+        passes = " then ".join(f"x{scale}" for scale in plan.passes)
+        resized = ", resized to fit" if plan.resized else ""
+        tiles = "1 tile" if task.tiles == 1 else f"{task.tiles} tiles"
+        ui.say(
+            f"{task.name}: {plan.width}x{plan.height} to {plan.out_width}x{plan.out_height}"
+            f" ({task.models[0].name} {passes}{resized}; {job.device}, {tiles},"
+            f" about {ui.bytes_text(task.memory)} of memory)",
+            quiet=self.quiet,
+        )
+        if self.verbose:
+            for model, scale in zip(task.models, plan.passes, strict=True):
+                size = job.upscaler(scale).tile_size(plan.height, plan.width)
+                kind = str(job.dtype).removeprefix("torch.")
+                ui.say(f"  x{scale}: {model.path}, {kind}, tiles of up to {size} px", quiet=self.quiet)
+
+    def planned(self, task: Task) -> None:
+        """Report a task that --dry-run leaves undone."""
+        if self.as_json:
+            ui.show_json({"event": "planned"} | task.facts())
+        else:
+            ui.show(task.target_name)
+
+    def done(self, facts: dict[str, Any], *, silent: bool) -> None:
+        """Report a result: its path, or all its facts."""
+        if self.as_json:
+            ui.show_json({"event": "done"} | facts)
+            return
+        for note in facts["notes"]:
+            ui.say(f"{facts['input']}: {note}", quiet=self.quiet)
+        if not silent:
+            ui.show(facts["output"])
+            if "compare" in facts:
+                ui.show(facts["compare"])
+        ui.say(f"  {ui.seconds_text(facts['seconds'])}", quiet=self.quiet or not self.verbose)
+
+    def failed(self, name: str, error: EmtError) -> None:
+        """Report a picture that failed while others go on."""
+        if self.as_json:
+            ui.show_json(
+                {"event": "failed", "input": name, "message": str(error), "exit_code": error.exit_code}
+            )
+        else:
+            ui.say(f"emt: error: {error}")
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("-: nothing is piped into standard input")
+    return sys.stdin.buffer.read()

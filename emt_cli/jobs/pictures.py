@@ -1,0 +1,181 @@
+"""One picture in, one picture out: plan its size and passes, enlarge colours and alpha, name the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.errors import UsageError
+from emt_cli.media.alpha import bleed_alpha
+from emt_cli.media.formats import SUFFIXES, PictureFormat
+from emt_cli.media.pictures import Picture
+from emt_cli.media.resize import resize
+from emt_cli.media.samples import Pixels, convert, full_scale
+
+LARGEST = 16
+"""Largest enlargement: two passes of 4."""
+_SURROUNDINGS = 5
+"""Side in input pixels of the neighbourhood that must be opaque for a pixel to stay exactly opaque."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The size wanted: a scale, or one side; the other side follows."""
+
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    long_side: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.scale, self.width, self.height, self.long_side) if value]
+        if len(given) != 1:
+            raise UsageError("give one of --scale, --width, --height and --long-side; the shape is kept")
+        if not 0 < given[0] <= 1 << 20:
+            raise UsageError(f"{given[0]:g} is no size; give a scale such as 2.7, or a side in pixels")
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the result for a picture of this size, in whole pixels."""
+        if self.width:
+            factor = self.width / width
+        elif self.height:
+            factor = self.height / height
+        elif self.long_side:
+            factor = self.long_side / max(height, width)
+        else:
+            factor = self.scale or 1.0
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done with a picture; sizes in pixels."""
+
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    passes: tuple[int, ...]
+    """Scales of the networks to run, one after the other."""
+
+    @property
+    def resized(self) -> bool:
+        """Whether the last pass gives more than was asked for, and is resized down to it."""
+        factor = int(np.prod(self.passes))
+        return (self.height * factor, self.width * factor) != (self.out_height, self.out_width)
+
+
+def plan_picture(height: int, width: int, target: Target, scales: Sequence[int], *, name: str) -> Plan:
+    """Choose the passes: the smallest product of one or two of the model's scales that covers the target.
+
+    Raises UsageError, with name in front, when the target is no enlargement or beyond 16 times.
+    """
+    out_height, out_width = target.size(height, width)
+    if out_height < height or out_width < width or (out_height, out_width) == (height, width):
+        raise UsageError(f"{name}: {width}x{height} would become {out_width}x{out_height}; emt only enlarges")
+    ways = [(scale,) for scale in scales] + [pair for pair in product(scales, scales) if pair[0] <= pair[1]]
+    fitting = [
+        way
+        for way in ways
+        if height * int(np.prod(way)) >= out_height and width * int(np.prod(way)) >= out_width
+    ]
+    if not fitting or max(out_height / height, out_width / width) > LARGEST:
+        most = min(LARGEST, max(scales) ** 2)
+        raise UsageError(f"{name}: {width}x{height} to {out_width}x{out_height} is beyond {most} times")
+    passes = min(fitting, key=lambda way: (int(np.prod(way)), len(way)))
+    return Plan(height, width, out_height, out_width, passes)
+
+
+def enlarge(
+    picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]
+) -> Generator[float, None, Picture]:
+    """Enlarge a picture as planned, yielding the share done; returns the picture, of the same sample type.
+
+    Where alpha is below opaque, colours are spread under it first, and it is enlarged as a gray picture.
+    """
+    transparent = picture.transparent
+    shares = 2 if transparent else 1
+    colours: Pixels = picture.pixels
+    if picture.alpha is not None and transparent:
+        colours = bleed_alpha(colours, picture.alpha)
+    if picture.gray:
+        colours = colours[..., 0]
+    pixels = yield from _share(_enlarge(colours, plan, upscaler), 0, shares)
+    if picture.gray:
+        pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
+    alpha: Pixels | None = None
+    if picture.alpha is not None and transparent:
+        alpha = yield from _share(_enlarge(picture.alpha, plan, upscaler), 1, shares)
+        _keep_extremes(alpha, picture.alpha)
+    elif picture.alpha is not None:
+        top = full_scale(picture.alpha.dtype)
+        alpha = np.broadcast_to(np.array(top, picture.alpha.dtype), pixels.shape[:2])
+    return replace(picture, pixels=pixels, alpha=alpha)
+
+
+def _share(steps: Generator[float, None, Pixels], index: int, count: int) -> Generator[float, None, Pixels]:
+    while True:
+        try:
+            done = next(steps)
+        except StopIteration as end:
+            result: Pixels = end.value
+            return result
+        yield (index + done) / count
+
+
+def _enlarge(
+    plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]
+) -> Generator[float, None, Pixels]:
+    """Run the passes on RGB (h, w, 3) or one plane (h, w); floats between them, one rounding at the end."""
+    kind = plane.dtype
+    costs = [float(np.prod(plan.passes[:index])) ** 2 for index in range(len(plan.passes))]
+    for index, scale in enumerate(plan.passes):
+        last = index == len(plan.passes) - 1
+        steps = upscaler(scale).steps(plane, dtype=kind if last and not plan.resized else np.float32)
+        while True:
+            try:
+                done = next(steps)
+            except StopIteration as end:
+                plane = end.value
+                break
+            yield (sum(costs[:index]) + done * costs[index]) / sum(costs)
+    if plan.resized:
+        plane = convert(resize(plane, plan.out_height, plan.out_width), kind)
+    return plane
+
+
+def _keep_extremes(alpha: Pixels, source: Pixels) -> None:
+    """Make enlarged alpha exactly opaque (or clear) where the source is so all around."""
+    window = np.ones((_SURROUNDINGS, _SURROUNDINGS), np.uint8)
+    top = full_scale(source.dtype)
+    size = (alpha.shape[1], alpha.shape[0])
+    for mask, value in ((source >= top, top), (source <= 0, 0)):
+        inside = cv2.erode(mask.astype(np.uint8), window)
+        whole: NDArray[Any] = cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)
+        alpha[whole.astype(bool)] = value
+
+
+def result_path(
+    source: Path | None, output: Path | None, *, suffix: str, format: PictureFormat, folder: bool
+) -> Path:
+    """Where a result goes: beside its source, into a folder, or to the file named.
+
+    suffix comes after the source's name; source is None for standard input. folder: output names a folder.
+    """
+    if output is not None and not folder:
+        return output
+    stem = source.stem if source is not None else "stdin"
+    usual = next(ending for ending, known in SUFFIXES.items() if known == format)
+    ending = usual
+    if source is not None and SUFFIXES.get(source.suffix.lower()) == format:
+        ending = source.suffix
+    place = output if output is not None else (source.parent if source is not None else Path())
+    return place / f"{stem}{suffix}{ending}"
