@@ -61,3 +61,16 @@ def photo() -> np.ndarray:
     cat = chelsea()[40:232, 80:320].astype(np.float32)
     halved = cat.reshape(96, 2, 120, 2, 3).mean(axis=(1, 3))
     return np.round(halved).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def deep(photo: np.ndarray) -> np.ndarray:
+    """The photo with 16 bits, the low ones in use."""
+    noise = np.random.default_rng(0).integers(0, 257, photo.shape)
+    return (photo.astype(np.uint32) * 256 + noise).clip(0, 65535).astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def ramp(photo: np.ndarray) -> np.ndarray:
+    """Alpha of the photo's size from clear to opaque, 8 bits."""
+    return np.linspace(0, 255, photo[..., 0].size).astype(np.uint8).reshape(photo.shape[:2])

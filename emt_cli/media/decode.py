@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from emt_cli.errors import InputError
 from emt_cli.media import png, tiff
@@ -22,17 +22,17 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-# What Pillow, OpenCV, zlib and the readers here raise for damaged files.
-_DAMAGE: tuple[type[Exception], ...] = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    cv2.error,
+# What the readers here, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
+_OBSCURE_DAMAGE: tuple[type[Exception], ...] = (struct.error, zlib.error, cv2.error, UnidentifiedImageError)
+_OBSCURE_DAMAGE += (
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    ImageCms.PyCMSError,
 )
-_DAMAGE += (LookupError, TypeError, ArithmeticError, AttributeError, RuntimeError, ImageCms.PyCMSError)
 
 _GRAY_MODES = {"1": "L", "L": "L", "LA": "LA", "La": "LA"}
 _COLOUR_MODES = {"P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA"}
@@ -51,8 +51,10 @@ def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) ->
         return _decode_with_pillow(data, format, name, max_pixels)
     except MemoryError as error:
         raise InputError(f"{name}: needs more memory than there is; cut it into parts") from error
+    except _OBSCURE_DAMAGE as error:
+        raise InputError(f"{name}: its data are damaged or cut short; get an undamaged copy") from error
     except _DAMAGE as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = next(iter(str(error).splitlines()), "its data are damaged")
         raise InputError(f"{name}: cannot be decoded, {reason}; get an undamaged copy") from error
 
 
@@ -60,8 +62,11 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     width, height, bits, colour_type = struct.unpack_from(">IIBB", data, 16)
     check_input(name, height=height, width=width, max_pixels=max_pixels)
     chunks = png.read_chunks(data)
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    if not png.holds_samples(chunks, height * (1 + width * channels * bits // 8)):
+        raise ValueError("the file is cut short")  # libpng and Pillow would fill it up
     if bits == 16:
-        decoded = _decode_deep_png(data, chunks, (height, width), colour_type)
+        decoded = _decode_deep_png(data, chunks, (height, width), gray=channels < 3)
     else:
         decoded = _decode_with_pillow(data, "png", name, max_pixels)
     alpha = decoded.alpha
@@ -78,17 +83,13 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
 
 
 def _decode_deep_png(
-    data: bytes, chunks: list[tuple[bytes, memoryview]], shape: tuple[int, int], colour_type: int
+    data: bytes, chunks: list[tuple[bytes, memoryview]], shape: tuple[int, int], *, gray: bool
 ) -> Decoded:
-    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
-    if not png.holds_samples(chunks, shape[0] * (1 + shape[1] * channels * 2)):
-        raise ValueError("the file is cut short")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint16 or image.shape[:2] != shape:
         raise ValueError("its data are damaged")
-    gray = colour_type in (0, 4)
     pixels = _three(image.reshape(*shape, -1)[..., 0]) if gray else np.ascontiguousarray(image[..., 2::-1])
-    alpha = np.ascontiguousarray(image[..., 3]) if colour_type in (4, 6) else None
+    alpha = np.ascontiguousarray(image[..., 3]) if image.ndim == 3 and image.shape[2] == 4 else None
     frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
     return Decoded(pixels, alpha, gray, frames=frames)
 

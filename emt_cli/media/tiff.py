@@ -1,7 +1,7 @@
 """TIFF files: a reader for what Pillow cannot give whole (16 bits, float, tags), and a writer.
 
 Plain and deflated samples are decoded here, in strips or tiles, together or by plane. Other compressions are
-left to Pillow (8 bits) and OpenCV (16 bits and float), which bring libtiff.
+left to OpenCV and, for 8 bits and fewer with alpha or in other colour spaces, to Pillow; both bring libtiff.
 """
 
 import itertools
@@ -128,7 +128,8 @@ def read_samples(data: bytes, head: TiffHead) -> Pixels | None:
         return None
     compression, predictor = head.number(259, 1), head.number(317, 1)
     if compression != _PLAIN and (compression not in _DEFLATE or predictor not in (1, 2, 3)):
-        return None if head.dtype.itemsize == 1 else _read_with_libtiff(data, head)
+        # OpenCV multiplies 8-bit colours by alpha; where it serves, it is quieter about damage than Pillow.
+        return None if head.bits == 8 and head.channels not in (1, 3) else _read_with_libtiff(data, head)
     tiled = 322 in head.directory.fields
     down = head.number(323, 0) if tiled else min(head.number(278, head.height), head.height)
     across = head.number(322, 0) if tiled else head.width

@@ -1,0 +1,161 @@
+"""Files that are no whole picture end in one clear line and cost nothing."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from picture_files import by_opencv, by_pillow, by_tifffile, png_file
+from PIL import Image
+
+from emt_cli.errors import InputError
+from emt_cli.media.pictures import read_picture
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "empty"),
+        (b"This is a letter, not a picture.", "text"),
+        (bytes(range(128, 256)), "not a picture"),
+        (bytes(100), "zeros"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1", "HEIC.*convert"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1", "AVIF.*convert"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+        (b"GIF89a\1\0\1\0", "GIF.*convert"),
+        (b"\x89PNG\r\n\x1a\n", "cut short"),
+        (b"\xff\xd8\xff\xe0", "cut short"),
+        (b"II*\0\x08\0\0\0", "damaged|tags"),
+    ],
+)
+def test_what_is_no_picture_is_named_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+
+    with pytest.raises(InputError, match=words) as caught:
+        read_picture(path)
+
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_folder_and_secret_file_are_told_apart(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"x")
+    secret.chmod(0)
+
+    with pytest.raises(InputError, match="does not exist"):
+        read_picture(tmp_path / "absent.png")
+    with pytest.raises(InputError, match="folder"):
+        read_picture(tmp_path)
+    if not os.access(secret, os.R_OK):
+        with pytest.raises(InputError, match="permission"):
+            read_picture(secret)
+
+
+@pytest.mark.parametrize("kind", ["png", "png16", "jpeg", "webp", "tiff", "lzw", "lzw16", "tiff16", "bmp"])
+def test_cut_file_is_refused_wherever_it_ends(photo: np.ndarray, deep: np.ndarray, kind: str) -> None:
+    image = Image.fromarray(photo)
+    data = {
+        "png": lambda: by_pillow(image, "PNG"),
+        "png16": lambda: by_opencv(deep, ".png"),
+        "jpeg": lambda: by_pillow(image, "JPEG"),
+        "webp": lambda: by_pillow(image, "WEBP"),
+        "tiff": lambda: by_pillow(image, "TIFF"),
+        "lzw": lambda: by_pillow(image, "TIFF", compression="tiff_lzw"),
+        "lzw16": lambda: by_opencv(deep, ".tiff", cv2.IMWRITE_TIFF_COMPRESSION, 5),
+        "tiff16": lambda: by_tifffile(deep, photometric="rgb", compression="zlib"),
+        "bmp": lambda: by_pillow(image, "BMP"),
+    }[kind]()
+
+    for end in (20, 64, len(data) // 4, len(data) // 2, 3 * len(data) // 4, len(data) - 30, len(data) - 10):
+        with pytest.raises(InputError):
+            read_picture(data[:end])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_png_with_too_few_rows_is_not_filled_up(bits: int) -> None:
+    stride = 1 + 100 * 3 * bits // 8
+
+    with pytest.raises(InputError, match="cut short"):
+        read_picture(png_file(100, 100, bits, 2, bytes(50 * stride)))
+
+
+def test_damaged_pixels_of_a_png_are_refused(photo: np.ndarray) -> None:
+    data = bytearray(by_pillow(Image.fromarray(photo), "PNG"))
+    data[len(data) // 2] ^= 1
+
+    with pytest.raises(InputError, match="damaged"):
+        read_picture(bytes(data))
+
+
+def test_huge_declared_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    bombs = {
+        "a.png": png_file(60000, 60000, 8, 2, b""),
+        "b.png": png_file(60000, 60000, 16, 6, b""),
+        "c.tif": by_tifffile(np.zeros((1, 1, 3), np.uint8), photometric="rgb"),
+        "d.bmp": by_pillow(Image.new("RGB", (1, 1)), "BMP"),
+        "e.jpg": by_pillow(Image.new("RGB", (1, 1)), "JPEG"),
+    }
+    tiff = bombs["c.tif"]
+    for tag in (256, 257):
+        at = tiff.index(struct.pack("<H", tag), 8)
+        tiff = tiff[: at + 2] + struct.pack("<HII", 4, 1, 60000) + tiff[at + 12 :]
+    bombs["c.tif"] = tiff
+    bombs["d.bmp"] = bombs["d.bmp"][:18] + struct.pack("<ii", 60000, 60000) + bombs["d.bmp"][26:]
+    start = bombs["e.jpg"].index(b"\xff\xc0")
+    bombs["e.jpg"] = (
+        bombs["e.jpg"][: start + 5] + struct.pack(">HH", 60000, 60000) + bombs["e.jpg"][start + 9 :]
+    )
+    for name, data in bombs.items():
+        (tmp_path / name).write_bytes(data)
+    code = """
+import resource, sys
+from pathlib import Path
+from emt_cli.errors import InputError
+from emt_cli.media.pictures import read_picture
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in map(Path, sys.argv[1:]):
+    try:
+        read_picture(path)
+    except InputError as error:
+        assert "--max-pixels" in str(error), error
+    else:
+        raise AssertionError(path)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    paths = [str(tmp_path / name) for name in bombs]
+
+    result = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert int(result.stdout) < 20_000  # kB
+
+
+def test_the_limit_on_pixels_can_be_moved(photo: np.ndarray) -> None:
+    data = by_pillow(Image.fromarray(photo), "PNG")
+
+    with pytest.raises(InputError, match="120x96"):
+        read_picture(data, max_pixels=120 * 96 - 1)
+    assert read_picture(data, max_pixels=120 * 96).width == 120
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_float_tiff_with_holes_is_refused(value: float) -> None:
+    image = np.full((4, 4, 3), 0.5, np.float32)
+    image[1, 2, 0] = value
+
+    with pytest.raises(InputError, match="NaN or infinite"):
+        read_picture(by_tifffile(image, photometric="rgb"))
+
+
+def test_preview_of_a_raw_file_is_not_taken_for_the_picture() -> None:
+    with pytest.raises(InputError, match="raw"):
+        read_picture(by_tifffile(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subfiletype=1))
