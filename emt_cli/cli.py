@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -12,7 +11,7 @@ import typer
 import typer.core
 
 from emt_cli import __version__
-from emt_cli.commands import models, ui
+from emt_cli.commands import models, ui, upscale
 from emt_cli.commands.options import examples
 from emt_cli.errors import EmtError
 
@@ -60,18 +59,7 @@ def emt(
     """Upscale pictures and video with the Efficient Mixed Transformer (EMT)."""
 
 
-def _register() -> None:
-    for name in ("upscale", "train"):
-        try:
-            module = importlib.import_module(f"emt_cli.commands.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"emt_cli.commands.{name}":
-                raise
-            continue
-        app.command(name, epilog=module.EPILOG)(getattr(module, name))
-
-
-_register()
+app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.add_typer(models.app, name="models")
 
 

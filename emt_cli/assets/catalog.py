@@ -169,11 +169,6 @@ def find_model(model: str, scale: int) -> FoundModel:
     return FoundModel(model, _file_of(_named(model, known), scale))
 
 
-def released_file(name: str) -> ReleasedFile | None:
-    """Return the released file of this name, if there is one."""
-    return next((file for file in RELEASED if file.name == name), None)
-
-
 def _named(name: str, known: dict[str, Model]) -> Model:
     if name in known:
         return known[name]
