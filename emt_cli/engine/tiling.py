@@ -43,8 +43,8 @@ def plan_tiles(
 ) -> list[Tile]:
     """Cover rows first_row..height of a picture with tiles of at most size x size, row by row.
 
-    Tiles of a row are of nearly equal size. size, halo and first_row are multiples of `multiple`; a picture
-    that fits one tile is one tile, without halo.
+    Tiles of a row are of nearly equal size; a rest narrower than FEATHER joins the last tile. size, halo and
+    first_row are multiples of `multiple`; a picture that fits one tile is one tile, without halo.
     """
     if size < multiple or size % multiple or halo % multiple or first_row % multiple:
         raise ValueError(f"size {size}, halo {halo}, first row {first_row}: not multiples of {multiple}")
@@ -69,7 +69,10 @@ def plan_tiles(
 def _cut(start: int, end: int, size: int, multiple: int) -> list[tuple[int, int]]:
     count = ceil((end - start) / size)
     step = ceil((end - start) / (count * multiple)) * multiple
-    return [(begin, min(begin + step, end)) for begin in range(start, end, step)]
+    starts = list(range(start, end, step))
+    if len(starts) > 1 and end - starts[-1] < FEATHER:
+        starts.pop()  # a seam needs its feather on both sides
+    return list(zip(starts, [*starts[1:], end], strict=True))
 
 
 class Mosaic:

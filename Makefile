@@ -1,0 +1,48 @@
+# make demo   install and enlarge a sample picture
+# make test   install and run all tests
+# make check  formatting, lint, types, import directions
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# To install the smaller build of torch without CUDA:
+#   make demo TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_INDEX ?=
+TORCH = $(shell grep '^torch==' constraints.txt)
+
+.PHONY: demo test check wheel-test clean
+
+demo: $(VENV)/.run
+	@$(BIN)/emt upscale samples/cat.png --scale 4 --model emt-lite --compare -y -o demo/
+	@echo "Done. Look at demo/cat_x4.png, and at demo/cat_x4_compare.png: bicubic left, EMT right."
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not wheel"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel-test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m wheel
+
+clean:
+	rm -rf $(VENV) demo dist
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed; name one with: make demo PYTHON=python3.12"; exit 1; }
+	@echo "Installing into $(VENV) (torch is large: this takes some minutes the first time) ..."
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "No venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	@$(PIP) --upgrade "pip>=25.1"
+	@$(PIP) "$(TORCH)" $(TORCH_INDEX)
+	@$(PIP) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(PIP) -c constraints.txt -e ".[train]" --group dev
+	@touch $@
