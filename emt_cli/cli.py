@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 from emt_cli import __version__
-from emt_cli.commands import models, ui, upscale
+from emt_cli.commands import models, train, ui, upscale
 from emt_cli.commands.options import examples
 from emt_cli.errors import EmtError
 
@@ -60,6 +60,7 @@ def emt(
 
 
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
+app.command("train", epilog=train.EPILOG)(train.train)
 app.add_typer(models.app, name="models")
 
 

@@ -1,0 +1,183 @@
+"""`emt train`: the paper's network, or another of its family, on pictures of one's own."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emt_cli.commands import options, ui
+from emt_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from emt_cli.training.config import TrainConfig
+    from emt_cli.training.loop import Place, TrainStep
+
+EPILOG = options.examples(
+    "emt train --data photos --scale 4 --preset lite --out runs/mine",
+    "emt train --data photos --scale 4 --preset lite --out runs/mine --resume auto",
+    "emt train --config recipe.toml --set learning_rate=1e-3 --out runs/mine --dry-run",
+)
+RECIPE, RUN = "Recipe", options.RUN
+
+
+class Preset(str, Enum):
+    """Recipes that come with the command."""
+
+    emt = "emt"
+    lite = "lite"
+
+
+class TrainPrecision(str, Enum):
+    """Number types while training."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def _recipe(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=RECIPE)
+
+
+def _run(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=RUN)
+
+
+def train(
+    out: Annotated[Path, _run("Folder of the run.", "--out", "-o")],
+    data: Annotated[str | None, _recipe("Folder of pictures, or DIV2K, Flickr2K, DF2K.")] = None,
+    lr_data: Annotated[str | None, _recipe("Folder of LR pictures; else they are made.")] = None,
+    val: Annotated[str | None, _recipe("Validation pictures: folder or name.")] = None,
+    scale: Annotated[int | None, _recipe("2, 3 or 4.", "--scale", "-s")] = None,
+    preset: Annotated[Preset, _recipe("The paper's recipe, or the bundled models'.")] = Preset.emt,
+    config: Annotated[Path | None, _recipe("TOML file over the preset.", "--config")] = None,
+    pairs: Annotated[
+        list[str] | None, _recipe("key=value over file and preset; repeatable.", "--set")
+    ] = None,
+    steps: Annotated[int | None, _recipe("Steps in all.")] = None,
+    batch: Annotated[int | None, _recipe("Patches in a step.")] = None,
+    patch: Annotated[int | None, _recipe("Side of an LR patch in pixels.")] = None,
+    init: Annotated[str | None, _recipe("Model file to start from, of any scale.")] = None,
+    degradation: Annotated[str | None, _recipe("bicubic, or photo: blur, noise, JPEG.")] = None,
+    precision: Annotated[TrainPrecision | None, _recipe("Number type of the products.")] = None,
+    seed: Annotated[int | None, _recipe("Decides everything random.")] = None,
+    resume: Annotated[str, _run("auto: go on with the run in --out; or a checkpoint to start from.")] = "",
+    cache: Annotated[Path | None, _run("Folder of decoded pictures, shared by runs.")] = None,
+    fetch: Annotated[bool, _run("Download a data set given by name.", "--fetch")] = False,
+    accelerator: Annotated[str, _run("auto, cpu, cuda or mps.")] = "auto",
+    devices: Annotated[int, _run("Processes on this machine, one for each device.")] = 1,
+    nodes: Annotated[int, _run("Machines, each started by torchrun or SLURM.")] = 1,
+    save_samples: Annotated[bool, _run("Write the first batch as a picture.", "--save-samples")] = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a network on pictures; Ctrl-C stops with a checkpoint, --resume auto goes on exactly."""
+    from emt_cli.training.config import make_config
+
+    chosen = {
+        "data": data,
+        "lr_data": lr_data,
+        "val": val,
+        "network.scale": scale,
+        "steps": steps,
+        "batch": batch,
+        "patch": patch,
+        "init": init,
+        "degradation": degradation,
+        "precision": precision and precision.value,
+        "seed": seed,
+    }
+    values = {key: value for key, value in chosen.items() if value is not None}
+    recipe = make_config(preset.value, file=config, pairs=pairs or (), values=values)
+    if not recipe.data:
+        raise UsageError("no training pictures: name a folder or a data set with --data")
+    _check_extra()
+    from emt_cli.training.loop import Place
+
+    place = Place(
+        out=out,
+        cache=cache,
+        resume=resume,
+        fetch=fetch,
+        save_samples=save_samples,
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+    )
+    if dry_run:
+        _show_plan(recipe, place, as_json)
+    else:
+        _run_and_show(recipe, place, as_json=as_json, quiet=quiet)
+
+
+def _check_extra() -> None:
+    """Say what to install where the packages of `emt-cli[train]` are missing."""
+    from importlib.util import find_spec
+
+    if find_spec("lightning_fabric") is None:
+        raise UsageError("training needs more packages: pip install 'emt-cli[train]'")
+
+
+def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
+    """Print what would run, after checking all that can be checked without decoding the pictures."""
+    from emt_cli.training.config import settings_of
+    from emt_cli.training.loop import count_pictures, find_start
+    from emt_cli.training.plan import make_plan
+
+    pictures = count_pictures(recipe, place)
+    start = find_start(recipe, place)
+    plan = make_plan(recipe, processes=place.devices * place.nodes)
+    done = 0 if start is None else start.step
+    seconds = plan.seconds_per_step * (plan.steps - done)
+    values = {
+        "out": str(place.out),
+        "pictures": pictures,
+        "parameters": plan.parameters,
+        "multiply_adds": plan.multiply_adds,
+        "memory": plan.memory,
+        "steps_done": done,
+        "steps": plan.steps,
+        "seconds": round(seconds),
+    }
+    if as_json:
+        ui.show_json({**values, "settings": settings_of(recipe)})
+        return
+    memory, left = ui.bytes_text(plan.memory), ui.seconds_text(seconds)
+    ui.show(f"run          {place.out}, {'new' if start is None else f'goes on after step {done:,}'}")
+    ui.show(f"pictures     {pictures:,} for training")
+    work = f"{plan.parameters:,} parameters, {plan.multiply_adds:,} multiply-adds a pixel"
+    ui.show(f"network      x{recipe.scale}, {work}")
+    ui.show(f"steps        {plan.steps:,} of {recipe.batch} patches of {recipe.patch}x{recipe.patch}")
+    ui.show(f"memory       about {memory} on each device")
+    ui.show(f"time         about {left} on this machine's CPU ({plan.seconds_per_step:.2f} s a step)")
+
+
+def _run_and_show(recipe: TrainConfig, place: Place, *, as_json: bool, quiet: bool) -> None:
+    """Run the steps; the first process shows a live line, and in the end where the model lies."""
+    from emt_cli.training.loop import BEST, process_rank, train
+
+    silent = quiet or process_rank() > 0
+    last = None
+    with ui.progress(quiet=silent) as update:
+        for last in train(recipe, place, update):
+            update(_words(last), last.step, recipe.steps)
+            if last.psnr is not None and not silent:
+                ui.say(f"step {last.step:,}: loss {last.loss:.3f}, PSNR {last.psnr:.3f} dB")
+    if process_rank() > 0 or last is None:
+        return
+    finished = last.step == recipe.steps
+    if as_json:
+        ui.show_json({"step": last.step, "finished": finished, "model": str(place.out / BEST)})
+    elif finished:
+        ui.show(str(place.out / BEST))
+    if not finished:
+        ui.say(f"stopped after step {last.step:,}; --resume auto goes on from there")
+        raise typer.Exit(130)
+
+
+def _words(step: TrainStep) -> str:
+    return f"loss {step.loss:.3f}, {1 / step.seconds:.1f} it/s"

@@ -1,0 +1,125 @@
+"""The state of a run on disk: checkpoints that are whole or absent, and the lock on its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emt_cli.atomic import write_atomically
+from emt_cli.errors import InputError, OutputError, UsageError
+
+FORMAT = 1
+NAME = re.compile(r"step-(\d{8})\.pt")
+
+
+@dataclass
+class Checkpoint:
+    """Everything a run needs to go on exactly; what is drawn at random follows from seed and step alone."""
+
+    step: int
+    """Steps done."""
+    config: dict[str, Any]
+    """The run's TrainConfig as JSON values."""
+    network: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    best: float
+    """Best validation PSNR so far in dB, -inf before the first."""
+    seconds: float
+    """Time spent so far."""
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+    """Write step-<step>.pt into folder and remove all but the newest `keep`; raises OutputError."""
+    path = folder / f"step-{checkpoint.step:08d}.pt"
+    stream = io.BytesIO()
+    torch.save({"format": FORMAT, **vars(checkpoint)}, stream)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, stream.getvalue())
+        for old in checkpoints(folder)[:-keep]:
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: not saved: {error.strerror}; make room, then go on with --resume auto"
+        ) from error
+    return path
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint without executing anything in it; raises InputError."""
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+        if values.pop("format") != FORMAT:
+            raise ValueError("another format")
+        return Checkpoint(**values)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such checkpoint") from error
+    except Exception as error:
+        raise InputError(
+            f"{path}: not a whole checkpoint of emt train; name an older one with --resume"
+        ) from error
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; the system lets go when the process ends, however it ends.
+
+    Raises UsageError if another process holds it.
+    """
+    with _lock_file(folder) as descriptor:
+        if not _try_lock(descriptor):
+            raise UsageError(f"{folder}: another run is at work in this folder; choose another --out")
+        yield
+
+
+@contextlib.contextmanager
+def waiting_for(folder: Path) -> Iterator[None]:
+    """Hold a folder that several processes fill, after whoever holds it now."""
+    with _lock_file(folder) as descriptor:
+        while not _try_lock(descriptor):
+            time.sleep(0.2)
+        yield
+
+
+@contextlib.contextmanager
+def _lock_file(folder: Path) -> Iterator[int]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("a+b")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to: {error.strerror}") from error
+    with stream:
+        yield stream.fileno()
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,255 @@
+"""Settings of a training run, and where they come from: preset, file, single keys; no torch here."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from emt_cli.errors import InputError, UsageError
+from emt_cli.model.config import EMTConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recipe of one run; the defaults are the paper's (arXiv 2305.11403, section 4.1)."""
+
+    network: EMTConfig = field(default_factory=lambda: EMTConfig(4))
+    """The network: a table of its own in a file, [network]."""
+
+    data: str = ""
+    """Training pictures: a folder with all below it, or DIV2K, Flickr2K or DF2K."""
+    lr_data: str = ""
+    """Folder of the LR pictures, named as in data; empty: they are made of data."""
+    val: str = ""
+    """Validation pictures, as data; empty: none."""
+    degradation: Literal["bicubic", "photo"] = "bicubic"
+    """How LR patches come about: the papers' bicubic, or blur, noise and JPEG as in web pictures."""
+    halve_above: int = 0
+    """Pictures with a longer side than this in pixels are halved first, by area; 0: none."""
+    teacher: str = ""
+    """Model whose answers on the training pictures are part of the target; empty: none."""
+    teacher_share: float = 1.0
+    """The teacher's part of the loss, 0..1; the rest is the original picture's."""
+
+    steps: int = 1_000_000
+    """Steps of the optimizer, from the start of the run."""
+    batch: int = 8
+    """Patches in a step, over all processes."""
+    patch: int = 64
+    """Side of an LR patch in pixels."""
+    seed: int = 0
+    """Decides the first weights and everything drawn while training."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """fp32, or mixed with products in bf16 or fp16."""
+
+    init: str = ""
+    """Model file to start from; from another scale all but the tail is taken. Empty: a new network."""
+    identity_start: bool = False
+    """Start a new network close to an identity mapping instead of at random."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """adam, or muon: Muon for the matrices of the body, Adam for the rest."""
+    learning_rate: float = 5e-4
+    """Adam's largest learning rate."""
+    muon_learning_rate: float = 2e-3
+    """Muon's largest learning rate, scaled to the size of Adam's updates."""
+    final_share: float = 0.002
+    """Share of the largest learning rate that is left at the last step."""
+    warmup: int = 0
+    """First steps, in which the learning rate rises from 0."""
+    decay_steps: int = 0
+    """Last steps, in which it falls along a cosine; between, it is constant. 0: all after the warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's memory of gradients and of their squares."""
+    clip: float = 0.0
+    """Largest norm of the gradient; 0: unlimited."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which are validated and saved as models; 0: the last weights."""
+
+    validate_every: int = 5000
+    """Steps between validations."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+    keep: int = 2
+    """How many of the newest checkpoints are kept."""
+
+    def __post_init__(self) -> None:
+        for name, hint in _types(TrainConfig).items():
+            choices = get_args(hint) if get_origin(hint) is Literal else ()
+            value = getattr(self, name)
+            if choices and value not in choices:
+                raise UsageError(f"{name}: {value!r} is none of {', '.join(choices)}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{name} must be finite, not {value}")
+        for name in ("steps", "batch", "patch", "validate_every", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("seed", "warmup", "decay_steps", "clip", "halve_above"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} must not be negative: {getattr(self, name)}")
+        for name in ("learning_rate", "muon_learning_rate"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("teacher_share", "final_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        for name, value in (("ema", self.ema), ("betas", self.betas[0]), ("betas", self.betas[1])):
+            if not 0 <= value < 1:
+                raise UsageError(f"{name} must be at least 0 and below 1, not {value}")
+        if self.lr_data and self.degradation != "bicubic":
+            raise UsageError("degradation = photo makes its own LR pictures: leave lr_data out")
+        if self.lr_data and self.halve_above:
+            raise UsageError("halve_above would part the pictures from lr_data: leave one of them out")
+
+    @property
+    def scale(self) -> int:
+        """Enlargement: 2, 3 or 4."""
+        return self.network.scale
+
+
+LITE: dict[str, Any] = {
+    "network": {
+        "dim": 64,
+        "blocks": 1,
+        "layers": 7,
+        "attention_layers": 1,
+        "heads": 2,
+        "windows": [[16, 8], [8, 16]],
+        "shifts": [[8, 4], [4, 8]],
+    },
+    "steps": 100_000,
+    "patch": 48,
+    "identity_start": True,
+    "optimizer": "muon",
+    "learning_rate": 2e-3,
+    "warmup": 100,
+    "decay_steps": 30_000,
+    "betas": [0.9, 0.99],
+    "clip": 1.0,
+}
+"""How the bundled models are trained; their recipe files say the rest."""
+
+PRESETS: dict[str, dict[str, Any]] = {"emt": {}, "lite": LITE}
+
+
+def make_config(
+    preset: str = "emt",
+    *,
+    file: Path | None = None,
+    pairs: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """Make a config of a preset, a TOML file over it, and single keys over both.
+
+    pairs: "key=value" with the value as in TOML, quotes around text left out at will; a key of the network is
+    "network.dim". values: more keys, written the same way, which come last. Raises UsageError and InputError.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
+    settings = _flat(PRESETS[preset])
+    if file is not None:
+        settings |= _known(_flat(_read(file)), str(file))
+    settings |= _known(dict(_split(pair) for pair in pairs), "--set")
+    settings |= values or {}
+    return config_from_settings(settings, "settings")
+
+
+def config_from_values(values: Mapping[str, Any], source: str) -> TrainConfig:
+    """Make a config of nested JSON values, as dataclasses.asdict gives them; source is named in errors."""
+    return config_from_settings(_known(_flat(values), source), source)
+
+
+def config_from_settings(settings: Mapping[str, Any], source: str) -> TrainConfig:
+    """Make a config of keys such as "steps" and "network.dim"; keys left out keep their defaults."""
+    outer, inner = _types(TrainConfig), _types(EMTConfig)
+    try:
+        network = {
+            key.partition(".")[2]: _convert(key, value, inner[key.partition(".")[2]])
+            for key, value in settings.items()
+            if key.startswith("network.")
+        }
+        rest = {key: _convert(key, value, outer[key]) for key, value in settings.items() if "." not in key}
+        return TrainConfig(network=EMTConfig(**{"scale": 4, **network}), **rest)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """Return all keys of a config with JSON values: "steps", "network.dim" and so on."""
+    values = asdict(config)
+    network = values.pop("network")
+    return values | {f"network.{key}": value for key, value in network.items()}
+
+
+def _types(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {item.name: hints[item.name] for item in fields(kind)}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{file}: no TOML: {error}") from error
+    return values
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return {"network": {"dim": 64}} as {"network.dim": 64}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": part for inner, part in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _split(pair: str) -> tuple[str, Any]:
+    key, equals, text = pair.partition("=")
+    if not equals:
+        raise UsageError(f"--set {pair}: write key=value, such as steps=2000")
+    try:
+        return key.strip(), tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def _known(settings: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return settings if there are such keys; else raise UsageError with the nearest one."""
+    names = [name for name in _types(TrainConfig) if name != "network"]
+    names += [f"network.{name}" for name in _types(EMTConfig)]
+    for key in settings:
+        if key not in names:
+            near = difflib.get_close_matches(key, names, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
+            raise UsageError(f"{source}: unknown key {key}{hint}")
+    return settings
+
+
+def _convert(key: str, value: Any, kind: Any) -> Any:
+    """Return a TOML or JSON value as a field's type; raises UsageError."""
+    if get_origin(kind) is tuple:
+        parts = get_args(kind)
+        if isinstance(value, list | tuple) and (parts[-1] is ... or len(parts) == len(value)):
+            inner = [parts[0]] * len(value) if parts[-1] is ... else parts
+            return tuple(_convert(key, part, want) for part, want in zip(value, inner, strict=True))
+        raise UsageError(f"{key}: {value!r} is no list of the right length")
+    if kind is float and type(value) is int:
+        return float(value)
+    wanted = str if get_origin(kind) is Literal else kind
+    if type(value) is not wanted:
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise UsageError(f"{key}: {value!r} is not {words[wanted]}")
+    return value

@@ -1,0 +1,117 @@
+"""Decoded training pictures in flat, memory-mapped files, and the patches cut from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Pixels = npt.NDArray[np.uint8]
+Degrade = Callable[[Pixels, np.random.Generator], Pixels]
+"""Makes an LR patch (side, side, 3) of an HR patch with a margin, see PictureStore.draw."""
+
+INDEX, LR, HR, TEACHER = "index.json", "lr.bin", "hr.bin", "teacher.bin"
+MARGIN = 8
+"""LR pixels around a patch that a degradation may use up; the side of a JPEG block."""
+
+
+@dataclass(frozen=True)
+class Patches:
+    """One batch, RGB uint8."""
+
+    lr: Pixels
+    """(b, side, side, 3)"""
+    hr: Pixels
+    """(b, side * scale, side * scale, 3)"""
+    teacher: Pixels | None
+    """The teacher's answers, shaped as hr."""
+
+
+class PictureStore:
+    """The pictures of one data set: RGB, one after the other in lr.bin and hr.bin; index.json lists them."""
+
+    def __init__(self, folder: Path, scale: int) -> None:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        self.scale = scale
+        self.names: list[str] = [name for name, _, _ in index["pictures"]]
+        self.sides = np.array([(h, w) for _, h, w in index["pictures"]], dtype=np.int64)
+        """Heights and widths of the LR pictures."""
+        areas = self.sides.prod(axis=1)
+        self.shares = areas / areas.sum()
+        self._starts = np.cumsum(areas) - areas
+        self._lr = np.memmap(folder / LR, np.uint8, "r")
+        self._hr = np.memmap(folder / HR, np.uint8, "r")
+        has_teacher = (folder / TEACHER).is_file()
+        self._teacher = np.memmap(folder / TEACHER, np.uint8, "r") if has_teacher else None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def lr(self, picture: int) -> Pixels:
+        """Return an LR picture (h, w, 3), read-only and not in memory yet."""
+        return self._picture(self._lr, picture, 1)
+
+    def hr(self, picture: int) -> Pixels:
+        """Return an HR picture (h * scale, w * scale, 3)."""
+        return self._picture(self._hr, picture, self.scale)
+
+    def teacher(self, picture: int) -> Pixels | None:
+        """Return the teacher's answer to an LR picture, shaped as its HR picture."""
+        return None if self._teacher is None else self._picture(self._teacher, picture, self.scale)
+
+    def _picture(self, pixels: Pixels, picture: int, scale: int) -> Pixels:
+        h, w = (int(side) * scale for side in self.sides[picture])
+        start = int(self._starts[picture]) * 3 * scale**2
+        return pixels[start : start + h * w * 3].reshape(h, w, 3)
+
+    def draw(
+        self,
+        seed: int,
+        step: int,
+        *,
+        batch: int,
+        side: int,
+        part: slice = slice(None),
+        degrade: Degrade | None = None,
+    ) -> Patches:
+        """Cut the batch of one step: random places, flips and quarter turns; seed and step decide all.
+
+        side: of an LR patch in pixels. part: which of the batch to cut, for one process of several. degrade:
+        makes the LR patch of the HR patch with MARGIN LR pixels all around; else it is cut ready-made.
+        """
+        random = np.random.default_rng([seed, step])
+        margin = MARGIN if degrade else 0
+        pictures = random.choice(len(self), batch, p=self.shares)
+        places = random.random((batch, 2))
+        moves = random.integers(0, 8, batch)
+        lr, hr, teacher = [], [], []
+        for index in range(batch)[part]:
+            picture, move = int(pictures[index]), int(moves[index])
+            room = self.sides[picture] - side - 2 * margin + 1
+            y, x = (margin + int(p * free) for p, free in zip(places[index], room, strict=True))
+            inner = _window(y, x, side, self.scale)
+            hr.append(_moved(self.hr(picture)[inner], move))
+            if degrade:
+                outer = _window(y - margin, x - margin, side + 2 * margin, self.scale)
+                wide = _moved(self.hr(picture)[outer], move)
+                lr.append(degrade(wide, np.random.default_rng([seed, step, index])))
+            else:
+                lr.append(_moved(self.lr(picture)[_window(y, x, side, 1)], move))
+            answer = self.teacher(picture)
+            if answer is not None:
+                teacher.append(_moved(answer[inner], move))
+        return Patches(np.stack(lr), np.stack(hr), np.stack(teacher) if teacher else None)
+
+
+def _window(y: int, x: int, side: int, scale: int) -> tuple[slice, slice]:
+    return slice(y * scale, (y + side) * scale), slice(x * scale, (x + side) * scale)
+
+
+def _moved(patch: Pixels, move: int) -> Pixels:
+    """Return one of the eight flips and quarter turns of (h, w, 3)."""
+    turned = np.rot90(patch, move % 4)
+    return turned[:, ::-1] if move >= 4 else turned

@@ -1,0 +1,78 @@
+"""What happens to a picture between the scene and the web: blur, resizing, noise, JPEG, at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from emt_cli.media.resize import bicubic_downscale
+from emt_cli.training.dataset import MARGIN, Pixels
+
+Random = np.random.Generator
+Floats = npt.NDArray[np.float32]
+
+BLUR = (0.0, 0.5)
+"""Standard deviation of the blur in LR pixels, least and most."""
+NOISE = 8.0
+"""Largest standard deviation of the noise, 0..255."""
+QUALITY = (25, 95)
+"""JPEG qualities, least and most."""
+SAVES = (0.1, 0.6, 0.3)
+"""Shares of patches that are saved as JPEG not, once, twice."""
+KERNELS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+
+
+@dataclass(frozen=True)
+class PhotoDegradation:
+    """Damages in the order of Real-ESRGAN (arXiv 2107.10833), in milder amounts.
+
+    Part of the patches stays free of each kind of damage, so that clean pictures remain in the mix.
+    """
+
+    scale: int
+
+    def __call__(self, wide: Pixels, random: Random) -> Pixels:
+        """Make an LR patch (side, side, 3) of an HR patch with MARGIN LR pixels around, RGB uint8."""
+        lr = bicubic_downscale(wide, self.scale) if random.random() < 0.5 else self._shrunk(wide, random)
+        if random.random() < 0.4:
+            lr = _noisy(lr, random)
+        side = len(lr) - 2 * MARGIN
+        top = left = MARGIN
+        for _ in range(int(random.choice(3, p=SAVES))):
+            # Blocks start anywhere; two pixels of the margin are kept, where the resizing met the border.
+            y, x = (int(random.integers(0, min(7, free - 2) + 1)) for free in (top, left))
+            lr = _saved(lr[y:, x:], random)
+            top, left = top - y, left - x
+        return np.ascontiguousarray(lr[top : top + side, left : left + side])
+
+    def _shrunk(self, wide: Pixels, random: Random) -> Pixels:
+        """Blur, then resize by any of the common kernels."""
+        deviation = random.uniform(*BLUR) * self.scale
+        blurred = cv2.GaussianBlur(wide, (0, 0), max(deviation, 0.1), borderType=cv2.BORDER_REFLECT)
+        side = len(wide) // self.scale
+        kernel = KERNELS[int(random.integers(len(KERNELS)))]
+        return cv2.resize(blurred, (side, side), interpolation=kernel).astype(np.uint8, copy=False)
+
+
+def _noisy(lr: Pixels, random: Random) -> Pixels:
+    """Add noise of the sensor's kind, stronger where it is bright, in each colour or in all alike."""
+    deviation = random.uniform(0, NOISE)
+    channels = 3 if random.random() < 0.6 else 1
+    noise = random.standard_normal((*lr.shape[:2], channels)).astype(np.float32)
+    if random.random() < 0.5:
+        noise *= np.sqrt((lr.mean(axis=2, keepdims=True) + 16) / 128).astype(np.float32)
+    return np.clip(np.round(lr + deviation * noise), 0, 255).astype(np.uint8)
+
+
+def _saved(lr: Pixels, random: Random) -> Pixels:
+    """Save as JPEG and read again."""
+    quality = int(random.integers(QUALITY[0], QUALITY[1] + 1))
+    bgr = cv2.cvtColor(np.ascontiguousarray(lr), cv2.COLOR_RGB2BGR)
+    whole, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not whole:
+        raise RuntimeError("JPEG encoder failed")
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    return np.asarray(decoded, dtype=np.uint8)[..., ::-1]

@@ -1,0 +1,91 @@
+"""Optimizers, the learning rate over time, and the averaged weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from emt_cli.errors import UsageError
+from emt_cli.model.emt import EMT
+from emt_cli.training.config import TrainConfig
+
+
+def make_optimizers(network: EMT, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Make Adam for everything, or Muon for the matrices of the body and Adam for the rest.
+
+    Each group keeps its largest learning rate as "peak". Raises UsageError where PyTorch has no Muon.
+    """
+    matrices = [p for p in network.body.parameters() if p.ndim == 2] if config.optimizer == "muon" else []
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in network.parameters() if id(p) not in chosen]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.Adam(rest, lr=config.learning_rate, betas=config.betas)
+    ]
+    if matrices:
+        if not hasattr(torch.optim, "Muon"):
+            raise UsageError("optimizer muon needs PyTorch 2.9 or newer; set optimizer=adam")
+        rate = config.muon_learning_rate
+        optimizers.append(
+            torch.optim.Muon(matrices, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        )
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def learning_rate_share(step: int, config: TrainConfig) -> float:
+    """Return the share of the largest learning rate with which step, counted from 0, is taken."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    start = config.warmup
+    if config.decay_steps:
+        start = max(start, config.steps - config.decay_steps)
+    if step < start:
+        return 1.0
+    progress = min(1.0, (step - start) / max(1, config.steps - start))
+    return config.final_share + (1 - config.final_share) * (1 + math.cos(math.pi * progress)) / 2
+
+
+@torch.no_grad()
+def start_as_identity(network: EMT) -> None:
+    """Make the first answers a plain enlargement: three head channels carry R, G and B to the tail.
+
+    The tail's other weights and the last layer of each residual branch start at a tenth.
+    """
+    head, tail = network.head, network.tail
+    head.weight[:3] = 0
+    head.weight[[0, 1, 2], [0, 1, 2], 1, 1] = 1
+    tail.weight.mul_(0.1)[:, :3] = 0
+    squares = network.config.scale**2
+    for colour in range(3):
+        # The long skip doubles these channels, hence a half.
+        tail.weight[colour * squares : (colour + 1) * squares, colour, 1, 1] = 0.5
+    for bias in (None if head.bias is None else head.bias[:3], tail.bias):
+        if bias is not None:
+            bias.zero_()
+    for name, parameter in network.body.named_parameters():
+        in_attention = hasattr(network.get_submodule(f"body.{name.split('.')[0]}.mixer"), "proj")
+        if ".fc2." in name or ".proj." in name or (name.endswith("mixer.norm.weight") and not in_attention):
+            parameter.mul_(0.1)
+
+
+class Average:
+    """Exponential moving average of a network's state, batch statistics included."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.tensors = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the network after step, counted from 0; the first steps are forgotten faster."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in network.state_dict().items():
+            mine: Tensor = self.tensors[name]
+            if value.is_floating_point():
+                mine.lerp_(value, 1 - decay)
+            else:
+                mine.copy_(value)

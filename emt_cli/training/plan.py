@@ -1,0 +1,66 @@
+"""What a run would be: sizes, memory and time, measured on one small step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emt_cli.training.config import TrainConfig
+from emt_cli.training.run import first_network
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Figures of a run that has not begun."""
+
+    parameters: int
+    multiply_adds: int
+    """For one LR pixel, forward."""
+    memory: int
+    """Bytes a step takes on one device, about."""
+    seconds_per_step: float
+    """Estimated on this machine's CPU."""
+    steps: int
+
+    @property
+    def seconds(self) -> float:
+        """Estimate for all steps."""
+        return self.seconds_per_step * self.steps
+
+
+def make_plan(config: TrainConfig, *, processes: int = 1) -> Plan:
+    """Take two steps on one patch and reckon from them."""
+    network = first_network(config).train()
+    share = max(1, config.batch // processes)
+    x = torch.rand(1, 3, config.patch, config.patch) * 255
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    seconds = 0.0
+    for _ in range(2):
+        began = time.perf_counter()
+        low = config.precision != "fp32"
+        with (
+            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=low),
+        ):
+            answer = network(x)
+        torch.autograd.backward(F.l1_loss(answer, torch.zeros_like(answer)))
+        seconds = time.perf_counter() - began
+    parameters = sum(p.numel() for p in network.parameters())
+    state = 4 * parameters * 5  # weights, gradients, two moments, average
+    return Plan(
+        parameters,
+        config.network.multiply_adds,
+        state + sum(kept.values()) // 2 * share,
+        seconds * share,
+        config.steps,
+    )

@@ -1,0 +1,193 @@
+"""From files to a picture store: every picture is checked and decoded, once, before the first step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from emt_cli.atomic import write_atomically
+from emt_cli.errors import EmtError, InputError, OutputError
+from emt_cli.media.pictures import read_picture
+from emt_cli.media.resize import bicubic_downscale
+from emt_cli.training.dataset import HR, INDEX, LR, PictureStore, Pixels
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+FORMAT = 1
+NAMED = 20
+"""Most bad pictures that an error names."""
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pictures of a store come from and how they are made."""
+
+    hr: tuple[Path, ...]
+    """Folders of pictures, with all below them."""
+    scale: int
+    lr: Path | None = None
+    """Folder of LR pictures of the same names; None: made by the papers' bicubic."""
+    halve_above: int = 0
+    """Halve pictures with a longer side than this, by area; 0: none."""
+    smallest: int = 1
+    """Least side of an LR picture."""
+
+
+def prepare(source: Source, folder: Path, report: Report | None = None) -> PictureStore:
+    """Decode the pictures of source into folder, or take what is there already, and return the store.
+
+    Every picture is checked first to last; one InputError names all that are unreadable, too small or of
+    another size than their LR picture. Raises OutputError where the folder cannot be written.
+    """
+    files = list_pictures(source.hr)
+    signature = _signature(source, files)
+    if not _is_made(folder, signature):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _make(source, files, folder, signature, report)
+        except OSError as error:
+            raise OutputError(f"{folder}: decoded pictures cannot be written: {error.strerror}") from error
+    return PictureStore(folder, source.scale)
+
+
+def list_pictures(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Return the pictures below some folders, each with its folder; raises InputError for an empty one."""
+    found = []
+    for folder in folders:
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        there = [(path, folder) for path in paths if path.is_file() and not path.name.startswith(".")]
+        if not there:
+            raise InputError(f"{folder}: no pictures in it ({', '.join(SUFFIXES)})")
+        found += there
+    return found
+
+
+def _signature(source: Source, files: list[tuple[Path, Path]]) -> str:
+    """Name the state of the files and all that decides what is made of them."""
+    digest = hashlib.sha256(repr((FORMAT, source)).encode())
+    for path, _ in files if source.lr is None else [*files, *list_pictures([source.lr])]:
+        state = path.stat()
+        digest.update(repr((str(path), state.st_size, state.st_mtime_ns)).encode())
+    return digest.hexdigest()
+
+
+def _is_made(folder: Path, signature: str) -> bool:
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return bool(index["signature"] == signature)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _make(
+    source: Source, files: list[tuple[Path, Path]], folder: Path, signature: str, report: Report | None
+) -> None:
+    for old in (INDEX, "teacher.bin", "teacher.json"):
+        (folder / old).unlink(missing_ok=True)
+    pictures, problems = [], []
+    with (folder / LR).open("wb") as lr_file, (folder / HR).open("wb") as hr_file:
+        for done, (name, made) in enumerate(_decoded(source, files), 1):
+            if isinstance(made, EmtError):
+                problems.append(str(made))
+            elif not problems:
+                lr, hr = made
+                _append(lr_file, lr)
+                _append(hr_file, hr)
+                pictures.append((name, *lr.shape[:2]))
+            if report:
+                report("pictures checked", done, len(files))
+        for file in (lr_file, hr_file):
+            file.flush()
+            os.fsync(file.fileno())
+    if problems:
+        more = f"\n... and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+        lines = "\n".join(problems[:NAMED])
+        raise InputError(f"{len(problems)} of {len(files)} pictures cannot be trained on:\n{lines}{more}")
+    index = {"signature": signature, "pictures": pictures}
+    write_atomically(folder / INDEX, json.dumps(index).encode())
+
+
+def _append(file: BinaryIO, pixels: Pixels) -> None:
+    file.write(pixels.tobytes())
+
+
+def _decoded(
+    source: Source, files: list[tuple[Path, Path]]
+) -> Iterator[tuple[str, tuple[Pixels, Pixels] | EmtError]]:
+    """Decode on all cores, in order, a few pictures ahead."""
+
+    def decode(path: Path, folder: Path) -> tuple[Pixels, Pixels] | EmtError:
+        try:
+            return _pair(source, path, folder)
+        except EmtError as error:
+            return error
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = [pool.submit(decode, *file) for file in files[: 2 * workers]]
+        for number, (path, folder) in enumerate(files):
+            made = waiting.pop(0).result()
+            if number + 2 * workers < len(files):
+                waiting.append(pool.submit(decode, *files[number + 2 * workers]))
+            yield path.relative_to(folder).as_posix(), made
+
+
+def _pair(source: Source, path: Path, folder: Path) -> tuple[Pixels, Pixels]:
+    """Return the LR and the HR picture of one file."""
+    scale = source.scale
+    hr = _rgb(path)
+    if source.halve_above and max(hr.shape[:2]) > source.halve_above:
+        hr = _halved(hr)
+    if source.lr is None:
+        h, w = (side // scale for side in hr.shape[:2])
+        if min(h, w) >= source.smallest:
+            return bicubic_downscale(hr, scale), hr[: h * scale, : w * scale]
+    else:
+        lr = _rgb(_partner(source.lr, path.relative_to(folder), scale))
+        h, w = lr.shape[:2]
+        if (h, w) != (hr.shape[0] // scale, hr.shape[1] // scale):
+            sizes = f"{hr.shape[1]}x{hr.shape[0]}, its LR picture {w}x{h}"
+            raise InputError(f"{path}: {sizes}: not x{scale}")
+        if min(h, w) >= source.smallest:
+            return lr, hr[: h * scale, : w * scale]
+    least = source.smallest * scale
+    raise InputError(f"{path}: {hr.shape[1]}x{hr.shape[0]} is too small for patches of {least}x{least}")
+
+
+def _partner(folder: Path, name: Path, scale: int) -> Path:
+    """Find the LR file of a picture: of the same name, or with x2 and so on behind it, as DIV2K has it."""
+    stems = (name.stem, f"{name.stem}x{scale}")
+    candidates = [
+        (folder / name).with_name(stem + suffix) for stem in stems for suffix in (name.suffix, *SUFFIXES)
+    ]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise InputError(f"{candidates[0]}: no such LR picture")
+    return found
+
+
+def _rgb(path: Path) -> Pixels:
+    """Read a picture as RGB uint8; deeper ones are rounded."""
+    pixels = read_picture(path).pixels
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint8, copy=False)
+    if pixels.dtype == np.uint16:
+        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.clip(np.round(pixels * 255.0), 0, 255).astype(np.uint8)
+
+
+def _halved(hr: Pixels) -> Pixels:
+    h, w = (side // 2 for side in hr.shape[:2])
+    squares = hr[: 2 * h, : 2 * w].astype(np.uint16).reshape(h, 2, w, 2, 3)
+    halved: Pixels = ((squares.sum(axis=(1, 3)) + 2) // 4).astype(np.uint8)
+    return halved

@@ -1,0 +1,117 @@
+"""What a run leaves to read: log.jsonl, TensorBoard events, curves and sample pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from emt_cli.atomic import write_atomically
+from emt_cli.media.pictures import Picture, write_picture
+from emt_cli.training.dataset import Patches, Pixels
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LOG, CURVES, SAMPLES, EVENTS = "log.jsonl", "curves.png", "samples", "events"
+SAMPLE_SIDE = 96
+"""LR pixels of a sample's side, at most."""
+
+
+class Record:
+    """Writes the records of one run."""
+
+    def __init__(self, folder: Path, *, steps_done: int) -> None:
+        """Go on after steps_done; lines of later steps, lost with a broken-off run, are taken out."""
+        self.folder = folder
+        kept = [line for line in read_log(folder) if line.get("step", 0) <= steps_done]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_atomically(folder / LOG, text.encode())
+        self._events = _events(folder / EVENTS, steps_done)
+
+    def add(self, step: int, **values: float) -> None:
+        """Add one line: a step and its values, finite ones only."""
+        finite = {name: value for name, value in values.items() if np.isfinite(value)}
+        self._append({"step": step, **finite})
+        if self._events is not None:
+            for name, value in finite.items():
+                self._events.add_scalar(name, value, step)
+
+    def note(self, step: int, event: str, **values: Any) -> None:
+        """Add one line about the run itself."""
+        self._append({"step": step, "event": event, **values})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with (self.folder / LOG).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        """Write out what is left, and the curves."""
+        draw_curves(self.folder)
+        if self._events is not None:
+            self._events.close()
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log; a line cut off at the end is left out."""
+    path = folder / LOG
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    values = []
+    for line in lines:
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            continue
+    return values
+
+
+def _events(folder: Path, steps_done: int) -> SummaryWriter | None:
+    """Open TensorBoard's file, if that package is there."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=steps_done + 1)
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw loss and PSNR over the steps into curves.png, if matplotlib is there."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    lines = read_log(folder)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    for place, (name, label) in enumerate((("loss", "loss (0..255)"), ("psnr", "validation PSNR, Y (dB)"))):
+        axes = figure.add_subplot(1, 2, place + 1)
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        axes.plot(*zip(*points, strict=True)) if points else None
+        axes.set(xlabel="step", ylabel=label)
+        axes.grid(alpha=0.3)
+    figure.savefig(folder / CURVES)
+
+
+def save_comparison(path: Path, lr: Pixels, answer: Pixels, hr: Pixels) -> None:
+    """Write the middle of LR (its pixels as squares), answer and original, side by side."""
+    scale = len(hr) // len(lr)
+    h, w = (min(side, SAMPLE_SIDE) for side in lr.shape[:2])
+    y, x = (lr.shape[0] - h) // 2, (lr.shape[1] - w) // 2
+    coarse = np.kron(lr[y : y + h, x : x + w], np.ones((scale, scale, 1), np.uint8))
+    window = slice(y * scale, (y + h) * scale), slice(x * scale, (x + w) * scale)
+    _write(path, np.concatenate([coarse, answer[window], hr[window]], axis=1))
+
+
+def save_patches(path: Path, patches: Patches) -> None:
+    """Write a batch: LR patches in the upper row (their pixels as squares), below what is wanted."""
+    side = patches.hr.shape[1]
+    coarse = [cv2.resize(lr, (side, side), interpolation=cv2.INTER_NEAREST) for lr in patches.lr]
+    rows = [coarse, list(patches.hr)] + ([] if patches.teacher is None else [list(patches.teacher)])
+    _write(path, np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0))
+
+
+def _write(path: Path, pixels: Pixels) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(path, Picture(np.ascontiguousarray(pixels)), overwrite=True)

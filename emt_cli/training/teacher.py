@@ -1,0 +1,77 @@
+"""The teacher's answers on the training pictures, made once and kept beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from emt_cli.assets.catalog import find_model
+from emt_cli.atomic import write_atomically
+from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.errors import OutputError, UsageError
+from emt_cli.model.inference import InferenceEMT
+from emt_cli.training.dataset import TEACHER, PictureStore
+from emt_cli.training.prepare import Report
+
+PART, RECORD = "teacher.part", "teacher.json"
+
+
+def add_answers(
+    store: PictureStore,
+    folder: Path,
+    model: str,
+    *,
+    device: torch.device | str = "cpu",
+    report: Report | None = None,
+) -> PictureStore:
+    """Let a model enlarge every LR picture of the store in folder; return the store with its answers.
+
+    model: a known name or a file. Answers that are there already are taken; work broken off goes on where it
+    stopped. Raises ModelError, UsageError for a model of another scale, OutputError.
+    """
+    weights = load_weights(find_model(model, store.scale).path)
+    if weights.config.scale != store.scale:
+        raise UsageError(f"teacher {model}: enlarges x{weights.config.scale}, the run x{store.scale}")
+    if _recorded(folder) == weights.sha256 and (folder / TEACHER).is_file():
+        return store
+    try:
+        if _recorded(folder) != weights.sha256:
+            for old in (TEACHER, PART):
+                (folder / old).unlink(missing_ok=True)
+            write_atomically(folder / RECORD, json.dumps({"sha256": weights.sha256}).encode())
+        _answer(InferenceEMT(build_network(weights), device=device), store, folder / PART, report)
+        (folder / PART).replace(folder / TEACHER)
+    except OSError as error:
+        raise OutputError(f"{folder}: the teacher's answers cannot be written: {error.strerror}") from error
+    return PictureStore(folder, store.scale)
+
+
+def _recorded(folder: Path) -> str | None:
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return str(record["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _answer(network: InferenceEMT, store: PictureStore, part: Path, report: Report | None) -> None:
+    """Append the answers that part does not hold yet."""
+    sizes = [int(h * w) * 3 * store.scale**2 for h, w in store.sides]
+    there = part.stat().st_size if part.is_file() else 0
+    done = 0
+    while done < len(sizes) and sum(sizes[: done + 1]) <= there:
+        done += 1
+    with part.open("r+b" if there else "wb") as file:
+        file.truncate(sum(sizes[:done]))
+        file.seek(0, os.SEEK_END)
+        for picture in range(done, len(store)):
+            x = torch.tensor(store.lr(picture)).permute(2, 0, 1)[None].float()
+            answer = network(x)[0].clamp(0, 255).round().byte().permute(1, 2, 0).contiguous().cpu()
+            file.write(answer.numpy().tobytes())
+            if report:
+                report("teacher's answers", picture + 1, len(store))
+        file.flush()
+        os.fsync(file.fileno())
