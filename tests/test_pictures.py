@@ -174,6 +174,7 @@ def test_transparent_means_any_pixel_below_opaque(dtype: type) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource usage")
 def test_writing_a_large_png_needs_little_memory(tmp_path: Path) -> None:
     code = """
 import resource, sys

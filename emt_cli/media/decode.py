@@ -22,7 +22,7 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-# What the readers here, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
+# What our readers, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
 _OBSCURE_DAMAGE: tuple[type[Exception], ...] = (struct.error, zlib.error, cv2.error, UnidentifiedImageError)
 _OBSCURE_DAMAGE += (

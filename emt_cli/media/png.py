@@ -62,7 +62,7 @@ def read_metadata(chunks: Iterable[tuple[bytes, memoryview]]) -> Metadata:
         if kind == b"iCCP":
             icc = _inflate(rest[1:])
         elif kind == b"eXIf":
-            exif = body
+            exif = body.removeprefix(b"Exif\0\0")
         elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
             x, y = struct.unpack(">II", body[:8])
             dpi = (x / _INCHES_PER_METRE, y / _INCHES_PER_METRE) if x and y else None
@@ -89,9 +89,10 @@ def _inflate(packed: bytes) -> bytes | None:
 def _raw_profile(text: bytes | None) -> bytes | None:
     """Return what ImageMagick writes as a line break, a name, a length and lines of hexadecimal digits."""
     try:
-        return bytes.fromhex(b"".join((text or b"").split(b"\n")[3:]).decode("ascii"))
+        profile = bytes.fromhex(b"".join((text or b"").split(b"\n")[3:]).decode("ascii"))
     except ValueError:
         return None
+    return profile.removeprefix(b"Exif\0\0")
 
 
 def holds_samples(chunks: Iterable[tuple[bytes, memoryview]], size: int) -> bool:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 _BLOCK = 16
 """Output rows of one small matrix product."""
-_SLAB = 1 << 18
-"""About how many input values one such product reads."""
+_PRODUCT = 1 << 18
+"""Multiplications in one such product; OpenBLAS would spread larger ones over threads, at a loss."""
 _BAND = 1 << 23
 """About how many output values of a large picture are made at a time."""
 
@@ -92,7 +92,7 @@ def _resample_rows(
         ]
         inside = (first[start] + np.arange(matrix.shape[1])) % (2 * height)
         rows = np.minimum(inside, 2 * height - 1 - inside)
-        slab = max(64, _SLAB // len(rows))
+        slab = max(64, _PRODUCT // matrix.size)
         for left in range(0, flat.shape[1], slab):
             values = matrix @ flat[rows, left : left + slab].astype(weights.dtype)
             if out.dtype == np.uint8:
