@@ -75,3 +75,13 @@ def test_barely_visible_pixel_is_enough() -> None:
     pixels[400, 3], alpha[400, 3] = 0.5, 1e-30
 
     np.testing.assert_allclose(bleed_alpha(pixels, alpha), 0.5, rtol=1e-4)
+
+
+def test_opaque_neighbours_count_more_than_faint_ones() -> None:
+    pixels = np.zeros((1, 3, 3), np.uint8)
+    pixels[0, 0], pixels[0, 2] = [255, 0, 0], [0, 0, 255]
+    alpha = np.array([[1, 0, 255]], np.uint8)
+
+    spread = bleed_alpha(np.repeat(pixels, 3, axis=0), np.repeat(alpha, 3, axis=0))
+
+    assert spread[1, 1, 2] > 200 > 50 > spread[1, 1, 0]

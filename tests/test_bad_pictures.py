@@ -91,7 +91,7 @@ def test_damaged_pixels_of_a_png_are_refused(photo: np.ndarray) -> None:
     data = bytearray(by_pillow(Image.fromarray(photo), "PNG"))
     data[len(data) // 2] ^= 1
 
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="checksum"):
         read_picture(bytes(data))
 
 
@@ -160,3 +160,23 @@ def test_float_tiff_with_holes_is_refused(value: float) -> None:
 def test_preview_of_a_raw_file_is_not_taken_for_the_picture() -> None:
     with pytest.raises(InputError, match="raw"):
         read_picture(by_tifffile(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subfiletype=1))
+
+
+def test_tiff_whose_pages_go_round_in_a_circle_is_read_once() -> None:
+    data = bytearray(by_tifffile(np.zeros((4, 4, 3), np.uint8), photometric="rgb"))
+    first = struct.unpack_from("<I", data, 4)[0]
+    count = struct.unpack_from("<H", data, first)[0]
+    struct.pack_into("<I", data, first + 2 + 12 * count, first)
+
+    assert read_picture(bytes(data)).frames == 1
+
+
+@pytest.mark.parametrize("compression", [5, 8])
+def test_tiff_with_an_empty_strip_is_not_filled_up(deep: np.ndarray, compression: int) -> None:
+    options = (cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 16)
+    data = bytearray(by_opencv(deep, ".tiff", *options))
+    at = data.index(struct.pack("<HHI", 279, 4, 6)) + 8
+    struct.pack_into("<I", data, struct.unpack_from("<I", data, at)[0] + 8, 0)
+
+    with pytest.raises(InputError, match="cut short"):
+        read_picture(bytes(data))

@@ -60,3 +60,13 @@ def test_window_never_leaves_the_picture(height: int, width: int) -> None:
     rows, columns = detail_window(image, 2048)
 
     assert image[rows, columns].shape[:2] == (min(height, 2048), min(width, 2048))
+
+
+def test_window_reaches_the_last_corner() -> None:
+    image = np.full((2100, 2100, 3), 128, np.uint8)
+    image[-40:, -40:] = np.random.default_rng(0).integers(0, 256, (40, 40, 3))
+
+    rows, columns = detail_window(image, 2048)
+
+    assert image[rows, columns].shape == (2048, 2048, 3)
+    assert (rows.stop, columns.stop) == (2100, 2100)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from picture_files import by_opencv, by_pillow, by_tifffile, cmyk_profile, png_chunk, png_file, three
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from emt_cli.media.pictures import Picture, read_picture, write_picture
 
@@ -45,7 +45,7 @@ def test_alpha_is_kept_apart_from_colours(photo: np.ndarray, ramp: np.ndarray, f
 
 
 def test_palette_with_transparency_becomes_colours_and_alpha() -> None:
-    indices = Image.fromarray(np.array([[0, 1, 2], [2, 1, 0]], np.uint8), "P")
+    indices = Image.frombytes("P", (3, 2), bytes([0, 1, 2, 2, 1, 0]))
     indices.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
 
     picture = read_picture(by_pillow(indices, "PNG", transparency=bytes([0, 128, 255])))
@@ -53,6 +53,17 @@ def test_palette_with_transparency_becomes_colours_and_alpha() -> None:
     assert picture.pixels[0].tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
     assert picture.alpha is not None
     assert picture.alpha.tolist() == [[0, 128, 255], [255, 128, 0]]
+
+
+def test_palette_of_grays_is_gray_unless_its_profile_is_of_colours() -> None:
+    ramp = Image.frombytes("P", (3, 1), bytes([0, 1, 2]))
+    ramp.putpalette([0, 0, 0, 99, 99, 99, 255, 255, 255])
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+    assert read_picture(by_pillow(ramp, "PNG")).gray
+    tagged = read_picture(by_pillow(ramp, "PNG", icc_profile=profile))
+    assert not tagged.gray
+    assert tagged.metadata.icc == profile
 
 
 def test_one_bit_png_becomes_black_and_white() -> None:
@@ -294,3 +305,14 @@ def test_rotated_deep_tiff_and_its_alpha_are_turned(deep: np.ndarray, orientatio
     np.testing.assert_array_equal(picture.pixels >> 8, expected[..., :3])
     assert picture.alpha is not None
     np.testing.assert_array_equal(picture.alpha >> 8, expected[..., 3])
+
+
+def test_rotated_tiff_that_pillow_decodes_is_turned_once(photo: np.ndarray, ramp: np.ndarray) -> None:
+    source = Image.fromarray(np.dstack([photo, ramp]))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    picture = read_picture(by_pillow(source, "TIFF", exif=exif, compression="tiff_lzw"))
+
+    np.testing.assert_array_equal(picture.pixels, np.rot90(photo, -1))
+    np.testing.assert_array_equal(picture.alpha, np.rot90(ramp, -1))

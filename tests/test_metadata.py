@@ -338,3 +338,11 @@ def test_metadata_too_long_for_jpeg_is_told(photo: np.ndarray) -> None:
 
     assert [note.split()[0] for note in notes] == ["EXIF", "XMP"]
     assert read_picture(out.getvalue()).metadata == Metadata()
+
+
+def test_damaged_text_of_a_png_is_left_out(photo: np.ndarray) -> None:
+    chunk = bytearray(png_chunk(b"tEXt", b"Comment\0hello"))
+    chunk[-5] ^= 1
+    data = by_pillow(Image.fromarray(photo), "PNG")
+
+    assert read_picture(data[:33] + bytes(chunk) + data[33:]).metadata.png == ()

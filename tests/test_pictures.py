@@ -38,7 +38,9 @@ def test_samples_are_written_exactly(
     if clear:
         expected = np.concatenate([expected, values[..., 1:2]], axis=2)
     if format == "tiff":
-        found = tifffile.imread(path).reshape(expected.shape)
+        with tifffile.TiffFile(path) as file:
+            assert file.pages[0].extrasamples == ((2,) if clear else ())  # not multiplied into the colours
+            found = file.asarray().reshape(expected.shape)
     else:
         found = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         found = found[..., None] if found.ndim == 2 else found[..., [2, 1, 0, 3][: found.shape[2]]]

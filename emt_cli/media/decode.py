@@ -65,33 +65,31 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
     if not png.holds_samples(chunks, height * (1 + width * channels * bits // 8)):
         raise ValueError("the file is cut short")  # libpng and Pillow would fill it up
+    bare = png.bare_file(chunks, palette=colour_type == 3)
     if bits == 16:
-        decoded = _decode_deep_png(data, chunks, (height, width), gray=channels < 3)
+        decoded = _decode_deep_png(bare, (height, width), gray=channels < 3)
     else:
-        decoded = _decode_with_pillow(data, "png", name, max_pixels)
+        decoded = _decode_with_pillow(bare, "png", name, max_pixels)
     alpha = decoded.alpha
     key = next((bytes(body) for kind, body in chunks if kind == b"tRNS"), b"")
     if colour_type in (0, 2) and len(key) == {0: 2, 2: 6}[colour_type]:
         scale = 255 // (2**bits - 1) if bits < 8 else 1
         colour = [value * scale for value in struct.unpack(f">{len(key) // 2}H", key)]
         opaque = (decoded.pixels != np.array(colour)).any(axis=2)
-        alpha = opaque.astype(decoded.pixels.dtype) * decoded.pixels.dtype.type(
-            full_scale(decoded.pixels.dtype)
-        )
+        alpha = np.where(opaque, full_scale(decoded.pixels.dtype), 0).astype(decoded.pixels.dtype)
+    frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
     metadata = png.read_metadata(chunks)
-    return Decoded(decoded.pixels, alpha, decoded.gray, metadata, frames=decoded.frames, notes=decoded.notes)
+    gray = decoded.gray and not (colour_type == 3 and profile_space(metadata.icc) == "RGB")
+    return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames)
 
 
-def _decode_deep_png(
-    data: bytes, chunks: list[tuple[bytes, memoryview]], shape: tuple[int, int], *, gray: bool
-) -> Decoded:
+def _decode_deep_png(data: bytes, shape: tuple[int, int], *, gray: bool) -> Decoded:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint16 or image.shape[:2] != shape:
         raise ValueError("its data are damaged")
     pixels = _three(image.reshape(*shape, -1)[..., 0]) if gray else np.ascontiguousarray(image[..., 2::-1])
     alpha = np.ascontiguousarray(image[..., 3]) if image.ndim == 3 and image.shape[2] == 4 else None
-    frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
-    return Decoded(pixels, alpha, gray, frames=frames)
+    return Decoded(pixels, alpha, gray)
 
 
 def _decode_with_pillow(data: bytes, format: PictureFormat, name: str, max_pixels: int) -> Decoded:

@@ -80,5 +80,5 @@ def _pillow_image(samples: Samples) -> Image.Image:
     image = Image.new(mode, (samples.width, samples.height))
     for start, stop in samples.bands():
         rows = samples.rows(start, stop)
-        image.paste(Image.fromarray(rows[..., 0] if samples.channels == 1 else rows, mode), (0, start))
+        image.paste(Image.fromarray(rows[..., 0] if samples.channels == 1 else rows), (0, start))
     return image

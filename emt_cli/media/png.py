@@ -4,6 +4,7 @@ Neither Pillow (no 16-bit colour) nor OpenCV (no gray with alpha, little metadat
 are read. This writer needs a few megabytes beside the picture and compresses on several threads.
 """
 
+import io
 import os
 import struct
 import zlib
@@ -50,6 +51,16 @@ def read_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
             chunks.append((kind, body))
         at += 12 + length
     return chunks
+
+
+def bare_file(chunks: Iterable[tuple[bytes, memoryview]], *, palette: bool) -> bytes:
+    """Return a PNG file of the image alone: decoders stumble over damaged or very long text beside it."""
+    stream = io.BytesIO()
+    stream.write(SIGNATURE)
+    for kind, body in chunks:
+        if kind in (b"IHDR", b"IDAT", b"IEND") or (palette and kind in (b"PLTE", b"tRNS")):
+            _write_chunk(stream, kind, body)
+    return stream.getvalue()
 
 
 def read_metadata(chunks: Iterable[tuple[bytes, memoryview]]) -> Metadata:
@@ -134,7 +145,7 @@ def write_png(stream: IO[bytes], samples: Samples, metadata: Metadata) -> None:
     _write_chunk(stream, b"IEND", b"")
 
 
-def _write_chunk(stream: IO[bytes], kind: bytes, body: bytes) -> None:
+def _write_chunk(stream: IO[bytes], kind: bytes, body: bytes | memoryview) -> None:
     stream.write(struct.pack(">I4s", len(body), kind))
     stream.write(body)
     stream.write(struct.pack(">I", zlib.crc32(body, zlib.crc32(kind))))

@@ -209,7 +209,7 @@ def _is_preview(directory: Directory, layout: Layout) -> bool:
 
 
 def _check_segments(head: TiffHead, size: int) -> None:
-    """Raise ValueError when a strip or tile lies outside the file or is empty: decoders show it gray."""
+    """Raise ValueError when a strip or tile lies outside the file or is empty."""
     offsets = head.numbers(324) or head.numbers(273)
     counts = head.numbers(325) or head.numbers(279)
     if head.width < 1 or head.height < 1 or not offsets or (counts and len(counts) != len(offsets)):
