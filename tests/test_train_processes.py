@@ -1,0 +1,131 @@
+"""Runs as processes: two that work together, and one that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning_fabric")
+pytestmark = pytest.mark.slow
+
+SETTINGS = {
+    "network.scale": 2,
+    "network.dim": 20,
+    "network.layers": 3,
+    "network.heads": 1,
+    "network.windows": [[8, 4], [4, 8]],
+    "network.shifts": [[4, 2], [2, 4]],
+    "batch": 4,
+    "patch": 12,
+    "warmup": 2,
+}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, photo: np.ndarray) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, part in (("a", photo), ("b", photo[::-1])):
+        cv2.imwrite(str(folder / f"{name}.png"), part[..., ::-1])
+    return folder
+
+
+def start(pictures: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "emt_cli", "train", "--data", str(pictures), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *options],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(pictures: Path, out: Path, *options: str) -> None:
+    process = start(pictures, out, *options)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+
+
+def lines(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def scores(out: Path) -> list[float]:
+    return [line["loss"] for line in lines(out) if "loss" in line]
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        if path.exists():
+            return
+        assert process.poll() is None
+        time.sleep(0.1)
+    raise AssertionError(f"{path} did not come")
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path, pictures: Path):
+    # Adam: Muon's products in bf16 would make more of the order of sums.
+    options = [
+        "--steps",
+        "12",
+        "--set",
+        "optimizer=adam",
+        "--set",
+        "validate_every=3",
+        "--val",
+        str(pictures),
+    ]
+
+    run(pictures, tmp_path / "one", *options, "--devices", "1")
+    run(pictures, tmp_path / "two", *options, "--devices", "2")
+
+    assert [line["processes"] for out in ("one", "two") for line in lines(tmp_path / out)[:1]] == [1, 2]
+    assert scores(tmp_path / "two") == pytest.approx(scores(tmp_path / "one"), rel=2e-4)
+    psnr = [[line["psnr"] for line in lines(tmp_path / out) if "psnr" in line] for out in ("one", "two")]
+    assert psnr[1] == pytest.approx(psnr[0], abs=0.01)
+
+
+def test_killed_run_goes_on_to_the_same_model(tmp_path: Path, pictures: Path):
+    options = ("--steps", "150", "--set", "checkpoint_every=20")
+    run(pictures, tmp_path / "whole", *options)
+    process = start(pictures, tmp_path / "killed", *options)
+    wait_for(tmp_path / "killed/checkpoints/step-00000040.pt", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed/last.safetensors").exists()
+
+    run(pictures, tmp_path / "killed", *options, "--resume", "auto")
+
+    assert scores(tmp_path / "killed")[1:] == scores(tmp_path / "whole")[1:]
+    whole, killed = ((tmp_path / out / "last.safetensors").read_bytes() for out in ("whole", "killed"))
+    assert tensors(whole) == tensors(killed)
+
+
+def test_terminated_run_saves_first_and_says_how_to_go_on(tmp_path: Path, pictures: Path):
+    process = start(pictures, tmp_path / "run", "--steps", "100000", "--set", "checkpoint_every=100")
+    wait_for(tmp_path / "run/checkpoints/step-00000100.pt", process)
+
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert "--resume auto goes on from there" in said
+    step = max(int(path.stem[5:]) for path in (tmp_path / "run/checkpoints").iterdir())
+    assert lines(tmp_path / "run")[-1]["step"] == step
+
+
+def tensors(model: bytes) -> bytes:
+    """Return a safetensors file without its header, which says how long the run took."""
+    return model[8 + int.from_bytes(model[:8], "little") :]

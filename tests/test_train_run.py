@@ -1,0 +1,313 @@
+"""Runs: what is learnt, what is kept, how they go on, what stops them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning_fabric")
+
+from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.errors import EmtError, InputError, OutputError, OutputExistsError, UsageError
+from emt_cli.model.config import EMTConfig
+from emt_cli.model.emt import EMT
+from emt_cli.training import checkpoint as checkpoint_module
+from emt_cli.training import run as run_module
+from emt_cli.training.checkpoint import load_checkpoint, locked
+from emt_cli.training.config import TrainConfig
+from emt_cli.training.dataset import PictureStore
+from emt_cli.training.loop import Place, TrainStep, train
+from emt_cli.training.optimizer import Average, learning_rate_share, start_as_identity
+from emt_cli.training.record import read_log
+from emt_cli.training.run import first_network
+from emt_cli.training.validation import luma_psnr
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks as small as these are fastest so."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def config(tmp_path: Path, photo: np.ndarray, tiny_config: EMTConfig) -> TrainConfig:
+    """A run of seconds, with everything in it that has a state."""
+    (tmp_path / "pictures").mkdir()
+    for name, part in (("a", photo), ("b", photo[::-1]), ("c", photo[:64, 20:])):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{name}.png"), part[..., ::-1])
+    return TrainConfig(
+        network=tiny_config,
+        data=str(tmp_path / "pictures"),
+        val=str(tmp_path / "pictures"),
+        steps=8,
+        batch=2,
+        patch=12,
+        optimizer="muon",
+        learning_rate=2e-3,
+        warmup=2,
+        ema=0.9,
+        clip=1.0,
+        identity_start=True,
+        validate_every=4,
+        checkpoint_every=2,
+    )
+
+
+def finish(config: TrainConfig, out: Path, resume: str = "") -> list[TrainStep]:
+    return list(train(config, Place(out, resume=resume)))
+
+
+def tensors_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_weights(path).tensors
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_broken_off_run_goes_on_bit_exactly(tmp_path: Path, config: TrainConfig):
+    whole = finish(config, tmp_path / "whole")
+    steps = train(config, Place(tmp_path / "parts"))
+    first = [next(steps) for _ in range(5)]
+    steps.close()  # as after kill -9: nothing is saved on the way out
+
+    rest = finish(config, tmp_path / "parts", "auto")
+
+    assert [step.step for step in rest] == [5, 6, 7, 8]
+    losses = {step.step: step.loss for step in first + rest}
+    assert list(losses.values()) == [step.loss for step in whole]
+    assert same(
+        tensors_of(tmp_path / "parts/last.safetensors"), tensors_of(tmp_path / "whole/last.safetensors")
+    )
+    assert [line["step"] for line in read_log(tmp_path / "parts") if "loss" in line] == [4, 8]
+
+
+def test_loss_falls_and_the_model_is_usable_at_once(tmp_path: Path, config: TrainConfig):
+    config = replace(config, steps=60, validate_every=60)
+
+    steps = finish(config, tmp_path / "run")
+
+    losses = [step.loss for step in steps]
+    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15])
+    weights = load_weights(tmp_path / "run/best.safetensors")
+    assert weights.metadata["steps"] == 60
+    assert weights.metadata["training"]["data"] == config.data
+    assert weights.metadata["scores"]["validation"]["psnr"] == pytest.approx(steps[-1].psnr, abs=1e-3)
+    assert build_network(weights)(torch.zeros(1, 3, 20, 20)).shape == (1, 3, 40, 40)
+
+
+def test_run_leaves_log_curves_samples_and_the_newest_checkpoints(tmp_path: Path, config: TrainConfig):
+    list(train(config, Place(tmp_path / "run", save_samples=True)))
+
+    there = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*.p*")}
+    assert {"checkpoints/step-00000006.pt", "checkpoints/step-00000008.pt", "curves.png"} <= there
+    assert {"samples/patches.png", "samples/step-00000004.png", "samples/step-00000008.png"} <= there
+    assert "checkpoints/step-00000004.pt" not in there
+    assert read_log(tmp_path / "run")[0]["settings"]["network.dim"] == config.network.dim
+
+
+def test_folder_with_a_run_is_not_written_over(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+
+    with pytest.raises(OutputExistsError, match="--resume auto"):
+        finish(config, tmp_path / "run")
+
+
+def test_checkpoint_of_another_config_is_refused(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+    other = replace(config, network=replace(config.network, layers=3), steps=20)
+
+    with pytest.raises(UsageError, match=r"network\.layers is 2 there and 3 in this run"):
+        finish(other, tmp_path / "run", "auto")
+
+
+def test_finished_run_asks_for_more_steps(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+
+    with pytest.raises(UsageError, match="has its 8 steps already"):
+        finish(config, tmp_path / "run", "auto")
+
+
+def test_branch_from_a_checkpoint_leaves_the_run_alone(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+    start = tmp_path / "run/checkpoints/step-00000006.pt"
+
+    steps = finish(replace(config, steps=9, decay_steps=3), tmp_path / "branch", str(start))
+
+    assert [step.step for step in steps] == [7, 8, 9]
+    with pytest.raises(OutputExistsError):
+        finish(replace(config, steps=9), tmp_path / "run", str(start))
+
+
+def test_second_run_in_one_folder_is_refused(tmp_path: Path, config: TrainConfig):
+    steps = train(config, Place(tmp_path / "run"))
+    next(steps)
+
+    with pytest.raises(UsageError, match="another run is at work"):
+        finish(config, tmp_path / "run", "auto")
+    steps.close()
+
+
+def test_step_without_a_finite_loss_changes_nothing_and_keeps_its_batch(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+):
+    true_loss = run_module.F.l1_loss
+    calls = iter(range(100))
+
+    def bad_at_the_third(answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return true_loss(answer, target) * (float("nan") if next(calls) == 2 else 1.0)
+
+    monkeypatch.setattr(run_module.F, "l1_loss", bad_at_the_third)
+
+    losses = [step.loss for step in finish(config, tmp_path / "run")]
+
+    assert [number for number, loss in enumerate(losses) if not np.isfinite(loss)] == [2]
+    kept = np.load(tmp_path / "run/bad-step-00000002-0.npz")
+    assert kept["lr"].shape == (2, 12, 12, 3)
+    assert all(value.isfinite().all() for value in tensors_of(tmp_path / "run/last.safetensors").values())
+
+
+def test_run_without_any_finite_loss_ends(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run_module, "BAD_STEPS", 3)
+    monkeypatch.setattr(
+        run_module.F, "l1_loss", lambda answer, target: (answer - target).sum() * float("inf")
+    )
+
+    with pytest.raises(EmtError, match="3 steps in a row without a finite loss"):
+        finish(config, tmp_path / "run")
+
+
+def test_full_disk_is_an_error(tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "write_atomically", full)
+
+    with pytest.raises(OutputError, match=r"step-00000002\.pt: not saved: No space left"):
+        finish(config, tmp_path / "run")
+
+
+def test_checkpoint_with_code_in_it_is_refused_unexecuted(tmp_path: Path):
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    stream = io.BytesIO()
+    torch.save({"format": 1, "network": Bomb()}, stream)
+    (tmp_path / "step-00000001.pt").write_bytes(stream.getvalue())
+
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        load_checkpoint(tmp_path / "step-00000001.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_fine_tuning_to_another_scale_takes_all_but_the_tail(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "x2")
+    theirs = tensors_of(tmp_path / "x2/last.safetensors")
+    three = replace(
+        config, network=replace(config.network, scale=3), init=str(tmp_path / "x2/last.safetensors")
+    )
+
+    ours = first_network(three).state_dict()
+
+    assert all(
+        torch.equal(ours[name], value) for name, value in theirs.items() if not name.startswith("tail.")
+    )
+    assert ours["tail.weight"].shape[0] == 27
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+    other = replace(
+        config, network=replace(config.network, heads=2), init=str(tmp_path / "run/last.safetensors")
+    )
+
+    with pytest.raises(UsageError, match=r"network\.heads is 1 there and 2 in this run"):
+        first_network(other)
+
+
+def test_teachers_answers_become_the_target(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "teacher")
+    teacher = tmp_path / "teacher/last.safetensors"
+
+    answers = replace(config, teacher=str(teacher), init=str(teacher), steps=1)
+
+    (step,) = train(answers, Place(tmp_path / "pupil", save_samples=True))
+
+    # The pupil starts as the teacher, but normalises by its batch, and patches have borders.
+    network = build_network(load_weights(teacher))
+    store = PictureStore(tmp_path / "pupil/pictures/train-x2", 2)
+    answer = network(torch.tensor(store.lr(0)).permute(2, 0, 1)[None].float())[0]
+    assert np.abs(answer.detach().clamp(0, 255).permute(1, 2, 0).numpy() - store.teacher(0)).max() <= 0.51
+    (plain,) = finish(replace(answers, teacher=""), tmp_path / "plain")
+    assert step.loss < 0.8 * plain.loss
+
+
+def test_identity_start_keeps_a_plain_colour():
+    torch.manual_seed(3)
+    network = EMT(EMTConfig(4, 40, 1, 4, 1, 2, 2, ((16, 8), (8, 16)), ((8, 4), (4, 8))))
+    start_as_identity(network)
+    x = torch.tensor([200.0, 90.0, 30.0]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+
+    error = (network.eval()(x) - x.repeat_interleave(4, 2).repeat_interleave(4, 3)).abs()
+
+    assert error[..., 32:-32, 32:-32].max() < 25
+
+
+def test_learning_rate_rises_stays_and_falls_to_its_last_share():
+    config = TrainConfig(steps=100, warmup=10, decay_steps=20, final_share=0.1)
+
+    shares = [learning_rate_share(step, config) for step in range(101)]
+
+    assert shares[0] == pytest.approx(0.1)
+    assert shares[9:81] == [1.0] * 72
+    assert shares[90] == pytest.approx(0.55)
+    assert shares[100] == pytest.approx(0.1)
+
+
+def test_average_forgets_the_first_steps_and_reaches_a_constant():
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = Average(network, 0.9)
+    torch.nn.init.constant_(network.weight, 5.0)
+
+    for step in range(200):
+        average.update(network, step)
+
+    assert average.tensors["weight"].item() == pytest.approx(5.0, abs=1e-3)
+
+
+def test_validation_scores_as_scikit_image_does(photo: np.ndarray, tiny_network: EMT):
+    from skimage.metrics import peak_signal_noise_ratio
+
+    lr = photo[:40, :44]
+    with torch.inference_mode():
+        answer = tiny_network(torch.tensor(lr.copy()).permute(2, 0, 1)[None].float())[0]
+    rounded = answer.clamp(0, 255).round().permute(1, 2, 0).double().numpy()
+    hr = np.clip(rounded + np.random.default_rng(0).integers(-9, 10, rounded.shape), 0, 255).astype(np.uint8)
+    luma = [16 + image @ np.array([65.481, 128.553, 24.966]) / 255 for image in (rounded, hr.astype(float))]
+
+    (score,) = luma_psnr(tiny_network, [(lr, hr)])
+
+    expected = peak_signal_noise_ratio(luma[0][2:-2, 2:-2], luma[1][2:-2, 2:-2], data_range=255)
+    assert score == pytest.approx(expected, abs=2e-2)
+
+
+def test_held_folder_is_free_again_afterwards(tmp_path: Path):
+    with locked(tmp_path), pytest.raises(UsageError), locked(tmp_path):
+        pass
+
+    with locked(tmp_path):
+        pass
