@@ -42,6 +42,8 @@ def pictures(tmp_path: Path, photo: np.ndarray) -> Path:
 
 def start(pictures: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "emt_cli", "train", "--data", str(pictures), "--out", str(out)]
+    command += ["--preset", "lite", "--accelerator", "cpu"]
+    command += [part for key, value in SETTINGS.items() for part in ("--set", f"{key}={value}")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, *options],
