@@ -79,9 +79,8 @@ def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: i
     metadata, notes, orientation = decoded.metadata, list(decoded.notes), decoded.orientation
     if metadata.exif is not None:
         try:
-            orientation = (
-                max(orientation, exif_orientation(metadata.exif)) if format != "tiff" else orientation
-            )
+            if format != "tiff":  # whose own tag the decoder has dealt with
+                orientation = exif_orientation(metadata.exif)
             metadata = replace(metadata, exif=upright_exif(metadata.exif))
         except ValueError:
             metadata = replace(metadata, exif=None)
