@@ -89,6 +89,7 @@ class ChannelNorm(nn.BatchNorm1d):
     """Batch normalisation of the last axis of (b, h, w, c)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (b, h, w, c)."""
         return super().forward(x.reshape(-1, x.shape[-1])).view(x.shape)
 
 
@@ -120,6 +121,6 @@ class MLP(nn.Module):
 
 
 def to_product_type(x: Tensor) -> Tensor:
-    """Round x to the type of mixed-precision products, if they are on: what follows then moves half the bytes."""
+    """Round x to the type of mixed-precision products, if on, so that what follows moves half the bytes."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x

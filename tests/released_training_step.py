@@ -1,0 +1,48 @@
+"""Time of a training step against the released code's operations, forward, backward and Adam.
+
+    python tests/released_training_step.py [batch] [side of the LR patch] [threads]
+
+The published network, x4, float32; both from the same weights on the same batch. Given are the best of three
+steps of each, in turns, in seconds of the clock and of the processor.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from released_reference import ReleasedEMT
+from torch.nn import functional as F
+
+from emt_cli.model.config import EMTConfig
+from emt_cli.model.emt import EMT
+
+
+def main() -> None:
+    batch, side, threads = (*map(int, sys.argv[1:]), *(8, 64, 2)[len(sys.argv) - 1 :])
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    x = torch.rand(batch, 3, side, side) * 255
+    target = torch.rand(batch, 3, 4 * side, 4 * side) * 255
+    network = EMT(EMTConfig(4)).train()
+    networks = {"released operations": ReleasedEMT(network).train(), "emt train": network}
+    best = {name: (float("inf"), float("inf")) for name in networks}
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.0)
+    for _ in range(3):
+        for name, one in networks.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            optimizer.zero_grad()
+            F.l1_loss(one(x), target).backward()
+            optimizer.step()
+            spent = (time.perf_counter() - clock, time.process_time() - processor)
+            best[name] = (min(best[name][0], spent[0]), min(best[name][1], spent[1]))
+    for name, (clock, processor) in best.items():
+        print(f"{name:20} {clock:7.2f} s   {processor:7.2f} s of the processor")
+    slow, fast = best.values()
+    print(f"{'ratio':20} {slow[0] / fast[0]:7.2f}     {slow[1] / fast[1]:7.2f}")
+
+
+if __name__ == "__main__":
+    main()
