@@ -24,10 +24,11 @@ from emt_cli.training import run as run_module
 from emt_cli.training.checkpoint import load_checkpoint, locked
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import PictureStore
-from emt_cli.training.loop import Place, TrainStep, train
+from emt_cli.training.loop import TrainStep, train
 from emt_cli.training.optimizer import Average, learning_rate_share, start_as_identity
 from emt_cli.training.record import read_log
 from emt_cli.training.run import first_network
+from emt_cli.training.start import Place
 from emt_cli.training.validation import luma_psnr
 
 

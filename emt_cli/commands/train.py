@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +17,8 @@ from emt_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from emt_cli.training.config import TrainConfig
-    from emt_cli.training.loop import Place, TrainStep
+    from emt_cli.training.loop import TrainStep
+    from emt_cli.training.start import Place
 
 EPILOG = options.examples(
     "emt train --data photos --scale 4 --preset lite --out runs/mine",
@@ -35,7 +40,6 @@ class TrainPrecision(str, Enum):
 
     fp32 = "fp32"
     bf16 = "bf16"
-    fp16 = "fp16"
 
 
 def _recipe(help: str, *names: str) -> Any:
@@ -96,7 +100,7 @@ def train(
     if not recipe.data:
         raise UsageError("no training pictures: name a folder or a data set with --data")
     _check_extra()
-    from emt_cli.training.loop import Place
+    from emt_cli.training.start import Place
 
     place = Place(
         out=out,
@@ -125,8 +129,8 @@ def _check_extra() -> None:
 def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
     """Print what would run, after checking all that can be checked without decoding the pictures."""
     from emt_cli.training.config import settings_of
-    from emt_cli.training.loop import count_pictures, find_start
     from emt_cli.training.plan import make_plan
+    from emt_cli.training.start import count_pictures, find_start
 
     pictures = count_pictures(recipe, place)
     start = find_start(recipe, place)
@@ -158,15 +162,17 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
 
 def _run_and_show(recipe: TrainConfig, place: Place, *, as_json: bool, quiet: bool) -> None:
     """Run the steps; the first process shows a live line, and in the end where the model lies."""
-    from emt_cli.training.loop import BEST, process_rank, train
+    from emt_cli.training.loop import train
+    from emt_cli.training.start import BEST, process_rank
 
     silent = quiet or process_rank() > 0
     last = None
     with ui.progress(quiet=silent) as update:
-        for last in train(recipe, place, update):
-            update(_words(last), last.step, recipe.steps)
-            if last.psnr is not None and not silent:
-                ui.say(f"step {last.step:,}: loss {last.loss:.3f}, PSNR {last.psnr:.3f} dB")
+        steps = train(recipe, place, update)
+        first = next(steps, None)  # with all that comes before it: pictures, teacher
+    with _live(recipe.steps, silent) as show:
+        for last in chain([first] if first else [], steps):
+            show(last)
     if process_rank() > 0 or last is None:
         return
     finished = last.step == recipe.steps
@@ -179,5 +185,26 @@ def _run_and_show(recipe: TrainConfig, place: Place, *, as_json: bool, quiet: bo
         raise typer.Exit(130)
 
 
-def _words(step: TrainStep) -> str:
-    return f"loss {step.loss:.3f}, {1 / step.seconds:.1f} it/s"
+@contextmanager
+def _live(steps: int, silent: bool) -> Iterator[Callable[[TrainStep], None]]:
+    """Yield a function that keeps a live line on a terminal, and a line for each validation elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True)
+    hidden = silent or not sys.stderr.isatty()
+    psnr = ""
+    with Progress(*columns, console=Console(stderr=True), disable=hidden, auto_refresh=False) as bar:
+        task = bar.add_task("", total=steps)
+
+        def show(step: TrainStep) -> None:
+            nonlocal psnr
+            if step.psnr is not None:
+                psnr = f", {step.psnr:.2f} dB"
+                if hidden and not silent:
+                    ui.say(f"step {step.step:,} of {steps:,}: loss {step.loss:.3f}{psnr}")
+            words = f"step {step.step:,}: loss {step.loss:.3f}{psnr}, {1 / step.seconds:.1f} it/s"
+            bar.update(task, completed=step.step, description=words)
+            bar.refresh()
+
+        yield show

@@ -49,8 +49,8 @@ class TrainConfig:
     """Side of an LR patch in pixels."""
     seed: int = 0
     """Decides the first weights and everything drawn while training."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """fp32, or mixed with products in bf16 or fp16."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """fp32, or mixed with products in bf16."""
 
     init: str = ""
     """Model file to start from; from another scale all but the tail is taken. Empty: a new network."""

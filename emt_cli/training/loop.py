@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import signal
 import threading
 import time
@@ -10,32 +10,25 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import cv2
-import torch
-from lightning_fabric import Fabric
-
-from emt_cli.assets.datasets import picture_folders
-from emt_cli.errors import OutputExistsError, UsageError
-from emt_cli.training.checkpoint import (
-    Checkpoint,
-    checkpoints,
-    load_checkpoint,
-    locked,
-    save_checkpoint,
-    waiting_for,
-)
+from emt_cli.training.checkpoint import locked, save_checkpoint
 from emt_cli.training.config import TrainConfig, settings_of
-from emt_cli.training.dataset import MARGIN, Degrade, Patches, PictureStore
+from emt_cli.training.dataset import Degrade, Patches, PictureStore
 from emt_cli.training.degradation import PhotoDegradation
-from emt_cli.training.prepare import Report, Source, list_pictures, prepare
+from emt_cli.training.prepare import Report
 from emt_cli.training.record import Record, save_comparison, save_patches
 from emt_cli.training.run import Run
-from emt_cli.training.teacher import add_answers
+from emt_cli.training.start import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    Place,
+    find_start,
+    launched,
+    prepare_data,
+    process_rank,
+)
 
-CHECKPOINTS, BEST, LAST = "checkpoints", "best.safetensors", "last.safetensors"
 LOG_EVERY = 50
 """Steps that a line of the log is about."""
 
@@ -56,28 +49,6 @@ class TrainStep:
     """Luma PSNR of the averaged weights on the validation pictures in dB, after steps that were validated."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run happens; nothing of it changes the recipe."""
-
-    out: Path
-    """The run's folder."""
-    cache: Path | None = None
-    """Folder of decoded pictures, which runs may share; None: inside out."""
-    resume: str = ""
-    """auto: the newest checkpoint in out, if there is one; a checkpoint's path; empty: out must be new."""
-    fetch: bool = False
-    """Whether data sets known by name are downloaded."""
-    save_samples: bool = False
-    """Whether the first batch is written as a picture before the first step."""
-    accelerator: str = "cpu"
-    """auto, cpu, cuda or mps."""
-    devices: int = 1
-    """Processes on each machine."""
-    nodes: int = 1
-    """Machines."""
-
-
 def train(config: TrainConfig, place: Place, report: Report | None = None) -> Iterator[TrainStep]:
     """Train, and yield after each step.
 
@@ -90,7 +61,7 @@ def train(config: TrainConfig, place: Place, report: Report | None = None) -> It
             stack.enter_context(locked(place.out))
         start = find_start(config, place)
         store, validation = prepare_data(config, place, report if process_rank() == 0 else None)
-        fabric = _launched(config, place)
+        fabric = launched(config, place)
         run = Run(config, fabric, place.out)
         if start is not None:
             run.restore(start)
@@ -126,7 +97,9 @@ def _steps(
             psnr = run.validate(validation)
         if record is not None:
             if last or stopping or psnr is not None or run.step % LOG_EVERY == 0:
-                record.add(run.step, **recent.taken(), learning_rate=rate, psnr=psnr or float("nan"))
+                record.add(
+                    run.step, **recent.taken(), learning_rate=rate, psnr=math.nan if psnr is None else psnr
+                )
             _save(run, psnr, validation, ended=last or stopping)
         yield TrainStep(run.step, loss, seconds, waited, psnr)
 
@@ -146,114 +119,25 @@ def _save(run: Run, psnr: float | None, validation: PictureStore | None, *, ende
         run.save_model(run.out / LAST, psnr)
 
 
-def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
-    """Return the checkpoint to go on from, None for a new run; raises EmtError where neither is right."""
-    there = checkpoints(place.out / CHECKPOINTS)
-    if not place.resume:
-        if there or (place.out / BEST).exists():
-            raise OutputExistsError(
-                f"{place.out}: holds a run already; --resume auto goes on with it, or choose another --out"
-            )
-        return None
-    if place.resume == "auto" and not there:
-        return None
-    path = there[-1] if place.resume == "auto" else Path(place.resume)
-    if there and path.resolve() != there[-1].resolve():
-        raise OutputExistsError(f"{place.out}: holds a run that is further than {path}; choose another --out")
-    checkpoint = load_checkpoint(path)
-    for key, ours in settings_of(config).items():
-        if key.startswith("network.") or key == "optimizer":
-            theirs = checkpoint.config.get(key)
-            if theirs != ours:
-                raise UsageError(
-                    f"{path}: {key} is {theirs} there and {ours} in this run; choose another --out"
-                )
-    if checkpoint.step >= config.steps:
-        raise UsageError(f"{path}: has its {checkpoint.step} steps already; ask for more with --steps")
-    return checkpoint
-
-
-def prepare_data(
-    config: TrainConfig, place: Place, report: Report | None = None
-) -> tuple[PictureStore, PictureStore | None]:
-    """Check and decode training and validation pictures, and have the teacher answer, where not done yet.
-
-    One process of a machine works, the others wait for it.
-    """
-    cache = place.cache or place.out / "pictures"
-    margin = 2 * MARGIN if config.degradation == "photo" else 0
-    source = Source(
-        picture_folders(config.data, fetch=place.fetch, report=report),
-        config.scale,
-        lr=Path(config.lr_data) if config.lr_data else None,
-        halve_above=config.halve_above,
-        smallest=config.patch + margin,
-    )
-    with waiting_for(cache):
-        store = prepare(source, cache / f"train-x{config.scale}", report)
-        if config.teacher:
-            store = add_answers(store, cache / f"train-x{config.scale}", config.teacher, report=report)
-        if not config.val:
-            return store, None
-        folders = picture_folders(config.val, fetch=place.fetch, report=report)
-        val = Source(folders, config.scale, smallest=2 * config.scale + 1)
-        return store, prepare(val, cache / f"val-x{config.scale}", report)
-
-
-def count_pictures(config: TrainConfig, place: Place) -> int:
-    """Return how many training pictures there are, without opening them; raises InputError."""
-    return len(list_pictures(picture_folders(config.data, fetch=place.fetch)))
-
-
-def process_rank() -> int:
-    """Return this process's number in the run, as torchrun, SLURM or Fabric tell it; 0 where there is one."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0
-
-
-def _launched(config: TrainConfig, place: Place) -> Fabric:
-    """Start the other processes, if they are not there yet, and join them."""
-    precisions: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-    processes = place.devices * place.nodes
-    if config.batch % processes:
-        raise UsageError(f"batch {config.batch} is no multiple of the {processes} processes")
-    fabric = Fabric(
-        accelerator=place.accelerator,
-        devices=place.devices,
-        num_nodes=place.nodes,
-        strategy="ddp" if processes > 1 else "auto",
-        precision=precisions[config.precision],
-    )
-    fabric.launch()
-    # Denormal numbers cost a hundred times as much, and batches are cut by threads of our own.
-    torch.set_flush_denormal(True)
-    cv2.setNumThreads(0)
-    return fabric
-
-
 class _Recent:
-    """Means over the steps since the last line of the log."""
+    """The steps since the last line of the log."""
 
     def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.seconds = self.waited = 0.0
+        self.steps: list[tuple[float, float, float]] = []
 
     def add(self, loss: float, seconds: float, waited: float) -> None:
-        self.losses.append(loss)
-        self.seconds += seconds
-        self.waited += waited
+        self.steps.append((loss, seconds, waited))
 
     def taken(self) -> dict[str, float]:
         """Return the means and begin anew."""
-        finite = [loss for loss in self.losses if loss == loss]
+        losses, seconds, waited = zip(*self.steps, strict=True)
+        finite = [loss for loss in losses if math.isfinite(loss)]
         values = {
-            "loss": sum(finite) / len(finite) if finite else float("nan"),
-            "seconds_per_step": self.seconds / len(self.losses),
-            "data_wait_share": self.waited / self.seconds,
+            "loss": sum(finite) / len(finite) if finite else math.nan,
+            "seconds_per_step": sum(seconds) / len(seconds),
+            "data_wait_share": sum(waited) / sum(seconds),
         }
-        self.__init__()  # type: ignore[misc]
+        self.steps.clear()
         return values
 
 

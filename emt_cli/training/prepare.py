@@ -110,9 +110,9 @@ def _make(
             file.flush()
             os.fsync(file.fileno())
     if problems:
-        more = f"\n... and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        lines = "\n".join(problems[:NAMED])
-        raise InputError(f"{len(problems)} of {len(files)} pictures cannot be trained on:\n{lines}{more}")
+        more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
+        named = "; ".join([*problems[:NAMED], *more])
+        raise InputError(f"{len(problems)} of {len(files)} pictures cannot be trained on: {named}")
     index = {"signature": signature, "pictures": pictures}
     write_atomically(folder / INDEX, json.dumps(index).encode())
 

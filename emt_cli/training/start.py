@@ -1,0 +1,134 @@
+"""What comes before the first step: the checkpoint to go on from, the data, the processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+
+from emt_cli.assets.datasets import picture_folders
+from emt_cli.errors import OutputExistsError, UsageError
+from emt_cli.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, waiting_for
+from emt_cli.training.config import TrainConfig, settings_of
+from emt_cli.training.dataset import MARGIN, PictureStore
+from emt_cli.training.prepare import Report, Source, list_pictures, prepare
+from emt_cli.training.teacher import add_answers
+
+CHECKPOINTS, BEST, LAST = "checkpoints", "best.safetensors", "last.safetensors"
+"""What a run's folder holds."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run happens; nothing of it changes the recipe."""
+
+    out: Path
+    """The run's folder."""
+    cache: Path | None = None
+    """Folder of decoded pictures, which runs may share; None: inside out."""
+    resume: str = ""
+    """auto: the newest checkpoint in out, if there is one; a checkpoint's path; empty: out must be new."""
+    fetch: bool = False
+    """Whether data sets known by name are downloaded."""
+    save_samples: bool = False
+    """Whether the first batch is written as a picture before the first step."""
+    accelerator: str = "cpu"
+    """auto, cpu, cuda or mps."""
+    devices: int = 1
+    """Processes on each machine."""
+    nodes: int = 1
+    """Machines."""
+
+
+def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
+    """Return the checkpoint to go on from, None for a new run; raises EmtError where neither is right."""
+    there = checkpoints(place.out / CHECKPOINTS)
+    if not place.resume:
+        if there or (place.out / BEST).exists():
+            raise OutputExistsError(
+                f"{place.out}: holds a run already; --resume auto goes on with it, or choose another --out"
+            )
+        return None
+    if place.resume == "auto" and not there:
+        return None
+    path = there[-1] if place.resume == "auto" else Path(place.resume)
+    if there and path.resolve() != there[-1].resolve():
+        raise OutputExistsError(f"{place.out}: holds a run that is further than {path}; choose another --out")
+    checkpoint = load_checkpoint(path)
+    for key, ours in settings_of(config).items():
+        if key.startswith("network.") or key == "optimizer":
+            theirs = checkpoint.config.get(key)
+            if theirs != ours:
+                raise UsageError(
+                    f"{path}: {key} is {theirs} there and {ours} in this run; choose another --out"
+                )
+    if checkpoint.step >= config.steps:
+        raise UsageError(f"{path}: has its {checkpoint.step} steps already; ask for more with --steps")
+    return checkpoint
+
+
+def prepare_data(
+    config: TrainConfig, place: Place, report: Report | None = None
+) -> tuple[PictureStore, PictureStore | None]:
+    """Check and decode training and validation pictures, and have the teacher answer, where not done yet.
+
+    One process of a machine works, the others wait for it.
+    """
+    cache = place.cache or place.out / "pictures"
+    margin = 2 * MARGIN if config.degradation == "photo" else 0
+    source = Source(
+        picture_folders(config.data, fetch=place.fetch, report=report),
+        config.scale,
+        lr=Path(config.lr_data) if config.lr_data else None,
+        halve_above=config.halve_above,
+        smallest=config.patch + margin,
+    )
+    with waiting_for(cache):
+        store = prepare(source, cache / f"train-x{config.scale}", report)
+        if config.teacher:
+            store = add_answers(store, cache / f"train-x{config.scale}", config.teacher, report=report)
+        if not config.val:
+            return store, None
+        folders = picture_folders(config.val, fetch=place.fetch, report=report)
+        val = Source(folders, config.scale, smallest=2 * config.scale + 1)
+        return store, prepare(val, cache / f"val-x{config.scale}", report)
+
+
+def count_pictures(config: TrainConfig, place: Place) -> int:
+    """Return how many training pictures there are, without opening them; raises InputError."""
+    return len(list_pictures(picture_folders(config.data, fetch=place.fetch)))
+
+
+def process_rank() -> int:
+    """Return this process's number in the run, as torchrun, SLURM or Fabric tell it; 0 where there is one."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def launched(config: TrainConfig, place: Place) -> Fabric:
+    """Start the other processes, if they are not there yet, and join them."""
+    precisions: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+    processes = place.devices * place.nodes
+    if config.batch % processes:
+        raise UsageError(f"batch {config.batch} is no multiple of the {processes} processes")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=place.accelerator,
+        devices=place.devices,
+        num_nodes=place.nodes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=precisions[config.precision],
+    )
+    fabric.launch()
+    # Denormal numbers cost a hundred times as much, and batches are cut by threads of our own.
+    torch.set_flush_denormal(True)
+    cv2.setNumThreads(0)
+    return fabric
