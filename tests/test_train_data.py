@@ -50,7 +50,7 @@ def test_all_bad_pictures_are_named_at_once(tmp_path: Path, pictures: Path, phot
         prepare(Source((pictures,), 2, smallest=16), tmp_path / "store")
 
     assert all(name in str(error.value) for name in ("broken.png", "letter.jpg", "tiny.png", "3 of 5"))
-    assert not (tmp_path / "store" / "index.json").exists()
+    assert not list((tmp_path / "store").iterdir())
 
 
 def test_empty_folder_is_an_error(tmp_path: Path):
@@ -59,11 +59,19 @@ def test_empty_folder_is_an_error(tmp_path: Path):
 
 
 def test_unchanged_pictures_are_not_decoded_again(tmp_path: Path, pictures: Path, store: PictureStore):
-    written = (tmp_path / "store" / "hr.bin").stat().st_mtime_ns
+    written = (store.folder / "hr.bin").stat().st_mtime_ns
 
-    prepare(Source((pictures,), 2, smallest=16), tmp_path / "store")
+    again = prepare(Source((pictures,), 2, smallest=12), tmp_path / "store")
 
-    assert (tmp_path / "store" / "hr.bin").stat().st_mtime_ns == written
+    assert again.folder == store.folder
+    assert (store.folder / "hr.bin").stat().st_mtime_ns == written
+
+
+def test_larger_patches_are_checked_against_decoded_pictures(
+    tmp_path: Path, pictures: Path, store: PictureStore
+):
+    with pytest.raises(InputError, match=r"1 of 2 .*b\.png: 90x70 is too small for patches of 80x80"):
+        prepare(Source((pictures,), 2, smallest=40), tmp_path / "store")
 
 
 def test_new_picture_is_decoded(tmp_path: Path, pictures: Path, store: PictureStore, photo: np.ndarray):
@@ -72,6 +80,7 @@ def test_new_picture_is_decoded(tmp_path: Path, pictures: Path, store: PictureSt
     again = prepare(Source((pictures,), 2, smallest=16), tmp_path / "store")
 
     assert len(again) == 3
+    assert len(PictureStore(store.folder, 2)) == 2  # another run may be reading it
 
 
 def test_pair_of_wrong_size_is_named(tmp_path: Path, pictures: Path, photo: np.ndarray):

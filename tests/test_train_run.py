@@ -250,10 +250,12 @@ def test_teachers_answers_become_the_target(tmp_path: Path, config: TrainConfig)
 
     # The pupil starts as the teacher, but normalises by its batch, and patches have borders.
     network = build_network(load_weights(teacher))
-    store = PictureStore(tmp_path / "pupil/pictures/train-x2", 2)
+    (folder,) = {path.parent for path in (tmp_path / "pupil").rglob("teacher.bin")}
+    store = PictureStore(folder, 2, teacher=True)
     answer = network(torch.tensor(store.lr(0)).permute(2, 0, 1)[None].float())[0]
     assert np.abs(answer.detach().clamp(0, 255).permute(1, 2, 0).numpy() - store.teacher(0)).max() <= 0.51
-    (plain,) = finish(replace(answers, teacher=""), tmp_path / "plain")
+    without = Place(tmp_path / "plain", cache=tmp_path / "pupil/pictures")
+    (plain,) = train(replace(answers, teacher=""), without)
     assert step.loss < 0.8 * plain.loss
 
 

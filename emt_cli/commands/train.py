@@ -134,7 +134,7 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
 
     pictures = count_pictures(recipe, place)
     start = find_start(recipe, place)
-    plan = make_plan(recipe, processes=place.devices * place.nodes)
+    plan = make_plan(recipe, processes=place.processes)
     done = 0 if start is None else start.step
     seconds = plan.seconds_per_step * (plan.steps - done)
     values = {

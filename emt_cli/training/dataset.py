@@ -34,9 +34,9 @@ class Patches:
 class PictureStore:
     """The pictures of one data set: RGB, one after the other in lr.bin and hr.bin; index.json lists them."""
 
-    def __init__(self, folder: Path, scale: int) -> None:
+    def __init__(self, folder: Path, scale: int, *, teacher: bool = False) -> None:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        self.scale = scale
+        self.folder, self.scale = folder, scale
         self.names: list[str] = [name for name, _, _ in index["pictures"]]
         self.sides = np.array([(h, w) for _, h, w in index["pictures"]], dtype=np.int64)
         """Heights and widths of the LR pictures."""
@@ -45,8 +45,7 @@ class PictureStore:
         self._starts = np.cumsum(areas) - areas
         self._lr = np.memmap(folder / LR, np.uint8, "r")
         self._hr = np.memmap(folder / HR, np.uint8, "r")
-        has_teacher = (folder / TEACHER).is_file()
-        self._teacher = np.memmap(folder / TEACHER, np.uint8, "r") if has_teacher else None
+        self._teacher = np.memmap(folder / TEACHER, np.uint8, "r") if teacher else None
 
     def __len__(self) -> int:
         return len(self.names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,21 +44,29 @@ class Source:
     """Least side of an LR picture."""
 
 
-def prepare(source: Source, folder: Path, report: Report | None = None) -> PictureStore:
-    """Decode the pictures of source into folder, or take what is there already, and return the store.
+def prepare(source: Source, cache: Path, report: Report | None = None) -> PictureStore:
+    """Decode the pictures of source into a folder in cache, or take it if it is there, and return the store.
 
     Every picture is checked first to last; one InputError names all that are unreadable, too small or of
     another size than their LR picture. Raises OutputError where the folder cannot be written.
     """
     files = list_pictures(source.hr)
-    signature = _signature(source, files)
-    if not _is_made(folder, signature):
+    folder = cache / _signature(source, files)
+    if not (folder / INDEX).is_file():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _make(source, files, folder, signature, report)
+            _make(source, files, folder, report)
         except OSError as error:
             raise OutputError(f"{folder}: decoded pictures cannot be written: {error.strerror}") from error
-    return PictureStore(folder, source.scale)
+    store = PictureStore(folder, source.scale)
+    small = [
+        _too_small(name, int(h), int(w), source)
+        for name, (h, w) in zip(store.names, store.sides, strict=True)
+        if min(h, w) < source.smallest
+    ]
+    if small:
+        raise _refusal(small, len(store))
+    return store
 
 
 def list_pictures(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -74,27 +83,16 @@ def list_pictures(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
 
 def _signature(source: Source, files: list[tuple[Path, Path]]) -> str:
     """Name the state of the files and all that decides what is made of them."""
-    digest = hashlib.sha256(repr((FORMAT, source)).encode())
+    digest = hashlib.sha256(repr((FORMAT, source.scale, source.halve_above)).encode())
     for path, _ in files if source.lr is None else [*files, *list_pictures([source.lr])]:
         state = path.stat()
-        digest.update(repr((str(path), state.st_size, state.st_mtime_ns)).encode())
-    return digest.hexdigest()
+        digest.update(repr((str(path.resolve()), state.st_size, state.st_mtime_ns)).encode())
+    return f"x{source.scale}-{digest.hexdigest()[:16]}"
 
 
-def _is_made(folder: Path, signature: str) -> bool:
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return bool(index["signature"] == signature)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _make(
-    source: Source, files: list[tuple[Path, Path]], folder: Path, signature: str, report: Report | None
-) -> None:
-    for old in (INDEX, "teacher.bin", "teacher.json"):
-        (folder / old).unlink(missing_ok=True)
-    pictures, problems = [], []
+def _make(source: Source, files: list[tuple[Path, Path]], folder: Path, report: Report | None) -> None:
+    pictures: list[tuple[str, int, int]] = []
+    problems: list[str] = []
     with (folder / LR).open("wb") as lr_file, (folder / HR).open("wb") as hr_file:
         for done, (name, made) in enumerate(_decoded(source, files), 1):
             if isinstance(made, EmtError):
@@ -110,11 +108,21 @@ def _make(
             file.flush()
             os.fsync(file.fileno())
     if problems:
-        more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-        named = "; ".join([*problems[:NAMED], *more])
-        raise InputError(f"{len(problems)} of {len(files)} pictures cannot be trained on: {named}")
-    index = {"signature": signature, "pictures": pictures}
-    write_atomically(folder / INDEX, json.dumps(index).encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _refusal(problems, len(files))
+    write_atomically(folder / INDEX, json.dumps({"pictures": pictures}).encode())
+
+
+def _refusal(problems: list[str], count: int) -> InputError:
+    more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
+    named = "; ".join([*problems[:NAMED], *more])
+    return InputError(f"{len(problems)} of {count} pictures cannot be trained on: {named}")
+
+
+def _too_small(name: str, h: int, w: int, source: Source) -> str:
+    """Say that a picture whose LR picture is (h, w) is too small."""
+    least, scale = source.smallest * source.scale, source.scale
+    return f"{name}: {w * scale}x{h * scale} is too small for patches of {least}x{least}"
 
 
 def _append(file: BinaryIO, pixels: Pixels) -> None:
@@ -148,20 +156,16 @@ def _pair(source: Source, path: Path, folder: Path) -> tuple[Pixels, Pixels]:
     hr = _rgb(path)
     if source.halve_above and max(hr.shape[:2]) > source.halve_above:
         hr = _halved(hr)
+    h, w = (side // scale for side in hr.shape[:2])
+    if min(h, w) < source.smallest:
+        raise InputError(_too_small(str(path), h, w, source))
     if source.lr is None:
-        h, w = (side // scale for side in hr.shape[:2])
-        if min(h, w) >= source.smallest:
-            return bicubic_downscale(hr, scale), hr[: h * scale, : w * scale]
-    else:
-        lr = _rgb(_partner(source.lr, path.relative_to(folder), scale))
-        h, w = lr.shape[:2]
-        if (h, w) != (hr.shape[0] // scale, hr.shape[1] // scale):
-            sizes = f"{hr.shape[1]}x{hr.shape[0]}, its LR picture {w}x{h}"
-            raise InputError(f"{path}: {sizes}: not x{scale}")
-        if min(h, w) >= source.smallest:
-            return lr, hr[: h * scale, : w * scale]
-    least = source.smallest * scale
-    raise InputError(f"{path}: {hr.shape[1]}x{hr.shape[0]} is too small for patches of {least}x{least}")
+        return bicubic_downscale(hr, scale), hr[: h * scale, : w * scale]
+    lr = _rgb(_partner(source.lr, path.relative_to(folder), scale))
+    if lr.shape[:2] != (h, w):
+        sizes = f"{hr.shape[1]}x{hr.shape[0]}, its LR picture {lr.shape[1]}x{lr.shape[0]}"
+        raise InputError(f"{path}: {sizes}: not x{scale}")
+    return lr, hr[: h * scale, : w * scale]
 
 
 def _partner(folder: Path, name: Path, scale: int) -> Path:

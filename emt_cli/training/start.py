@@ -45,9 +45,16 @@ class Place:
     nodes: int = 1
     """Machines."""
 
+    @property
+    def processes(self) -> int:
+        """Processes of the whole run."""
+        return self.devices * self.nodes
+
 
 def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
-    """Return the checkpoint to go on from, None for a new run; raises EmtError where neither is right."""
+    """Return the checkpoint to go on from, None for a new run; raises EmtError where neither can be."""
+    if config.batch % place.processes:
+        raise UsageError(f"batch {config.batch} is no multiple of the {place.processes} processes")
     there = checkpoints(place.out / CHECKPOINTS)
     if not place.resume:
         if there or (place.out / BEST).exists():
@@ -90,14 +97,14 @@ def prepare_data(
         smallest=config.patch + margin,
     )
     with waiting_for(cache):
-        store = prepare(source, cache / f"train-x{config.scale}", report)
+        store = prepare(source, cache, report)
         if config.teacher:
-            store = add_answers(store, cache / f"train-x{config.scale}", config.teacher, report=report)
+            store = add_answers(store, config.teacher, report=report)
         if not config.val:
             return store, None
         folders = picture_folders(config.val, fetch=place.fetch, report=report)
         val = Source(folders, config.scale, smallest=2 * config.scale + 1)
-        return store, prepare(val, cache / f"val-x{config.scale}", report)
+        return store, prepare(val, cache, report)
 
 
 def count_pictures(config: TrainConfig, place: Place) -> int:
@@ -116,15 +123,12 @@ def process_rank() -> int:
 def launched(config: TrainConfig, place: Place) -> Fabric:
     """Start the other processes, if they are not there yet, and join them."""
     precisions: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
-    processes = place.devices * place.nodes
-    if config.batch % processes:
-        raise UsageError(f"batch {config.batch} is no multiple of the {processes} processes")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=place.accelerator,
         devices=place.devices,
         num_nodes=place.nodes,
-        strategy="ddp" if processes > 1 else "auto",
+        strategy="ddp" if place.processes > 1 else "auto",
         precision=precisions[config.precision],
     )
     fabric.launch()

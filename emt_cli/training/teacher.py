@@ -21,22 +21,22 @@ PART, RECORD = "teacher.part", "teacher.json"
 
 def add_answers(
     store: PictureStore,
-    folder: Path,
     model: str,
     *,
     device: torch.device | str = "cpu",
     report: Report | None = None,
 ) -> PictureStore:
-    """Let a model enlarge every LR picture of the store in folder; return the store with its answers.
+    """Let a model enlarge every LR picture; return the store with the answers, which lie in its folder.
 
     model: a known name or a file. Answers that are there already are taken; work broken off goes on where it
     stopped. Raises ModelError, UsageError for a model of another scale, OutputError.
     """
+    folder = store.folder
     weights = load_weights(find_model(model, store.scale).path)
     if weights.config.scale != store.scale:
         raise UsageError(f"teacher {model}: enlarges x{weights.config.scale}, the run x{store.scale}")
     if _recorded(folder) == weights.sha256 and (folder / TEACHER).is_file():
-        return store
+        return PictureStore(folder, store.scale, teacher=True)
     try:
         if _recorded(folder) != weights.sha256:
             for old in (TEACHER, PART):
@@ -46,7 +46,7 @@ def add_answers(
         (folder / PART).replace(folder / TEACHER)
     except OSError as error:
         raise OutputError(f"{folder}: the teacher's answers cannot be written: {error.strerror}") from error
-    return PictureStore(folder, store.scale)
+    return PictureStore(folder, store.scale, teacher=True)
 
 
 def _recorded(folder: Path) -> str | None:

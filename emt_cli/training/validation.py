@@ -7,12 +7,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from emt_cli.media.metrics import luma, psnr
 from emt_cli.model.emt import EMT
 from emt_cli.model.inference import InferenceEMT
 from emt_cli.training.dataset import Pixels
-
-LUMA = (65.481, 128.553, 24.966)
-"""ITU-R BT.601 to studio range, for RGB of 0..1."""
 
 
 def luma_psnr(
@@ -22,14 +20,8 @@ def luma_psnr(
 
     LR: RGB (h, w, 3); HR: RGB (h * scale, w * scale, 3). The answer is rounded to bytes first.
     """
-    scale = network.config.scale
-    fast = InferenceEMT(network.eval(), device=device)
-    scores = []
-    for lr, hr in pairs:
-        answer = fast(_planes(lr)[None])[0].cpu().clamp(0, 255).round()
-        error = (_luma(answer) - _luma(_planes(hr)))[scale:-scale, scale:-scale]
-        scores.append(10 * float(torch.log10(255**2 / error.double().square().mean())))
-    return scores
+    border = network.config.scale
+    return [psnr(luma(enlarged(network, lr, device)), luma(hr), border=border) for lr, hr in pairs]
 
 
 def enlarged(network: EMT, lr: Pixels, device: torch.device | str = "cpu") -> Pixels:
@@ -41,7 +33,3 @@ def enlarged(network: EMT, lr: Pixels, device: torch.device | str = "cpu") -> Pi
 
 def _planes(pixels: Pixels) -> Tensor:
     return torch.tensor(pixels).permute(2, 0, 1).float()
-
-
-def _luma(rgb: Tensor) -> Tensor:
-    return torch.einsum("chw,c->hw", rgb, torch.tensor(LUMA) / 255) + 16
