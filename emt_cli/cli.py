@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 import typer.core
 
 from emt_cli import __version__
-from emt_cli.commands import models, train, ui, upscale
+from emt_cli.commands import benchmark, models, train, ui, upscale
 from emt_cli.commands.options import examples
 from emt_cli.errors import EmtError
 
@@ -61,11 +62,13 @@ def emt(
 
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.command("train", epilog=train.EPILOG)(train.train)
+app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.add_typer(models.app, name="models")
 
 
 def main() -> None:
     """Run the command line: the console script `emt`."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app(prog_name="emt")
     except Exception:
@@ -74,6 +77,11 @@ def main() -> None:
         sys.exit(1)
     finally:
         _close_stdout()
+
+
+def _stop(number: int, frame: object) -> None:
+    """End as an exception does, so that temporary files are removed on the way."""
+    raise SystemExit(128 + number)
 
 
 def _close_stdout() -> None:

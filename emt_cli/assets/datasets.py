@@ -101,12 +101,27 @@ def _folder(archive: Archive, fetch: bool, report: Report | None) -> Path:
 
 def download(archive: Archive, target: Path, report: Report | None = None) -> None:
     """Fetch an archive, going on where an earlier try broke off; raises InputError for another content."""
+    transfer(archive.name, archive.url, target, archive.size, report)
+    with target.open("rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    if digest.hexdigest() != archive.sha256:
+        target.unlink()
+        raise InputError(f"{archive.url}: wrong checksum: sha256 is {digest.hexdigest()}; it was removed")
+
+
+def transfer(name: str, url: str, target: Path, size: int, report: Report | None = None) -> None:
+    """Fetch a file, going on where an earlier try broke off; raises InputError where that fails.
+
+    size: bytes, about, for the report.
+    """
     import requests
 
     there = target.stat().st_size if target.is_file() else 0
     headers = {"Range": f"bytes={there}-"} if there else {}
     try:
-        with requests.get(archive.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             if answer.status_code != 416:  # 416: all of it is there
                 answer.raise_for_status()
                 done = there if answer.status_code == 206 else 0
@@ -115,18 +130,11 @@ def download(archive: Archive, target: Path, report: Report | None = None) -> No
                         file.write(piece)
                         done += len(piece)
                         if report:
-                            report(archive.name, done, max(done, archive.size))
+                            report(name, done, max(done, size))
     except requests.RequestException as error:
         raise InputError(
-            f"{archive.url}: the download broke off ({type(error).__name__}); try again, it goes on from there"
+            f"{url}: the download broke off ({type(error).__name__}); try again, it goes on from there"
         ) from error
-    with target.open("rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    if digest.hexdigest() != archive.sha256:
-        target.unlink()
-        raise InputError(f"{archive.url}: wrong checksum: sha256 is {digest.hexdigest()}; it was removed")
 
 
 def unpack(path: Path, folder: Path) -> None:

@@ -33,10 +33,10 @@ def psnr(a: npt.NDArray[Any], b: npt.NDArray[Any], *, border: int = 0) -> float:
 
 
 def ssim(a: npt.NDArray[Any], b: npt.NDArray[Any], *, border: int = 0) -> float:
-    """Return the structural similarity of two pictures (h, w) or (h, w, 3), 0..255; of RGB the channels' mean.
+    """Return the structural similarity of two pictures (h, w) or (h, w, 3), 0..255.
 
-    border: pixels left out on each side first. Raises ValueError where the shapes differ or what is left is
-    smaller than the window.
+    Of RGB it is the mean of the channels. border: pixels left out on each side first. Raises ValueError where
+    the shapes differ or what is left is smaller than the window.
     """
     a, b = _inner(a, b, border)
     if min(a.shape[:2]) < WINDOW:
@@ -71,5 +71,5 @@ def _blurred(plane: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Weigh by the Gaussian, only where it lies inside the plane."""
     kernel = cv2.getGaussianKernel(WINDOW, SIGMA)
     half = WINDOW // 2
-    blurred: npt.NDArray[np.float64] = cv2.sepFilter2D(np.ascontiguousarray(plane), -1, kernel, kernel)
+    blurred: npt.NDArray[Any] = cv2.sepFilter2D(np.ascontiguousarray(plane), -1, kernel, kernel)
     return blurred[half:-half, half:-half]

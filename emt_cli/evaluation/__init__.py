@@ -1,0 +1,1 @@
+"""Scores and speeds of networks, and how they are shown."""
