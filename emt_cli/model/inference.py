@@ -21,6 +21,9 @@ from emt_cli.model.layers import MIX_OFFSETS, SHIFT_OFFSETS, ChannelNorm, PixelM
 STRIP_PIXELS = 8192
 """Pixels of a strip on a CPU: its hidden channels (4 MB at dim 60) stay in the last-level cache."""
 
+LEAST_ROWS = 4
+"""Rows of a strip of a very wide picture: each strip computes a row more above and below."""
+
 
 @dataclass(frozen=True)
 class _Mix:
@@ -100,7 +103,7 @@ class _Run:
 
     def __init__(self, net: InferenceEMT, h: int, w: int) -> None:
         self.net, self.h, self.w = net, h, w
-        self.rows = max(1, min(h, net.strip_pixels // w))
+        self.rows = min(h, max(LEAST_ROWS, net.strip_pixels // w))
         c, hidden = net.config.dim, net.config.dim * net.config.mlp_ratio
         like = torch.empty(0, device=net.device, dtype=net.dtype)
         self.now = like.new_empty((h, w, c))
