@@ -53,7 +53,7 @@ class TrainConfig:
     """fp32, or mixed with products in bf16."""
 
     init: str = ""
-    """Model file to start from; from another scale all but the tail is taken. Empty: a new network."""
+    """Model file to start from; a tail of another scale is resampled. Empty: a new network."""
     identity_start: bool = False
     """Start a new network close to an identity mapping instead of at random."""
     optimizer: Literal["adam", "muon"] = "adam"

@@ -155,13 +155,16 @@ class Run:
 
     def save_model(self, path: Path, psnr: float | None) -> None:
         """Write the averaged weights as a model, with the recipe in its header."""
+        settings = {key: value for key, value in settings_of(self.config).items() if "." not in key}
+        for key in ("data", "lr_data", "val", "init", "teacher"):
+            settings[key] = Path(settings[key]).name  # nobody else's business where they lie
         metadata = {
             "name": path.parent.resolve().name,
             "steps": self.step,
             "hours": round(self.seconds / 3600, 2),
             "processes": self.fabric.world_size,
             "scores": {} if psnr is None else {"validation": {"psnr": round(psnr, 3)}},
-            "training": {k: v for k, v in settings_of(self.config).items() if "." not in k},
+            "training": settings,
         }
         save_weights(path, self.config.network, self.average.tensors, metadata)
 
@@ -178,14 +181,24 @@ def first_network(config: TrainConfig) -> EMT:
 
 
 def _take_weights(network: EMT, path: Path) -> None:
-    """Put a model file's weights into network, all but the tail where it is of another scale."""
+    """Put a model file's weights into network; a tail of another scale is resampled to this one's."""
     weights = load_weights(path)
     theirs, ours = vars(weights.config), vars(network.config)
     other = [name for name in ours if name != "scale" and theirs[name] != ours[name]]
     if other:
         name = other[0]
         raise UsageError(f"{path}: network.{name} is {theirs[name]} there and {ours[name]} in this run")
-    tensors = weights.tensors
-    if weights.config.scale != network.config.scale:
-        tensors = {key: value for key, value in tensors.items() if not key.startswith("tail.")}
-    network.load_state_dict(tensors, strict=False)
+    tensors = dict(weights.tensors)
+    for name in ("tail.weight", "tail.bias"):
+        tensors[name] = _resampled(tensors[name], weights.config.scale, network.config.scale)
+    network.load_state_dict(tensors)
+
+
+def _resampled(tail: Tensor, scale: int, new_scale: int) -> Tensor:
+    """Resample the grid of sub-pixels of a tail's weight or bias, (3 * scale**2, ...), by area.
+
+    The first answers at the new scale are then the old ones, shrunk or enlarged without interpolation.
+    """
+    grid = tail.view(3, scale, scale, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=(new_scale, new_scale), mode="area")
+    return grid.permute(0, 2, 3, 1).reshape(3 * new_scale**2, *tail.shape[1:])
