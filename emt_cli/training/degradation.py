@@ -6,13 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.training.dataset import MARGIN, Pixels
 
 Random = np.random.Generator
-Floats = npt.NDArray[np.float32]
 
 BLUR = (0.0, 0.5)
 """Standard deviation of the blur in LR pixels, least and most."""
