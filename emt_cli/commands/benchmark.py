@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from emt_cli.commands import options, ui
+from emt_cli.commands import options, tables, ui
 from emt_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from emt_cli.assets.benchmarks import FoundSet
-    from emt_cli.evaluation.record import Record
 
 EPILOG = options.examples(
     "emt benchmark --set Set5,Set14 --fetch",
     "emt benchmark --set Urban100 --data-dir testsets --scale 2,3,4 --model emt --model bicubic",
+    "emt benchmark --speed --engines torch,eager --precision fp32,bf16 --tile off,64",
     "emt benchmark --set photos --model runs/mine/model.safetensors --json > run.json",
 )
-SETS, SHOW = "Sets", "Results"
+SETS, SPEED, SHOW = "Sets", "Speed", "Results"
 
 
 def _sets(help: str, *names: str) -> Any:
@@ -52,9 +49,34 @@ def benchmark(
         ),
     ] = None,
     device: options.Device = "auto",
-    precision: options.PrecisionChoice = options.Precision.auto,
-    tile: options.TileSide = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto, fp32, fp16 or bf16; several with --speed: fp32,bf16.", rich_help_panel=options.MODEL
+        ),
+    ] = "auto",
+    tile: Annotated[
+        str,
+        typer.Option(
+            "--tile",
+            "-t",
+            help="Side of a tile in input pixels, auto or off; several with --speed: off,256,64.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = "auto",
     tta: options.Ensemble = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure speed and memory instead.", rich_help_panel=SPEED)
+    ] = False,
+    size: Annotated[
+        str, typer.Option(help="Input WIDTHxHEIGHT in pixels, or several: A,B.", rich_help_panel=SPEED)
+    ] = "160x96",
+    engines: Annotated[
+        str, typer.Option(help="torch, eager (the network as trained), or both: A,B.", rich_help_panel=SPEED)
+    ] = "torch",
+    runs: Annotated[
+        int, typer.Option(min=1, help="Timed runs of each case, after a warm-up.", rich_help_panel=SPEED)
+    ] = 5,
     rgb: Annotated[bool, _show("Show PSNR and SSIM on RGB too.", "--rgb")] = False,
     each: Annotated[bool, _show("Show each picture, not the means only.", "--each")] = False,
     csv: Annotated[Path | None, _show("Write all scores as CSV; - is standard output.", "--csv")] = None,
@@ -71,69 +93,116 @@ def benchmark(
 
     Ctrl-C is no loss: the same command goes on with the pictures that are left.
     """
-    from emt_cli.assets.benchmarks import find_set
-    from emt_cli.evaluation.methods import Method, Settings, choose_scales
-    from emt_cli.evaluation.quality import Score, Scored, forget_old_answers, score_set
-    from emt_cli.evaluation.record import make_record, to_csv
-
-    wanted = [part for text in names or () for part in _split(text)]
-    if not wanted:
-        raise UsageError("no set: name one with --set, such as --set Set5 or --set FOLDER")
+    models = tuple(dict.fromkeys(model or ("auto",)))
     if as_json and csv == Path("-"):
         raise UsageError("standard output takes --json or --csv -, not both; name a file for --csv")
-    models = tuple(dict.fromkeys(model or ("auto",)))
-    scales = choose_scales(models, _scales(scale))
-    if lr_data is not None and (len(scales) > 1 or len(wanted) > 1):
-        raise UsageError("--lr-data goes with one set and one scale")
-    settings = Settings(device, precision.value, options.tile_side(tile), tta)
-    methods = {
-        (made.scale, made.name): made
-        for made in (Method(name, one, settings) for one in scales for name in models)
-    }
-    forget_old_answers()
-    scores: list[Score] = []
+    if speed:
+        if names or csv:
+            raise UsageError("--speed measures without pictures; leave --set and --csv out")
+        record = _measure(
+            models,
+            _scales(scale),
+            device=device,
+            precisions=_parts(precision),
+            tiles=[options.tile_side(part) for part in _parts(tile)],
+            sizes=_sizes(size),
+            engines=_parts(engines),
+            runs=runs,
+            quiet=quiet or as_json,
+        )
+        if as_json:
+            ui.show_json(record)
+        else:
+            tables.show_speeds(record)
+        return
+    from emt_cli.evaluation.methods import Settings
+    from emt_cli.evaluation.record import to_csv
+    from emt_cli.evaluation.run import Benchmark, Request
+
+    request = Request(
+        sets=tuple(part for text in names or () for part in _split(text)),
+        models=models,
+        scales=_scales(scale),
+        settings=Settings(device, precision, options.tile_side(tile), tta),
+        data_dir=data_dir,
+        lr_folder=lr_data,
+        fetch=fetch,
+        fresh=fresh,
+    )
     with ui.progress(quiet=quiet or as_json) as update:
-        sets = [
-            [find_set(name, one, data_dir=data_dir, fetch=fetch, report=update) for name in wanted]
-            for one in scales
-        ]
-        _check_names(sets[0])
-        for one, found_sets in zip(scales, sets, strict=True):
-            here = [method for method in methods.values() if method.scale == one]
-            for found in found_sets:
-                for step in score_set(found, here, lr_folder=lr_data, resume=not fresh):
-                    if isinstance(step, Scored):
-                        scores += step.scores
-                    else:
-                        update(f"{found.name} x{one}", step, 1)
-    run = {"precision": precision.value, "device": device, "tile": tile, "tta": tta, "lr_data": bool(lr_data)}
-    record = make_record(scores, sets[0], list(methods.values()), run)
+        run = Benchmark(request, update)
+        for _picture in run.run():
+            pass
+    record = run.record()
     if csv is not None:
         _write_csv(csv, to_csv(record))
     if as_json:
         ui.show_json(record)
     elif csv != Path("-"):
-        _show_tables(record, rgb=rgb, each=each)
+        tables.show_scores(record, rgb=rgb, each=each)
+
+
+def _measure(
+    models: tuple[str, ...],
+    scales: tuple[int, ...],
+    *,
+    device: str,
+    precisions: list[str],
+    tiles: list[int | None],
+    sizes: list[tuple[int, int]],
+    engines: list[str],
+    runs: int,
+    quiet: bool,
+) -> dict[str, Any]:
+    from emt_cli.evaluation.methods import PLAIN, choose_scales
+    from emt_cli.evaluation.speed import Speed, SpeedTest, make_cases, speed_record
+
+    if set(models) & set(PLAIN):
+        raise UsageError("--speed is for networks; leave bicubic and lanczos out")
+    cases = make_cases(
+        models,
+        choose_scales(models, scales),
+        engines=engines,
+        precisions=precisions,
+        tiles=tiles,
+        sizes=sizes,
+    )
+    test = SpeedTest(device, runs=runs)
+    speeds: list[Speed] = []
+    with ui.progress(quiet=quiet) as update:
+        for index, case in enumerate(cases):
+            for step in test.measure(case):
+                if isinstance(step, Speed):
+                    speeds.append(step)
+                else:
+                    update("measuring", index + step, len(cases))
+    return speed_record(test, speeds)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _sizes(text: str) -> list[tuple[int, int]]:
+    """Read WIDTHxHEIGHT,... as (height, width) pairs."""
+    pairs = [part.lower().split("x") for part in _parts(text)]
+    if not pairs or any(
+        len(pair) != 2 or not all(side.isdecimal() and int(side) for side in pair) for pair in pairs
+    ):
+        raise UsageError(f"--size {text}: write WIDTHxHEIGHT in pixels, such as 160x96, or several as A,B")
+    return [(int(height), int(width)) for width, height in pairs]
 
 
 def _split(text: str) -> list[str]:
     """Split A,B; a folder whose name holds a comma stays whole."""
-    return [text] if Path(text).is_dir() else [part.strip() for part in text.split(",") if part.strip()]
+    return [text] if Path(text).is_dir() else _parts(text)
 
 
 def _scales(text: str | None) -> tuple[int, ...]:
     try:
-        parts = (text or "").split(",") if text else []
-        return tuple(dict.fromkeys(int(part.strip().removeprefix("x")) for part in parts))
+        return tuple(dict.fromkeys(int(part.removeprefix("x")) for part in _parts(text or "")))
     except ValueError as error:
         raise UsageError(f"--scale {text}: not a scale; write 2, 3, 4, or several as 2,4") from error
-
-
-def _check_names(sets: list[FoundSet]) -> None:
-    names = [found.name for found in sets]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"--set: {name} is there twice; run them one at a time")
 
 
 def _write_csv(path: Path, text: str) -> None:
@@ -144,63 +213,3 @@ def _write_csv(path: Path, text: str) -> None:
         return
     with new_file(path, overwrite=True) as stream:
         stream.write(text.encode())
-
-
-def _show_tables(record: Record, *, rgb: bool, each: bool) -> None:
-    """Print means beside published figures, and the pictures, worst first, on request."""
-    more = ["PSNR RGB", "SSIM RGB"] if rgb else []
-    if each:
-        columns = ["set", "scale", "picture", "model", "PSNR", "SSIM", *more]
-        rows = [
-            [row["set"], f"x{row['scale']}", row["picture"], row["method"], *_figures(row, rgb=rgb)]
-            for row in sorted(
-                record["pictures"], key=lambda row: (row["set"], row["scale"], row["psnr"] or 1e9)
-            )
-        ]
-        ui.show_table(columns, rows)
-        ui.show("")
-    columns = ["set", "scale", "model", "PSNR", "SSIM", *more, "published", "difference"]
-    rows = []
-    for mean in record["means"]:
-        paper = mean["published"]
-        rows.append(
-            [mean["set"], f"x{mean['scale']}", mean["method"], *_figures(mean, rgb=rgb)]
-            + ([_pair(paper), _signed(mean["difference"])] if paper else ["", ""])
-        )
-        following = record["means"][record["means"].index(mean) + 1 :]
-        if not following or (following[0]["set"], following[0]["scale"]) != (mean["set"], mean["scale"]):
-            rows += [
-                [
-                    "",
-                    "",
-                    paper["method"],
-                    "",
-                    "",
-                    *("" for _ in more),
-                    _pair(paper),
-                    _signed(paper["difference"]),
-                ]
-                for paper in record["published"]
-                if (paper["set"], paper["scale"]) == (mean["set"], mean["scale"])
-            ]
-    ui.show_table(columns, rows)
-    if record["published"]:
-        ui.say("difference: measured less published; for methods not run here, of the first model")
-
-
-def _figures(row: dict[str, Any], *, rgb: bool) -> list[str]:
-    psnr, ssim, psnr_rgb, ssim_rgb = (row[name] for name in ("psnr", "ssim", "psnr_rgb", "ssim_rgb"))
-    more = [_decibels(psnr_rgb), f"{ssim_rgb:.4f}"] if rgb else []
-    return [_decibels(psnr), f"{ssim:.4f}", *more]
-
-
-def _decibels(value: float | None) -> str:
-    return "inf" if value is None else f"{value:.3f}"
-
-
-def _pair(score: dict[str, float]) -> str:
-    return f"{score['psnr']:.2f} / {score['ssim']:.4f}"
-
-
-def _signed(difference: dict[str, float]) -> str:
-    return f"{difference['psnr']:+.2f} / {difference['ssim']:+.4f}"

@@ -1,0 +1,319 @@
+"""How fast networks run here: engines, precisions, tiles and sizes side by side.
+
+A run is one whole call of the engine, from bytes to bytes, as commands make it. After a warm-up, during which
+memory is watched, the median of several runs counts. Multiply-adds are counted operation by operation, and
+their rate is set against that of a large matrix product on the same device.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from emt_cli import __version__
+from emt_cli.assets.catalog import RELEASED, find_model
+from emt_cli.engine.device import PRECISIONS, choose_device, choose_precision
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.errors import UsageError
+from emt_cli.evaluation.methods import Bytes
+from emt_cli.media.resize import resize
+from emt_cli.model.config import EMTConfig
+from emt_cli.model.emt import EMT
+
+ENGINES = ("torch", "eager")
+"""torch: the engine that commands use. eager: the network as it is trained, without tiles."""
+FRAME = (720, 1280)
+"""Output (height, width) that papers count multiply-adds for."""
+PAPER_MULTIPLY_ADDS = 60e9
+"""For a FRAME at x4, about, in arXiv 2305.11403."""
+_MATRIX = 1024
+_WATCH = 0.002
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured once."""
+
+    model: str
+    scale: int
+    engine: str
+    precision: str
+    tile: int | None
+    """Side in input pixels; None by free memory, 0 never cut."""
+    height: int
+    """Of the input, in pixels."""
+    width: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured."""
+
+    case: Case
+    tiles: int
+    seconds: float
+    """Median of one call."""
+    spread: float
+    """Distance of the quartiles, as a share of the median."""
+    runs: int
+    peak_bytes: int
+    """Most memory in use during a call, above what was in use before it."""
+    multiply_adds: float
+    """Of the whole input, without tiles."""
+    matrix_rate: float
+    """Multiply-adds a second of a large matrix product, same device and precision."""
+
+    @property
+    def pixels_per_second(self) -> float:
+        """Input pixels."""
+        return self.case.height * self.case.width / self.seconds
+
+    @property
+    def share(self) -> float:
+        """Rate of the network's multiply-adds, as a share of the matrix product's."""
+        return self.multiply_adds / self.seconds / self.matrix_rate
+
+    def facts(self) -> dict[str, Any]:
+        """Describe it in JSON values."""
+        return {
+            **vars(self.case),
+            "tiles": self.tiles,
+            "seconds": self.seconds,
+            "spread": round(self.spread, 4),
+            "runs": self.runs,
+            "pixels_per_second": round(self.pixels_per_second, 1),
+            "peak_bytes": self.peak_bytes,
+            "multiply_adds": self.multiply_adds,
+            "matrix_product_share": round(self.share, 4),
+        }
+
+
+class SpeedTest:
+    """Networks on one device, measured case by case."""
+
+    def __init__(self, device: str = "auto", *, runs: int = 5) -> None:
+        self.device = choose_device(device)
+        self.runs = runs
+        self._networks: dict[tuple[str, int], EMT] = {}
+        self._released: set[tuple[str, int]] = set()
+        self._rates: dict[torch.dtype, float] = {}
+
+    def network(self, model: str, scale: int) -> EMT:
+        """Return the network of a --model value at a scale, loading it the first time."""
+        key = (model, scale)
+        if key not in self._networks:
+            weights = load_weights(find_model(model, scale).path)
+            if weights.config.scale != scale:
+                raise UsageError(f"{model}: enlarges x{weights.config.scale}, not x{scale}")
+            self._networks[key] = build_network(weights)
+            if weights.sha256 in {file.sha256 for file in RELEASED}:
+                self._released.add(key)
+        return self._networks[key]
+
+    def measure(self, case: Case) -> Iterator[float | Speed]:
+        """Measure one case, yielding the share done, and at the end the result."""
+        network = self.network(case.model, case.scale)
+        dtype = choose_precision(case.precision, self.device)
+        image = synthetic(case.height, case.width)
+        call, tiles = self._prepared(network, case, dtype, image)
+        rate = self._matrix_rate(dtype)
+        peak = self._peak(call)
+        yield 1 / (self.runs + 1)
+        seconds = []
+        for run in range(self.runs):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+            yield (run + 2) / (self.runs + 1)
+        quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [0.0, 0.0, 0.0]
+        median = statistics.median(seconds)
+        yield Speed(
+            case=case,
+            tiles=tiles,
+            seconds=median,
+            spread=(quartiles[2] - quartiles[0]) / median,
+            runs=self.runs,
+            peak_bytes=peak,
+            multiply_adds=count_multiply_adds(network.config, case.height, case.width),
+            matrix_rate=rate,
+        )
+
+    def networks(self) -> list[dict[str, Any]]:
+        """Describe the networks measured: parameters, and multiply-adds for a frame of 1280x720."""
+        return [
+            {
+                "model": model,
+                "scale": scale,
+                "parameters": sum(parameter.numel() for parameter in network.parameters()),
+                "multiply_adds_720p": count_multiply_adds(
+                    network.config, FRAME[0] // scale, FRAME[1] // scale
+                ),
+                "paper_multiply_adds_720p": (
+                    PAPER_MULTIPLY_ADDS if scale == 4 and (model, scale) in self._released else None
+                ),
+            }
+            for (model, scale), network in self._networks.items()
+        ]
+
+    def machine(self) -> dict[str, Any]:
+        """Describe the machine: processor, threads, versions, matrix-product rates."""
+        return {
+            "device": str(self.device),
+            "processor": processor(),
+            "threads": torch.get_num_threads(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "matrix_product_multiply_adds_per_second": {
+                str(dtype).removeprefix("torch."): rate for dtype, rate in self._rates.items()
+            },
+        }
+
+    def _prepared(
+        self, network: EMT, case: Case, dtype: torch.dtype, image: Bytes
+    ) -> tuple[Callable[[], object], int]:
+        """Return the call to time and the number of tiles it works in."""
+        if case.engine == "torch":
+            upscaler = Upscaler(network, device=self.device, dtype=dtype, tile=case.tile)
+            return lambda: upscaler.upscale(image), len(upscaler.tiles(case.height, case.width))
+        plain = network.to(self.device)
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device, torch.float32)
+
+        @torch.inference_mode()
+        def eager() -> Bytes:
+            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                y = plain(x)
+            answer: Bytes = y.clamp(0, 255).round().byte().cpu().numpy()
+            return answer
+
+        return eager, 1
+
+    def _peak(self, call: Callable[[], object]) -> int:
+        """Call once and return the most memory it took."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            call()
+            return int(torch.cuda.max_memory_allocated(self.device) - before)
+        process = psutil.Process()
+        before = most = process.memory_info().rss
+        done = threading.Event()
+
+        def watch() -> None:
+            nonlocal most
+            while not done.wait(_WATCH):
+                most = max(most, process.memory_info().rss)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            call()
+        finally:
+            done.set()
+            watcher.join()
+        return int(most - before)
+
+    def _matrix_rate(self, dtype: torch.dtype) -> float:
+        if dtype not in self._rates:
+            a = torch.rand(_MATRIX, _MATRIX, device=self.device, dtype=torch.float32).to(dtype)
+            seconds: list[float] = []
+            while len(seconds) < 2 or (len(seconds) < 12 and sum(seconds) < 1):
+                start = time.perf_counter()
+                float((a @ a)[0, 0])  # reading a number waits for the device
+                seconds.append(time.perf_counter() - start)
+            self._rates[dtype] = _MATRIX**3 / statistics.median(seconds[1:])
+        return self._rates[dtype]
+
+
+def make_cases(
+    models: Sequence[str],
+    scales: Sequence[int],
+    *,
+    engines: Sequence[str],
+    precisions: Sequence[str],
+    tiles: Sequence[int | None],
+    sizes: Sequence[tuple[int, int]],
+) -> list[Case]:
+    """Combine everything with everything; sizes are (height, width) of the input.
+
+    Raises UsageError for an unknown engine or precision. Engines without tiles are measured once, not cut.
+    """
+    for engine in engines:
+        if engine not in ENGINES:
+            raise UsageError(
+                f"--engines {engine}: not an engine of this build; there are {', '.join(ENGINES)}"
+            )
+    for precision in precisions:
+        if precision not in ("auto", *PRECISIONS):
+            raise UsageError(f"--precision {precision}: use auto, fp32, fp16 or bf16")
+    cases = [
+        Case(model, scale, engine, precision, tile if engine == "torch" else 0, height, width)
+        for model in models
+        for scale in scales
+        for height, width in sizes
+        for engine in engines
+        for precision in precisions
+        for tile in tiles
+    ]
+    return list(dict.fromkeys(cases))
+
+
+def count_multiply_adds(config: EMTConfig, height: int, width: int) -> float:
+    """Count the multiply-adds of the network for an input of this size, padding inside included.
+
+    Convolutions and matrix products are counted as torch meets them, on tensors without content.
+    """
+    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with FakeTensorMode(), torch.no_grad():
+        network = EMT(config).eval()
+        counter = FlopCounterMode(display=False, custom_mapping={attention: _attention_flops})
+        with counter:
+            network(torch.empty(1, 3, height, width))
+    return counter.get_total_flops() / 2
+
+
+def _attention_flops(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
+    """Count q k^T and its product with v, of shapes (b, heads, tokens, channels): torch leaves them out."""
+    windows, heads, tokens, channels = q
+    return 2 * windows * heads * tokens * k[2] * (channels + v[3])
+
+
+def synthetic(height: int, width: int) -> Bytes:
+    """Make a smooth RGB picture (h, w, 3) that is the same everywhere."""
+    noise = np.random.default_rng(0).uniform(0, 255, (height // 8 + 2, width // 8 + 2, 3))
+    smooth = resize(noise.astype(np.float32), height, width)
+    return np.clip(smooth, 0, 255).astype(np.uint8)
+
+
+def processor() -> str:
+    """Name the processor as well as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def speed_record(test: SpeedTest, speeds: Sequence[Speed]) -> dict[str, Any]:
+    """Put what was measured together, in JSON values."""
+    return {
+        "format": 1,
+        "emt": __version__,
+        "machine": test.machine(),
+        "networks": test.networks(),
+        "speeds": [speed.facts() for speed in speeds],
+    }
