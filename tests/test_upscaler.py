@@ -24,6 +24,7 @@ from emt_cli.media.resize import bicubic_downscale
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.model.inference import InferenceEMT
+from emt_cli.steps import Steps
 
 CPU = torch.device("cpu")
 
@@ -230,12 +231,12 @@ class Limited:
         self.runner, self.pixels, self.from_call = runner, pixels, from_call
         self.calls = self.refused = 0
 
-    def __call__(self, pixels: np.ndarray, *, ensemble: bool) -> np.ndarray:
+    def steps(self, pixels: np.ndarray, *, ensemble: bool) -> Steps[np.ndarray]:
         self.calls += 1
         if pixels.shape[0] * pixels.shape[1] > self.pixels or self.calls == self.from_call:
             self.refused += 1
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return self.runner(pixels, ensemble=ensemble)
+        return (yield from self.runner.steps(pixels, ensemble=ensemble))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runner, name)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import typer
-
-Result = TypeVar("Result")
 
 
 class Update(Protocol):
@@ -81,16 +79,6 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
             bar.update(tasks[label], completed=done, total=total)
 
         yield update
-
-
-def drain(steps: Generator[float, None, Result], report: Callable[[float], None]) -> Result:
-    """Run steps to their end, reporting each share of the work done; return their result."""
-    while True:
-        try:
-            report(next(steps))
-        except StopIteration as end:
-            result: Result = end.value
-            return result
 
 
 def plain(text: str) -> str:

@@ -12,6 +12,7 @@ import typer
 
 from emt_cli.commands import options, ui
 from emt_cli.errors import EmtError, InputError, UsageError
+from emt_cli.steps import finish
 
 if TYPE_CHECKING:
     from emt_cli.jobs.upscale import PictureJob, Task
@@ -111,7 +112,7 @@ def upscale(
                 if dry_run:
                     talk.planned(task)
                     continue
-                facts = ui.drain(job.run(task), partial(update, name, total=1))
+                facts = finish(job.run(task), partial(update, name, total=1))
                 talk.done(facts, silent=to_stdout)
             except EmtError as error:
                 if len(sources) == 1 and not as_json:

@@ -9,6 +9,7 @@ from torch import Tensor
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.emt import EMT
 from emt_cli.model.inference import STRIP_PIXELS, InferenceEMT
+from emt_cli.steps import Steps, finish, part
 
 GPU_STRIP_PIXELS = 1 << 18
 """Pixels of a strip on a GPU, which wants large kernels more than it wants cache."""
@@ -51,25 +52,29 @@ class TorchRunner:
 
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
+        return finish(self.steps(pixels, ensemble=ensemble))
+
+    def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
+        """Enlarge a tile as a call does, yielding the share done."""
         x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].to(self.device)
-        y = self._ensemble(x) if ensemble else self.net(x)
+        y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
         if not bool(torch.isfinite(y).all()) and self.dtype != torch.float32:
             self.fell_back = True
             self._use(torch.float32)
-            y = self._ensemble(x) if ensemble else self.net(x)
+            y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
         if not bool(torch.isfinite(y).all()):
             raise FloatingPointError("the network's answer is not finite, even in single precision")
         answer: Floats = y[0].permute(1, 2, 0).cpu().numpy()
         return answer
 
-    def _ensemble(self, x: Tensor) -> Tensor:
-        total: Tensor | None = None
-        for turns in range(4):
-            for flipped in (False, True):
-                turned = torch.rot90(x.flip(-1) if flipped else x, turns, (-2, -1))
-                y = torch.rot90(self.net(turned), -turns, (-2, -1))
-                y = y.flip(-1) if flipped else y
-                total = y.clone() if total is None else total.add_(y)
-        if total is None:
-            raise AssertionError("eight answers were summed")
+    def _ensemble(self, x: Tensor) -> Steps[Tensor]:
+        b, _, h, w = x.shape
+        scale = self.net.config.scale
+        total = torch.zeros((b, 3, h * scale, w * scale), device=self.device)
+        for index in range(8):
+            turns, flipped = divmod(index, 2)
+            turned = torch.rot90(x.flip(-1) if flipped else x, turns, (-2, -1))
+            y = yield from part(self.net.steps(turned), index / 8, (index + 1) / 8)
+            y = torch.rot90(y, -turns, (-2, -1))
+            total += y.flip(-1) if flipped else y
         return total / 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from math import ceil, isqrt
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
 from emt_cli.engine.torch_runner import TorchRunner
 from emt_cli.errors import DeviceError
 from emt_cli.model.emt import EMT
+from emt_cli.steps import Steps, finish, part
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 """RGB (h, w, 3) or gray (h, w); uint8, uint16, or float32 with white at 1."""
@@ -107,16 +108,10 @@ class Upscaler:
 
         Raises DeviceError when not even the smallest tile fits the device's memory.
         """
-        steps = self.steps(image, dtype=dtype)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                result: Pixels = end.value
-                return result
+        return finish(self.steps(image, dtype=dtype))
 
-    def steps(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Generator[float, None, Pixels]:
-        """Enlarge as `upscale` does, yielding the share done after each tile; returns the picture."""
+    def steps(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Steps[Pixels]:
+        """Enlarge as `upscale` does, yielding the share done after each layer of each tile."""
         height, width = image.shape[:2]
         kind = np.dtype(dtype or image.dtype)
         picture: Pixels = np.empty((height * self.scale, width * self.scale, *image.shape[2:]), kind)
@@ -125,7 +120,10 @@ class Upscaler:
         first_row, size = 0, self.tile_size(height, width)
         while first_row < height:
             for tile in self._plan(height, width, size, first_row):
-                enlarged = self._enlarge(image[tile.read])
+                before = tile.top * width + (tile.bottom - tile.top) * tile.left
+                after = before + (tile.bottom - tile.top) * (tile.right - tile.left)
+                enlarging = self._enlarge(image[tile.read])
+                enlarged = yield from part(enlarging, before / (height * width), after / (height * width))
                 if enlarged is None:
                     # Out of memory: begin this row of tiles again, with smaller ones.
                     size = self._halve(tile)
@@ -133,20 +131,19 @@ class Upscaler:
                 mosaic.add(tile, enlarged)
                 if tile.right == width:
                     first_row = tile.bottom
-                yield (tile.top * width + (tile.bottom - tile.top) * tile.right) / (height * width)
         return picture
 
     def _plan(self, height: int, width: int, size: int, first_row: int = 0) -> list[Tile]:
         halo = self.halo(size)
         return plan_tiles(height, width, size=size, halo=halo, multiple=self.multiple, first_row=first_row)
 
-    def _enlarge(self, region: Pixels) -> Floats | None:
+    def _enlarge(self, region: Pixels) -> Steps[Floats | None]:
         """Run the network on what a tile reads, to (h, w, 3 or 1); None when memory ran out."""
         pixels = region.astype(np.float32) / np.float32(_WHITE[region.dtype.name])
         if region.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         try:
-            answer = self.runner(pixels, ensemble=self.ensemble)
+            answer = yield from self.runner.steps(pixels, ensemble=self.ensemble)
         except FloatingPointError as error:
             raise DeviceError(f"{self.device}: {error}; try --device cpu, or another model") from error
         except (RuntimeError, MemoryError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ from emt_cli.media.formats import SUFFIXES, PictureFormat
 from emt_cli.media.pictures import Picture
 from emt_cli.media.resize import resize
 from emt_cli.media.samples import Pixels, convert, full_scale
+from emt_cli.steps import Steps, part
 
 LARGEST = 16
 """Largest enlargement: two passes of 4."""
@@ -94,26 +95,24 @@ def plan_picture(height: int, width: int, target: Target, scales: Sequence[int],
     return Plan(height, width, out_height, out_width, passes)
 
 
-def enlarge(
-    picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]
-) -> Generator[float, None, Picture]:
+def enlarge(picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]) -> Steps[Picture]:
     """Enlarge a picture as planned, yielding the share done; returns the picture, of the same sample type.
 
     Where alpha is below opaque, colours are spread under it first, and it is enlarged as a gray picture.
     """
     transparent = picture.transparent
-    shares = 2 if transparent else 1
+    colours_end = 0.5 if transparent else 1.0
     colours: Pixels = picture.pixels
     if picture.alpha is not None and transparent:
         colours = bleed_alpha(colours, picture.alpha)
     if picture.gray:
         colours = colours[..., 0]
-    pixels = yield from _share(_enlarge(colours, plan, upscaler), 0, shares)
+    pixels = yield from part(_enlarge(colours, plan, upscaler), 0.0, colours_end)
     if picture.gray:
         pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
     alpha: Pixels | None = None
     if picture.alpha is not None and transparent:
-        alpha = yield from _share(_enlarge(picture.alpha, plan, upscaler), 1, shares)
+        alpha = yield from part(_enlarge(picture.alpha, plan, upscaler), colours_end, 1.0)
         _keep_extremes(alpha, picture.alpha)
     elif picture.alpha is not None:
         top = full_scale(picture.alpha.dtype)
@@ -121,32 +120,15 @@ def enlarge(
     return replace(picture, pixels=pixels, alpha=alpha)
 
 
-def _share(steps: Generator[float, None, Pixels], index: int, count: int) -> Generator[float, None, Pixels]:
-    while True:
-        try:
-            done = next(steps)
-        except StopIteration as end:
-            result: Pixels = end.value
-            return result
-        yield (index + done) / count
-
-
-def _enlarge(
-    plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]
-) -> Generator[float, None, Pixels]:
+def _enlarge(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> Steps[Pixels]:
     """Run the passes on RGB (h, w, 3) or one plane (h, w); floats between them, one rounding at the end."""
     kind = plane.dtype
-    costs = [float(np.prod(plan.passes[:index])) ** 2 for index in range(len(plan.passes))]
+    work = np.cumsum([0.0, *(np.prod(plan.passes[:index]) ** 2.0 for index in range(len(plan.passes)))])
+    shares = work / work[-1]
     for index, scale in enumerate(plan.passes):
         last = index == len(plan.passes) - 1
         steps = upscaler(scale).steps(plane, dtype=kind if last and not plan.resized else np.float32)
-        while True:
-            try:
-                done = next(steps)
-            except StopIteration as end:
-                plane = end.value
-                break
-            yield (sum(costs[:index]) + done * costs[index]) / sum(costs)
+        plane = yield from part(steps, float(shares[index]), float(shares[index + 1]))
     if plan.resized:
         plane = convert(resize(plane, plan.out_height, plan.out_width), kind)
     return plane

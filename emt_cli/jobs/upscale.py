@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,6 +19,7 @@ from emt_cli.media.files import check_target
 from emt_cli.media.formats import PictureFormat, check_output, format_from_name
 from emt_cli.media.pictures import MAX_PIXELS, Picture, read_picture, write_picture
 from emt_cli.media.samples import convert
+from emt_cli.steps import Steps
 
 STDIN, STDOUT = "standard input", "standard output"
 
@@ -151,7 +151,7 @@ class PictureJob:
         self._check(task, folder=folder)
         return task
 
-    def run(self, task: Task) -> Generator[float, None, dict[str, Any]]:
+    def run(self, task: Task) -> Steps[dict[str, Any]]:
         """Enlarge and write a task, yielding the share done; returns its facts and what there is to note."""
         settings = self.settings
         start = time.perf_counter()

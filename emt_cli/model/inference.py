@@ -17,6 +17,7 @@ from emt_cli.model.attention import SWSA
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT, Layer
 from emt_cli.model.layers import MIX_OFFSETS, SHIFT_OFFSETS, ChannelNorm, PixelMixer
+from emt_cli.steps import Steps, finish, part
 
 STRIP_PIXELS = 8192
 """Pixels of a strip on a CPU: its hidden channels (4 MB at dim 60) stay in the last-level cache."""
@@ -83,17 +84,21 @@ class InferenceEMT:
         indices = 8 * 2 * len(self.config.windows)
         return body + indices + 12 * self.config.scale**2 + 24
 
-    @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Enlarge RGB (b, 3, h, w); sides from 1 pixel up."""
+        return finish(self.steps(x))
+
+    @torch.inference_mode()
+    def steps(self, x: Tensor) -> Steps[Tensor]:
+        """Enlarge as a call does, yielding the share done after each layer."""
         scale = self.config.scale
         h, w = x.shape[-2:]
         padded = self._pad_small(x.to(self.device, torch.float32))
         b, _, ph, pw = padded.shape
         y = torch.empty((b, 3, ph * scale, pw * scale), device=self.device)
         run = _Run(self, ph, pw)
-        for source, target in zip(padded - self._mean, y, strict=True):
-            run.enlarge(source, target)
+        for index, (source, target) in enumerate(zip(padded - self._mean, y, strict=True)):
+            yield from part(run.enlarge(source, target), index / b, (index + 1) / b)
         y += self._mean
         return y[..., : h * scale, : w * scale]
 
@@ -112,16 +117,17 @@ class _Run:
         self.hidden = like.new_empty((self.rows + 2, w, hidden))
         self.indices: dict[tuple[int, int, int, int], tuple[Tensor, Tensor]] = {}
 
-    def enlarge(self, source: Tensor, target: Tensor) -> None:
+    def enlarge(self, source: Tensor, target: Tensor) -> Steps[None]:
         """Run the network on source (3, h, w), mean removed, into target (3, h * scale, w * scale)."""
         for top, bottom in self._strips():
             self.now[top:bottom] = self._head(source, top, bottom)
-        for step in self.net._steps:
+        for index, step in enumerate(self.net._steps):
             if isinstance(step.mixer, _Attention):
                 self._attend(step.mixer)
             for top, bottom in self._strips():
                 self._local(step, top, bottom)
             self.now, self.then = self.then, self.now
+            yield (index + 1) / len(self.net._steps)
         scale = self.net.config.scale
         for top, bottom in self._strips():
             above, below = max(top - 1, 0), min(bottom + 1, self.h)
@@ -198,10 +204,10 @@ class _Run:
         width = c // len(attention.windows)
         pixels = self.now.view(-1, c)
         answer = self.then.view(-1, c)
-        for part, (window, offset) in enumerate(zip(attention.windows, attention.shifts, strict=True)):
+        for index, (window, offset) in enumerate(zip(attention.windows, attention.shifts, strict=True)):
             source, target = self._window_order(window, offset)
             tokens = window[0] * window[1]
-            weight, bias = attention.qv[part]
+            weight, bias = attention.qv[index]
             chunk = max(1, self.net.strip_pixels // tokens) * tokens
             for start in range(0, len(source), chunk):
                 x = pixels.index_select(0, source[start : start + chunk])
@@ -213,7 +219,7 @@ class _Run:
                 kept = where >= 0
                 if not bool(kept.all()):
                     out, where = out[kept], where[kept]
-                answer[:, part * width : (part + 1) * width].index_copy_(0, where, out)
+                answer[:, index * width : (index + 1) * width].index_copy_(0, where, out)
         weight, bias = attention.proj
         for top, bottom in self._strips():
             rows = slice(top * self.w, bottom * self.w)
