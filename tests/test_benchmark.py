@@ -321,6 +321,88 @@ def test_published_figures_are_possible_and_grow_over_the_years() -> None:
     assert all(emt.score(name, 4)[0] > bicubic.score(name, 4)[0] + 1.5 for name in SETS)  # type: ignore[index]
 
 
+@pytest.fixture
+def earlier(photos: Path, tmp_path: Path) -> Path:
+    """A record of lanczos and bicubic on the photos."""
+    path = tmp_path / "run.json"
+    made = record("--set", photos, "--model", "lanczos", "--model", "bicubic")
+    path.write_text(json.dumps(made))
+    return path
+
+
+def with_scores(path: Path, psnr: float = 0, ssim: float = 0) -> Path:
+    """The record with the first method's means raised."""
+    made = json.loads(path.read_text())
+    made["means"][0]["psnr"] += psnr
+    made["means"][0]["ssim"] += ssim
+    path.write_text(json.dumps(made))
+    return path
+
+
+def test_same_scores_are_no_regression(photos: Path, earlier: Path) -> None:
+    result = benchmark("--set", photos, "--model", "lanczos", "--model", "bicubic", "--against", earlier)
+
+    assert result.exit_code == 0
+    assert "not worse than" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "tolerance", "code"),
+    [(0.02, 0, 0.01, 9), (0.02, 0, 0.03, 0), (0, 0.001, 1, 9), (0, 0.0004, 1, 0), (-5, -0.1, 0, 0)],
+)
+def test_worse_mean_beyond_the_tolerance_ends_with_9(
+    photos: Path, earlier: Path, psnr: float, ssim: float, tolerance: float, code: int
+) -> None:
+    with_scores(earlier, psnr, ssim)
+    models = ("--model", "lanczos", "--model", "bicubic")
+
+    result = benchmark("--set", photos, *models, "--against", earlier, "--tolerance", str(tolerance))
+
+    assert result.exit_code == code
+    assert ("lanczos" in result.stderr) == (code == 9)
+
+
+def test_method_that_is_missing_now_is_a_regression(photos: Path, earlier: Path) -> None:
+    result = benchmark("--set", photos, "--model", "lanczos", "--against", earlier)
+
+    assert result.exit_code == 9
+    assert "bicubic: not measured now" in result.stderr
+
+
+def test_renamed_model_is_compared_with_the_only_other_one(photos: Path, earlier: Path) -> None:
+    made = json.loads(earlier.read_text())
+    made["means"] = made["means"][:1]
+    made["means"][0]["method"] = "checkpoint-1"
+    earlier.write_text(json.dumps(made))
+
+    assert benchmark("--set", photos, "--model", "lanczos", "--against", earlier).exit_code == 0
+    assert benchmark("--set", photos, "--model", "bicubic", "--against", earlier).exit_code == 9
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 1, "means": [{"set": 3}]}'])
+def test_file_that_is_no_record_is_refused(photos: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.json").write_text(content)
+
+    line = error_line(benchmark("--set", photos, "--model", "bicubic", "--against", tmp_path / "bad.json"))
+
+    assert "not a record" in line
+
+
+def test_record_of_other_sets_is_refused(photos: Path, earlier: Path) -> None:
+    arguments = ("--set", photos, "--model", "bicubic", "--scale", "2", "--against", earlier)
+
+    assert "in common" in error_line(benchmark(*arguments))
+
+
+def test_saved_answers_are_those_that_were_scored(photos: Path, tmp_path: Path, tiny: Path) -> None:
+    cat = record("--set", photos, "--model", tiny, "--save", tmp_path / "kept")["pictures"][0]
+
+    (path,) = (tmp_path / "kept").rglob("cat.png")
+    hr = np.array(Image.open(photos / "cat.png"))[:64, :90]
+    assert path.parts[-4:-2] == ("photos", "x2")
+    assert cat["psnr"] == pytest.approx(scored_by_skimage(np.array(Image.open(path)), hr, 2)[0])
+
+
 RELEASED = {
     (2, "Set5"): (38.291, 0.9615),
     (2, "Set14"): (34.186, 0.9230),

@@ -13,9 +13,12 @@ from emt_cli.errors import UsageError
 EPILOG = options.examples(
     "emt benchmark --set Set5,Set14 --fetch",
     "emt benchmark --set Urban100 --data-dir testsets --scale 2,3,4 --model emt --model bicubic",
+    "emt benchmark --set Set5 --model emt-lite --against run.json --tolerance 0.02",
     "emt benchmark --speed --engines torch,eager --precision fp32,bf16 --tile off,64",
     "emt benchmark --set photos --model runs/mine/model.safetensors --json > run.json",
 )
+REGRESSION = 9
+"""Exit code when --against finds a model worse than before."""
 SETS, SPEED, SHOW = "Sets", "Speed", "Results"
 
 
@@ -80,6 +83,12 @@ def benchmark(
     rgb: Annotated[bool, _show("Show PSNR and SSIM on RGB too.", "--rgb")] = False,
     each: Annotated[bool, _show("Show each picture, not the means only.", "--each")] = False,
     csv: Annotated[Path | None, _show("Write all scores as CSV; - is standard output.", "--csv")] = None,
+    save: Annotated[Path | None, _show("Keep what models make, below this folder.", "--save")] = None,
+    against: Annotated[
+        Path | None, _show("Compare with an earlier --json; exit code 9 if worse.", "--against")
+    ] = None,
+    tolerance: Annotated[float, _show("PSNR in dB that --against forgives.", "--tolerance")] = 0.01,
+    ssim_tolerance: Annotated[float, _show("SSIM that --against forgives.", "--ssim-tolerance")] = 0.0005,
     as_json: options.Json = False,
     fresh: Annotated[
         bool,
@@ -97,8 +106,8 @@ def benchmark(
     if as_json and csv == Path("-"):
         raise UsageError("standard output takes --json or --csv -, not both; name a file for --csv")
     if speed:
-        if names or csv:
-            raise UsageError("--speed measures without pictures; leave --set and --csv out")
+        if names or csv or save or against:
+            raise UsageError("--speed measures without pictures; leave --set, --csv, --save, --against out")
         record = _measure(
             models,
             _scales(scale),
@@ -116,8 +125,8 @@ def benchmark(
             tables.show_speeds(record)
         return
     from emt_cli.evaluation.methods import Settings
-    from emt_cli.evaluation.record import to_csv
-    from emt_cli.evaluation.run import Benchmark, Request
+    from emt_cli.evaluation.record import read_record, to_csv
+    from emt_cli.evaluation.run import Benchmark, Request, save_answers
 
     request = Request(
         sets=tuple(part for text in names or () for part in _split(text)),
@@ -129,10 +138,12 @@ def benchmark(
         fetch=fetch,
         fresh=fresh,
     )
+    earlier = None if against is None else read_record(against)
     with ui.progress(quiet=quiet or as_json) as update:
         run = Benchmark(request, update)
-        for _picture in run.run():
-            pass
+        for scored in run.run():
+            if save is not None:
+                save_answers(scored, save)
     record = run.record()
     if csv is not None:
         _write_csv(csv, to_csv(record))
@@ -140,6 +151,20 @@ def benchmark(
         ui.show_json(record)
     elif csv != Path("-"):
         tables.show_scores(record, rgb=rgb, each=each)
+    if earlier is not None:
+        _compare(record, earlier, psnr=tolerance, ssim=ssim_tolerance, name=str(against))
+
+
+def _compare(record: dict[str, Any], earlier: dict[str, Any], *, psnr: float, ssim: float, name: str) -> None:
+    """Say what is worse than in an earlier record, and end with REGRESSION if anything is."""
+    from emt_cli.evaluation.record import regressions
+
+    worse = regressions(record, earlier, psnr=psnr, ssim=ssim, name=name)
+    for line in worse:
+        ui.say(f"emt: worse than {name}: {line}")
+    if worse:
+        raise typer.Exit(REGRESSION)
+    ui.say(f"not worse than {name}, within {psnr:g} dB and {ssim:g}")
 
 
 def _measure(

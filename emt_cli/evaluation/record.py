@@ -108,7 +108,7 @@ def regressions(new: Record, old: Record, *, psnr: float, ssim: float, name: str
         for measure, tolerance in (("psnr", psnr), ("ssim", ssim)):
             if _value(before[measure]) - _value(after[measure]) > tolerance:
                 lines.append(
-                    f"{where}: {measure} {after[measure]:.4f} now, {_value(before[measure]):.4f} then"
+                    f"{where}: {measure} {_value(after[measure]):.4f} now, {_value(before[measure]):.4f} then"
                 )
     if not compared:
         raise UsageError(f"{name}: has no set, scale and model in common with this run")

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from emt_cli.assets.benchmarks import find_set
-from emt_cli.errors import UsageError
+from emt_cli.errors import OutputError, UsageError
 from emt_cli.evaluation.methods import Method, Settings, choose_scales
 from emt_cli.evaluation.quality import Score, Scored, forget_old_answers, score_set
 from emt_cli.evaluation.record import Record, make_record
+from emt_cli.media.pictures import Picture, write_picture
 
 Report = Callable[[str, float, float], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -82,3 +83,19 @@ class Benchmark:
         """Put what has been scored together."""
         settings = asdict(self.request.settings) | {"lr_given": self.request.lr_folder is not None}
         return make_record(self.scores, next(iter(self.sets.values())), self.methods, settings)
+
+
+def save_answers(scored: Scored, folder: Path) -> None:
+    """Write what each method made of a picture to folder/set/x4/method/picture.png; raises OutputError."""
+    for name, answer in scored.answers.items():
+        place = folder / scored.set / f"x{scored.scale}" / file_name(name)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{place}: cannot be made ({error.strerror or error})") from error
+        write_picture(place / f"{scored.picture}.png", Picture(answer), overwrite=True)
+
+
+def file_name(method: str) -> str:
+    """Turn a method's name, which may be a path, into the name of a folder."""
+    return "_".join(part for part in Path(method).with_suffix("").parts if part not in ("/", "\\", "..", "."))
