@@ -11,6 +11,8 @@ from emt_cli.errors import InputError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.training.config import TrainConfig, make_config, settings_of
 
+RECIPES = Path(__file__).parent.parent / "weights" / "recipes"
+
 
 def test_paper_preset_is_the_papers_recipe():
     config = make_config("emt")
@@ -89,3 +91,10 @@ def test_settings_survive_json():
 def test_defaults_are_valid_for_every_scale():
     for scale in (2, 3, 4):
         assert TrainConfig(network=EMTConfig(scale)).scale == scale
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
+def test_recipes_of_the_bundled_models_are_valid(file: Path):
+    config = make_config("lite", file=file)
+
+    assert file.stem.endswith(f"x{config.scale}")
