@@ -12,6 +12,7 @@ from emt_cli.errors import UsageError
 
 EPILOG = options.examples(
     "emt benchmark --set Set5,Set14 --fetch",
+    "emt benchmark --set Set14 --model emt --model emt-lite --html report.html",
     "emt benchmark --set Urban100 --data-dir testsets --scale 2,3,4 --model emt --model bicubic",
     "emt benchmark --set Set5 --model emt-lite --against run.json --tolerance 0.02",
     "emt benchmark --speed --engines torch,eager --precision fp32,bf16 --tile off,64",
@@ -83,6 +84,10 @@ def benchmark(
     rgb: Annotated[bool, _show("Show PSNR and SSIM on RGB too.", "--rgb")] = False,
     each: Annotated[bool, _show("Show each picture, not the means only.", "--each")] = False,
     csv: Annotated[Path | None, _show("Write all scores as CSV; - is standard output.", "--csv")] = None,
+    html: Annotated[Path | None, _show("Write a page with tables and pictures to compare.", "--html")] = None,
+    html_pictures: Annotated[
+        int, typer.Option(min=1, help="Most pictures in the page, worst first.", rich_help_panel=SHOW)
+    ] = 24,
     save: Annotated[Path | None, _show("Keep what models make, below this folder.", "--save")] = None,
     against: Annotated[
         Path | None, _show("Compare with an earlier --json; exit code 9 if worse.", "--against")
@@ -106,8 +111,8 @@ def benchmark(
     if as_json and csv == Path("-"):
         raise UsageError("standard output takes --json or --csv -, not both; name a file for --csv")
     if speed:
-        if names or csv or save or against:
-            raise UsageError("--speed measures without pictures; leave --set, --csv, --save, --against out")
+        if names or csv or html or save or against:
+            raise UsageError("--speed measures without pictures; leave --set and result files out")
         record = _measure(
             models,
             _scales(scale),
@@ -126,7 +131,9 @@ def benchmark(
         return
     from emt_cli.evaluation.methods import Settings
     from emt_cli.evaluation.record import read_record, to_csv
+    from emt_cli.evaluation.report import Report
     from emt_cli.evaluation.run import Benchmark, Request, save_answers
+    from emt_cli.media.files import check_target
 
     request = Request(
         sets=tuple(part for text in names or () for part in _split(text)),
@@ -138,15 +145,25 @@ def benchmark(
         fetch=fetch,
         fresh=fresh,
     )
+    if html == Path("-"):
+        raise UsageError("--html writes a file; give it a name")
+    for target in (csv, html):
+        if target not in (None, Path("-")):
+            check_target(target, overwrite=True)
+    report = Report(html_pictures)
     earlier = None if against is None else read_record(against)
     with ui.progress(quiet=quiet or as_json) as update:
         run = Benchmark(request, update)
         for scored in run.run():
+            if html is not None:
+                report.add(scored)
             if save is not None:
                 save_answers(scored, save)
     record = run.record()
     if csv is not None:
-        _write_csv(csv, to_csv(record))
+        _write(csv, to_csv(record))
+    if html is not None:
+        _write(html, report.page(record))
     if as_json:
         ui.show_json(record)
     elif csv != Path("-"):
@@ -230,7 +247,7 @@ def _scales(text: str | None) -> tuple[int, ...]:
         raise UsageError(f"--scale {text}: not a scale; write 2, 3, 4, or several as 2,4") from error
 
 
-def _write_csv(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     from emt_cli.media.files import new_file
 
     if path == Path("-"):

@@ -64,7 +64,8 @@ def _pair(score: dict[str, float]) -> str:
 
 
 def _signed(difference: dict[str, float]) -> str:
-    return f"{difference['psnr']:+.2f} / {difference['ssim']:+.4f}"
+    psnr, ssim = (round(difference[name], digits) + 0.0 for name, digits in (("psnr", 2), ("ssim", 4)))
+    return f"{psnr:+.2f} / {ssim:+.4f}"  # never -0.00
 
 
 def show_speeds(record: dict[str, Any]) -> None:
