@@ -29,19 +29,31 @@ class SWSA(nn.Module):
         self.norm = ChannelNorm(2 * config.dim)
         self.proj = nn.Linear(config.dim, config.dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within (b, h, w, dim); h and w above half the largest window side."""
+    def forward(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """Attend within (b, h, w, dim); h and w above half the largest window side.
+
+        maps: gets the attention weights of each window shape, as `attend` says.
+        """
         parts = self.norm(self.qv(x)).chunk(len(self.windows), dim=-1)
         attended = [
-            attend(part, window, offset, self.heads)
+            attend(part, window, offset, self.heads, maps)
             for part, window, offset in zip(parts, self.windows, self.shifts, strict=True)
         ]
         y: Tensor = self.proj(cat(attended, dim=-1))
         return y
 
 
-def attend(part: Tensor, window: tuple[int, int], offset: tuple[int, int], heads: int) -> Tensor:
-    """Attend in windows of one shape: (b, h, w, 2c), laid out (q|v, head, head_dim), to (b, h, w, c)."""
+def attend(
+    part: Tensor,
+    window: tuple[int, int],
+    offset: tuple[int, int],
+    heads: int,
+    maps: list[Tensor] | None = None,
+) -> Tensor:
+    """Attend in windows of one shape: (b, h, w, 2c), laid out (q|v, head, head_dim), to (b, h, w, c).
+
+    maps: gets the weights, (b * windows, heads, tokens, tokens), windows and tokens row by row.
+    """
     h, w = part.shape[1:3]
     pad_h, pad_w = -h % window[0], -w % window[1]
     if pad_h or pad_w:
@@ -58,6 +70,8 @@ def attend(part: Tensor, window: tuple[int, int], offset: tuple[int, int], heads
         n=heads,
     )
     q, v = tokens[0], tokens[1]
+    if maps is not None:
+        maps.append((q @ q.mT).softmax(-1))
     out = rearrange(
         mix_values(q, v),
         "(b y x) n (wh ww) d -> b (y wh) (x ww) (n d)",

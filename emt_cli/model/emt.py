@@ -19,9 +19,9 @@ class Layer(nn.Module):
         self.mixer = mixer
         self.mlp = MLP(config.dim, config.mlp_ratio)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (b, h, w, dim) to the same shape."""
-        x = x + self.mixer(x)
+    def forward(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """Map (b, h, w, dim) to the same shape; maps gets a global layer's attention weights."""
+        x = x + (self.mixer(x, maps) if isinstance(self.mixer, SWSA) else self.mixer(x))
         y: Tensor = x + self.mlp(x)
         return y
 
@@ -50,14 +50,21 @@ class EMT(nn.Module):
 
     mean: Tensor
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Enlarge RGB (b, 3, h, w) with sides from 1 pixel up."""
+    def forward(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """Enlarge RGB (b, 3, h, w) with sides from 1 pixel up.
+
+        maps: gets the attention weights of each global layer in turn, of all its window shapes, as
+        `emt_cli.model.attention.attend` says; they are large.
+        """
         h, w = x.shape[-2:]
         scale = self.config.scale
         x = self.pad_small(x)
         with torch.autocast(x.device.type, enabled=False):
             features = self.head(x - self.mean).permute(0, 2, 3, 1).contiguous()
-        features = self.body(features) + features
+        start = features
+        for layer in self.body:
+            features = layer(features, maps)
+        features = features + start
         with torch.autocast(x.device.type, enabled=False):
             tail = self.tail(features.permute(0, 3, 1, 2))
         y = F.pixel_shuffle(tail, scale) + self.mean
