@@ -102,11 +102,6 @@ def bundled_folder() -> Path:
 def known_models() -> dict[str, Model]:
     """Return the known models by name, the best first."""
     cache = cache_folder()
-    bundled = {
-        int(found[1]): path
-        for path in sorted(bundled_folder().glob("emt-lite-x*.safetensors"))
-        if (found := re.fullmatch(r"emt-lite-x(\d)", path.stem))
-    }
     models = (
         Model(
             "emt",
@@ -118,14 +113,31 @@ def known_models() -> dict[str, Model]:
         ),
         Model(
             "emt-lite",
-            bundled,
+            _bundled("emt-lite"),
             True,
             "MIT",
             "this project, trained on CID22, CLIC2025 and free wallpapers",
             "comes with emt: small and quick",
         ),
+        Model(
+            "emt-lite-photo",
+            _bundled("emt-lite-photo"),
+            True,
+            "MIT",
+            "this project, trained on CID22, CLIC2025 and free wallpapers",
+            "comes with emt: for JPEG and camera pictures, takes their blocks and noise away",
+        ),
     )
     return {model.name: model for model in models}
+
+
+def _bundled(name: str) -> dict[int, Path]:
+    """Return the bundled files of a model by scale."""
+    return {
+        int(found[1]): path
+        for path in sorted(bundled_folder().glob(f"{name}-x*.safetensors"))
+        if (found := re.fullmatch(rf"{name}-x(\d)", path.stem))
+    }
 
 
 def is_path(model: str) -> bool:
