@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +17,7 @@ from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import build_network, load_weights, model_scales
 from emt_cli.errors import UsageError
 from emt_cli.media.resize import resize_bytes
+from emt_cli.steps import Steps
 
 Bytes: TypeAlias = NDArray[np.uint8]
 """RGB (h, w, 3), 0..255."""
@@ -73,7 +73,7 @@ class Method:
             ensemble=settings.ensemble,
         )
 
-    def enlarge(self, lr: Bytes) -> Generator[float, None, Bytes]:
+    def enlarge(self, lr: Bytes) -> Steps[Bytes]:
         """Enlarge RGB (h, w, 3), yielding the share done; rounded to bytes."""
         height, width = lr.shape[0] * self.scale, lr.shape[1] * self.scale
         if self.upscaler is not None:

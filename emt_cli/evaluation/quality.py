@@ -24,6 +24,7 @@ from emt_cli.media.metrics import WINDOW, luma, psnr, ssim
 from emt_cli.media.pictures import Picture, read_picture, write_picture
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.samples import convert
+from emt_cli.steps import part
 
 KEEP_DAYS = 30
 """Answers in the cache that are older are removed."""
@@ -81,14 +82,11 @@ def score_set(
             answer = _read_answer(kept, hr.shape) if kept is not None and resume else None
             fresh = answer is None
             if answer is None:
-                steps = method.enlarge(lr)
-                while True:
-                    try:
-                        share = (number + next(steps)) / len(methods)
-                    except StopIteration as end:
-                        answer = end.value
-                        break
-                    yield (sum(sizes[:index]) + share * sizes[index]) / sum(sizes)
+                begin, end = (
+                    (sum(sizes[:index]) + sizes[index] * done / len(methods)) / sum(sizes)
+                    for done in (number, number + 1)
+                )
+                answer = yield from part(method.enlarge(lr), begin, end)
             seconds = round(time.perf_counter() - start, 3) if fresh else None
             if kept is not None and fresh:
                 _keep_answer(kept, answer)

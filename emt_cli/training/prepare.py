@@ -18,6 +18,7 @@ from emt_cli.atomic import write_atomically
 from emt_cli.errors import EmtError, InputError, OutputError
 from emt_cli.media.pictures import read_picture
 from emt_cli.media.resize import bicubic_downscale
+from emt_cli.media.samples import convert
 from emt_cli.training.dataset import HR, INDEX, LR, PictureStore, Pixels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
@@ -182,12 +183,8 @@ def _partner(folder: Path, name: Path, scale: int) -> Path:
 
 def _rgb(path: Path) -> Pixels:
     """Read a picture as RGB uint8; deeper ones are rounded."""
-    pixels = read_picture(path).pixels
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
-    if pixels.dtype == np.uint16:
-        return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return np.clip(np.round(pixels * 255.0), 0, 255).astype(np.uint8)
+    pixels: Pixels = convert(read_picture(path).pixels, np.uint8)
+    return pixels
 
 
 def _halved(hr: Pixels) -> Pixels:
