@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import re
-import sys
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,8 @@ import torch
 from torch import Tensor
 
 from emt_cli.atomic import write_atomically
-from emt_cli.errors import InputError, OutputError, UsageError
+from emt_cli.errors import InputError, OutputError
+from emt_cli.lock import lock
 
 FORMAT = 1
 NAME = re.compile(r"step-(\d{8})\.pt")
@@ -78,48 +76,16 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> AbstractContextManager[None]:
     """Hold a run's folder; the system lets go when the process ends, however it ends.
 
     Raises UsageError if another process holds it.
     """
-    with _lock_file(folder) as descriptor:
-        if not _try_lock(descriptor):
-            raise UsageError(f"{folder}: another run is at work in this folder; choose another --out")
-        yield
+    return lock(
+        folder / ".lock", busy=f"{folder}: another run is at work in this folder; choose another --out"
+    )
 
 
-@contextlib.contextmanager
-def waiting_for(folder: Path) -> Iterator[None]:
+def waiting_for(folder: Path) -> AbstractContextManager[None]:
     """Hold a folder that several processes fill, after whoever holds it now."""
-    with _lock_file(folder) as descriptor:
-        while not _try_lock(descriptor):
-            time.sleep(0.2)
-        yield
-
-
-@contextlib.contextmanager
-def _lock_file(folder: Path) -> Iterator[int]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("a+b")
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written to: {error.strerror}") from error
-    with stream:
-        yield stream.fileno()
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    return lock(folder / ".lock", busy=f"{folder}: in use", wait=True)
