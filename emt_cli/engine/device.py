@@ -35,6 +35,18 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def choose_devices(names: str = "auto") -> list[torch.device]:
+    """Turn "cuda:0,cuda:1" into devices, each once; one name is as choose_device takes it.
+
+    Raises as choose_device does, and UsageError for a device named twice.
+    """
+    devices = [choose_device(name.strip()) for name in names.split(",")]
+    places = [(device.type, device.index or 0) for device in devices]
+    if len(set(places)) < len(places):
+        raise UsageError(f"--device {names}: each device once, please")
+    return devices
+
+
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Turn auto, fp32, fp16 or bf16 into a type; auto is fp16 on CUDA and fp32 elsewhere."""
     if name == "auto":

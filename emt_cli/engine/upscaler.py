@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil, isqrt
 from typing import Any, TypeAlias
 
@@ -13,12 +13,15 @@ from numpy.typing import DTypeLike, NDArray
 from emt_cli.engine.device import free_memory, is_out_of_memory
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
 from emt_cli.engine.torch_runner import TorchRunner
-from emt_cli.errors import DeviceError
+from emt_cli.errors import DeviceError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish, part
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 """RGB (h, w, 3) or gray (h, w); uint8, uint16, or float32 with white at 1."""
+
+ENGINES = ("torch",)
+"""What networks are computed with."""
 
 HALO, WIDE_HALO = 32, 64
 """Input pixels read around a tile: agreement at the seams is 64 to 75 dB with 32, and 47 to 50 with 16. The
@@ -39,6 +42,7 @@ class Upscaler:
 
     tile: None chooses by free memory, 0 never cuts, other values are the tile's side in input pixels.
     ensemble: average the answers for eight flips and rotations; eight times the work.
+    engine: "auto" or one of ENGINES.
     """
 
     def __init__(
@@ -49,7 +53,10 @@ class Upscaler:
         dtype: torch.dtype = torch.float32,
         tile: int | None = None,
         ensemble: bool = False,
+        engine: str = "auto",
     ) -> None:
+        if engine not in ("auto", *ENGINES):
+            raise UsageError(f"--engine {engine}: use auto, {' or '.join(ENGINES)}")
         self.network = network
         self.device = device or torch.device("cpu")
         self.runner = TorchRunner(network, self.device, dtype)
@@ -109,6 +116,19 @@ class Upscaler:
         Raises DeviceError when not even the smallest tile fits the device's memory.
         """
         return finish(self.steps(image, dtype=dtype))
+
+    def batch_size(self, height: int, width: int) -> int:
+        """How many pictures of this size upscale_batch best gets at once: 1 where batching does not pay."""
+        return 1
+
+    def upscale_batch(self, images: Sequence[Pixels], *, dtype: DTypeLike | None = None) -> list[Pixels]:
+        """Enlarge pictures of one size and kind, as `upscale` does each of them.
+
+        Raises ValueError where their shapes or sample types differ.
+        """
+        if len({(image.shape, image.dtype) for image in images}) > 1:
+            raise ValueError("a batch is of one size and one sample type")
+        return [self.upscale(image, dtype=dtype) for image in images]
 
     def steps(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Steps[Pixels]:
         """Enlarge as `upscale` does, yielding the share done after each layer of each tile."""

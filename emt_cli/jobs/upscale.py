@@ -8,11 +8,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from emt_cli.assets.catalog import FoundModel, find_model
-from emt_cli.engine.device import choose_device, choose_precision, free_memory
+from emt_cli.assets.catalog import FoundModel
+from emt_cli.engine.device import choose_device, free_memory
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import build_network, load_weights, model_scales
 from emt_cli.errors import DeviceError, UsageError
+from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, enlarge, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.files import check_target
@@ -32,7 +32,9 @@ class Settings:
     model: str = "auto"
     """auto, a known name, or the path of a model file."""
     device: str = "auto"
+    """One device, or several separated by commas."""
     precision: str = "auto"
+    engine: str = "auto"
     tile: int | None = None
     """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
     ensemble: bool = False
@@ -101,24 +103,20 @@ class PictureJob:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.device = choose_device(settings.device)
-        self.dtype = choose_precision(settings.precision, self.device)
-        self.scales = model_scales(settings.model)
-        self._upscalers: dict[int, Upscaler] = {}
+        self.networks = Networks(
+            settings.model,
+            devices=settings.device,
+            precision=settings.precision,
+            tile=settings.tile,
+            ensemble=settings.ensemble,
+            engine=settings.engine,
+        )
+        self.device, self.dtype = self.networks.devices[0], self.networks.dtypes[0]
         self._taken: set[Path] = set()
 
     def upscaler(self, scale: int) -> Upscaler:
         """Return the network of a scale, loading it the first time."""
-        if scale not in self._upscalers:
-            weights = load_weights(find_model(self.settings.model, scale).path)
-            self._upscalers[scale] = Upscaler(
-                build_network(weights),
-                device=self.device,
-                dtype=self.dtype,
-                tile=self.settings.tile,
-                ensemble=self.settings.ensemble,
-            )
-        return self._upscalers[scale]
+        return self.networks.get(scale)
 
     def open(
         self, source: Path | bytes, output: Path | BinaryIO | None = None, *, folder: bool = False
@@ -130,7 +128,7 @@ class PictureJob:
         settings = self.settings
         name = str(source) if isinstance(source, Path) else STDIN
         picture = read_picture(source, name=name, max_pixels=settings.max_pixels)
-        plan = plan_picture(picture.height, picture.width, settings.target, self.scales, name=name)
+        plan = plan_picture(picture.height, picture.width, settings.target, self.networks.scales, name=name)
         format = settings.format or picture.format
         target: Path | BinaryIO
         if output is None or isinstance(output, Path):
@@ -145,7 +143,7 @@ class PictureJob:
             )
         else:
             target = output
-        models = tuple(find_model(settings.model, scale) for scale in plan.passes)
+        models = tuple(self.networks.found(scale) for scale in plan.passes)
         tiles, memory = self._cost(picture, plan)
         task = Task(name, picture, plan, target, format, models, tiles, memory)
         self._check(task, folder=folder)

@@ -1,0 +1,85 @@
+"""The networks of one run: found by model and scale, read once, placed on each device when first needed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Lock
+
+from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models, scales_of
+from emt_cli.engine.device import choose_devices, choose_precision
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.engine.weights import Weights, build_network, load_weights
+from emt_cli.model.emt import EMT
+
+
+class Networks:
+    """One --model value on one or several devices; threads may share it.
+
+    devices: as --device takes them: auto, cpu, cuda:0,cuda:1 ...; precision by name; tile,
+    ensemble and engine: as Upscaler takes them. Raises EmtError for whatever of it is not there.
+    """
+
+    def __init__(
+        self,
+        model: str = "auto",
+        *,
+        devices: str = "auto",
+        precision: str = "auto",
+        tile: int | None = None,
+        ensemble: bool = False,
+        engine: str = "auto",
+    ) -> None:
+        self.model = model
+        self.devices = choose_devices(devices)
+        self.dtypes = [choose_precision(precision, device) for device in self.devices]
+        self.tile = tile
+        self.ensemble = ensemble
+        self.engine = engine
+        self._weights: dict[Path, Weights] = {}
+        self._networks: dict[Path, EMT] = {}
+        self._upscalers: dict[tuple[Path, int], Upscaler] = {}
+        self._lock = Lock()
+        self.scales = self._find_scales()
+
+    def _find_scales(self) -> tuple[int, ...]:
+        if self.model not in known_models() and is_path(self.model):
+            return (self._read(find_model(self.model, 0).path).config.scale,)
+        return scales_of(self.model)
+
+    def found(self, scale: int) -> FoundModel:
+        """Return the file used for one of `scales`, and what there is to say about it."""
+        return find_model(self.model, scale)
+
+    def get(self, scale: int, index: int = 0) -> Upscaler:
+        """Return the network of a scale on a device, by its place in `devices`; loaded the first time."""
+        with self._lock:
+            path = self.found(scale).path
+            key = (path, index)
+            if key not in self._upscalers:
+                if path not in self._networks:
+                    self._networks[path] = build_network(self._read(path))
+                self._upscalers[key] = Upscaler(
+                    self._networks[path],
+                    device=self.devices[index],
+                    dtype=self.dtypes[index],
+                    tile=self.tile,
+                    ensemble=self.ensemble,
+                    engine=self.engine,
+                )
+            return self._upscalers[key]
+
+    def digest(self, scales: Iterable[int] | None = None) -> str:
+        """Return a sha256 over the weights of these scales (default: all), to tell runs apart in journals."""
+        with self._lock:
+            files = [
+                f"{scale} {self._read(self.found(scale).path).sha256}"
+                for scale in sorted(scales or self.scales)
+            ]
+        return hashlib.sha256("\n".join(files).encode()).hexdigest()
+
+    def _read(self, path: Path) -> Weights:
+        if path not in self._weights:
+            self._weights[path] = load_weights(path)
+        return self._weights[path]

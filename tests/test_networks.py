@@ -1,0 +1,78 @@
+"""Networks of a run: read once, one Upscaler a device, a digest that names the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emt_cli.engine.device import choose_devices
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.engine.weights import Weights, load_weights, save_weights
+from emt_cli.errors import UsageError
+from emt_cli.jobs.networks import Networks
+from emt_cli.model.config import EMTConfig
+from emt_cli.model.emt import EMT
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, tiny_config, tiny_network.state_dict(), {"name": "tiny"})
+    return path
+
+
+def test_a_model_file_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def reading(path: Path) -> Weights:
+        read.append(path)
+        return load_weights(path)
+
+    monkeypatch.setattr("emt_cli.jobs.networks.load_weights", reading)
+
+    networks = Networks(str(tiny), devices="cpu")
+
+    assert networks.scales == (2,)
+    assert networks.get(2) is networks.get(2)
+    assert networks.found(2).name == "tiny"
+    assert networks.digest()
+    assert read == [tiny]
+
+
+def test_the_digest_tells_other_weights_apart(
+    tiny: Path, tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT
+) -> None:
+    same, other = tmp_path / "same.safetensors", tmp_path / "other.safetensors"
+    same.write_bytes(tiny.read_bytes())
+    changed = {
+        name: value + 1 if value.is_floating_point() else value
+        for name, value in tiny_network.state_dict().items()
+    }
+    save_weights(other, tiny_config, changed, {"name": "tiny"})
+
+    digests = [Networks(str(path), devices="cpu").digest([2]) for path in (tiny, same, other)]
+
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_devices_are_named_once_each() -> None:
+    assert choose_devices("cpu") == [torch.device("cpu")]
+    with pytest.raises(UsageError, match="each device once"):
+        choose_devices("cpu, cpu")
+    with pytest.raises(UsageError, match="not a device"):
+        choose_devices("cpu,gpu")
+
+
+def test_a_batch_is_answered_picture_by_picture(tiny_network: EMT, photo: np.ndarray) -> None:
+    upscaler = Upscaler(tiny_network)
+    images = [photo[:40, :48], photo[40:80, 8:56]]
+
+    answers = upscaler.upscale_batch(images)
+
+    for image, answer in zip(images, answers, strict=True):
+        np.testing.assert_array_equal(answer, upscaler.upscale(image))
+    with pytest.raises(ValueError, match="one size"):
+        upscaler.upscale_batch([photo, photo[1:]])
