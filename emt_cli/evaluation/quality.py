@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from emt_cli.assets.benchmarks import SUFFIXES, FoundSet
+from emt_cli.assets.benchmarks import FoundSet
 from emt_cli.assets.catalog import cache_folder
 from emt_cli.errors import InputError, OutputError
 from emt_cli.evaluation.methods import Bytes, Method
 from emt_cli.media.metrics import WINDOW, luma, psnr, ssim
+from emt_cli.media.pairs import find_lr
 from emt_cli.media.pictures import Picture, read_picture, write_picture
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.samples import convert
@@ -111,7 +112,7 @@ def read_pair(path: Path, scale: int, lr_folder: Path | None = None) -> tuple[By
     cropped = hr[: h * scale, : w * scale]
     if lr_folder is None:
         return bicubic_downscale(cropped, scale), cropped
-    partner = _partner(lr_folder, path.stem, scale)
+    partner = find_lr(lr_folder, Path(path.name), scale)
     lr = _read(partner)
     if lr.shape[:2] != (h, w):
         raise InputError(
@@ -146,17 +147,6 @@ def _score(name: str, picture: str, method: Method, answer: Bytes, hr: Bytes, se
 def _read(path: Path) -> Bytes:
     pixels: Bytes = convert(read_picture(path).pixels, np.uint8)
     return pixels
-
-
-def _partner(folder: Path, stem: str, scale: int) -> Path:
-    if not folder.is_dir():
-        raise InputError(f"--lr-data {folder}: no such folder")
-    stems = (stem, f"{stem}x{scale}", stem.removesuffix("_HR") + "_LR")
-    candidates = [folder / f"{name}{suffix}" for name in stems for suffix in SUFFIXES]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise InputError(f"{folder}: no LR picture for {stem} ({stem}.png or {stem}x{scale}.png)")
-    return found
 
 
 def _answer_file(method: Method, lr: Bytes) -> Path | None:

@@ -16,12 +16,13 @@ import numpy as np
 
 from emt_cli.atomic import write_atomically
 from emt_cli.errors import EmtError, InputError, OutputError
+from emt_cli.media.formats import SUFFIXES
+from emt_cli.media.pairs import find_lr
 from emt_cli.media.pictures import read_picture
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.samples import convert
 from emt_cli.training.dataset import HR, INDEX, LR, PictureStore, Pixels
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 FORMAT = 1
 NAMED = 20
 """Most bad pictures that an error names."""
@@ -162,23 +163,11 @@ def _pair(source: Source, path: Path, folder: Path) -> tuple[Pixels, Pixels]:
         raise InputError(_too_small(str(path), h, w, source))
     if source.lr is None:
         return bicubic_downscale(hr, scale), hr[: h * scale, : w * scale]
-    lr = _rgb(_partner(source.lr, path.relative_to(folder), scale))
+    lr = _rgb(find_lr(source.lr, path.relative_to(folder), scale))
     if lr.shape[:2] != (h, w):
         sizes = f"{hr.shape[1]}x{hr.shape[0]}, its LR picture {lr.shape[1]}x{lr.shape[0]}"
         raise InputError(f"{path}: {sizes}: not x{scale}")
     return lr, hr[: h * scale, : w * scale]
-
-
-def _partner(folder: Path, name: Path, scale: int) -> Path:
-    """Find the LR file of a picture: of the same name, or with x2 and so on behind it, as DIV2K has it."""
-    stems = (name.stem, f"{name.stem}x{scale}")
-    candidates = [
-        (folder / name).with_name(stem + suffix) for stem in stems for suffix in (name.suffix, *SUFFIXES)
-    ]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise InputError(f"{candidates[0]}: no such LR picture")
-    return found
 
 
 def _rgb(path: Path) -> Pixels:
