@@ -40,17 +40,41 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
                 yield stream
             return
         temporary = place.with_name(f".emt-{secrets.token_hex(8)}.tmp")
+        with file_aside(temporary, target) as stream:
+            yield stream
+        put_in_place(temporary, target, overwrite=overwrite)
+
+
+@contextlib.contextmanager
+def file_aside(aside: Path, target: Path) -> Iterator[BinaryIO]:
+    """Open a new file for writing and reading back that waits under the name aside, synced, for its target.
+
+    When the block fails it is removed. Errors are those of new_file, and name the target.
+    """
+    with _readable_errors(target):
         try:
-            with temporary.open("x+b") as stream:
+            with aside.open("x+b") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+def put_in_place(aside: Path, target: Path, *, overwrite: bool) -> None:
+    """Give a file that waited beside its target that name, in one step; aside is gone in any case.
+
+    Raises OutputExistsError when something is there and `overwrite` is not set, OutputError.
+    """
+    with _readable_errors(target):
+        try:
             if overwrite:
-                temporary.replace(place)
+                aside.replace(target.resolve())
             else:
-                _move_to_free_place(temporary, place)
+                _move_to_free_place(aside, target.resolve())
         finally:
-            temporary.unlink(missing_ok=True)
+            aside.unlink(missing_ok=True)
 
 
 def _is_plain(target: Path) -> bool:

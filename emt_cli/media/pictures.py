@@ -2,14 +2,16 @@
 
 import tempfile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
 from emt_cli.errors import InputError, OutputError, UsageError
 from emt_cli.media.decode import decode
-from emt_cli.media.encode import encode, stored_type
+from emt_cli.media.encode import encode as encode_samples
+from emt_cli.media.encode import stored_type
 from emt_cli.media.files import new_file
 from emt_cli.media.formats import PictureFormat, check_output, format_from_content, format_from_name
 from emt_cli.media.metadata import (
@@ -126,6 +128,39 @@ def write_picture(
     if format is None:
         suffix = target.suffix if isinstance(target, Path) else ""
         format = format_from_name(target) if isinstance(target, Path) and suffix else picture.format
+    encode = partial(
+        encode_picture,
+        picture=picture,
+        format=format,
+        quality=quality,
+        strip_metadata=strip_metadata,
+        name=name,
+    )
+    if isinstance(target, Path):
+        with new_file(target, overwrite=overwrite) as stream:
+            return encode(stream)
+    with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
+        notes = encode(spool)
+        spool.seek(0)
+        try:
+            while piece := spool.read(1 << 20):
+                target.write(piece)
+            target.flush()
+        except OSError as error:
+            raise OutputError(f"{name}: could not be written ({error.strerror or error})") from error
+    return notes
+
+
+def encode_picture(
+    stream: IO[bytes],
+    picture: Picture,
+    *,
+    format: PictureFormat,
+    quality: int = 95,
+    strip_metadata: bool = False,
+    name: str,
+) -> tuple[str, ...]:
+    """Write a picture to a stream that can seek, as write_picture does to a file; name is for errors."""
     if not 1 <= quality <= 100:
         raise UsageError(f"quality {quality}: must lie between 1 and 100")
     transparent = picture.transparent
@@ -139,19 +174,7 @@ def write_picture(
     metadata = metadata_for_output(
         picture.metadata, height=picture.height, width=picture.width, gray=picture.gray, strip=strip_metadata
     )
-    if isinstance(target, Path):
-        with new_file(target, overwrite=overwrite) as stream:
-            return encode(stream, format, samples, metadata, quality=quality)
-    with tempfile.SpooledTemporaryFile(_SPOOL) as spool:
-        notes = encode(spool, format, samples, metadata, quality=quality)
-        spool.seek(0)
-        try:
-            while piece := spool.read(1 << 20):
-                target.write(piece)
-            target.flush()
-        except OSError as error:
-            raise OutputError(f"{name}: could not be written ({error.strerror or error})") from error
-    return notes
+    return encode_samples(stream, format, samples, metadata, quality=quality)
 
 
 def _read_bytes(path: Path, name: str) -> bytes:
