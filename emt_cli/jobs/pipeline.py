@@ -1,4 +1,4 @@
-"""Read, compute and write at the same time, in order, in bounded memory; a failure anywhere ends all of it."""
+"""Read, compute and write at the same time, in order and bounded memory; a failure anywhere ends it all."""
 
 from __future__ import annotations
 

@@ -1,0 +1,226 @@
+"""A video job on disk: the parts it is made in, and the folder beside the output that holds finished ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emt_cli.errors import InputError, OutputError, UsageError
+from emt_cli.jobs.journal import Journal, content_hash, read_journal
+from emt_cli.lock import lock
+
+FORMAT = 1
+"""Of the journal."""
+_JOURNAL, _LOCK = "journal.jsonl", "lock"
+_PIXELS = 1 << 24
+"""Input pixels of a segment, about: a minute of work for a CPU with the bundled model."""
+_FEWEST, _MOST = 24, 240
+"""Frames of a segment at least and at most."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames that are made and kept together: those with start <= PTS < end, in the source's time base."""
+
+    index: int
+    start: int | None
+    """None is the beginning of the source."""
+    end: int | None
+    """None is its end."""
+    times: tuple[int, ...]
+    """PTS of the frames that ought to be in it."""
+
+
+def segment_length(height: int, width: int) -> int:
+    """Return how many frames of this size a segment has: the same in every run."""
+    return max(_FEWEST, min(_MOST, _PIXELS // (height * width)))
+
+
+def plan_segments(
+    times: Sequence[int], length: int, *, start: int | None = None, end: int | None = None
+) -> list[Segment]:
+    """Cut frames, given by their PTS in order, into segments of `length` that last from start to end."""
+    firsts = range(0, len(times), length)
+    return [
+        Segment(
+            index,
+            start if index == 0 else times[first],
+            times[first + length] if first + length < len(times) else end,
+            tuple(times[first : first + length]),
+        )
+        for index, first in enumerate(firsts)
+    ]
+
+
+def pending_runs(segments: Sequence[Segment], done: Mapping[int, Any]) -> list[list[Segment]]:
+    """Return the segments still to be made, neighbours together: each run is read in one go."""
+    runs: list[list[Segment]] = []
+    for segment in segments:
+        if segment.index in done:
+            continue
+        if runs and runs[-1][-1].index == segment.index - 1:
+            runs[-1].append(segment)
+        else:
+            runs.append([segment])
+    return runs
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a finished segment holds."""
+
+    times: tuple[int, ...]
+    """PTS of its frames in the source's time base."""
+    files: dict[str, str]
+    """Name of the file with its frames, by what the file is for; none for a segment without frames."""
+    computed: int
+    """Frames that went through the network; the others were duplicates."""
+    damage: tuple[str, ...]
+    """What the decoder lost on the way, in words."""
+    notes: tuple[str, ...] = ()
+
+
+class WorkFolder:
+    """The folder of an unfinished job: a file for each finished segment, and the journal of them."""
+
+    def __init__(self, folder: Path, journal: Journal, start: dict[str, Any], done: dict[int, Done]) -> None:
+        self.folder, self.journal, self.start, self.done = folder, journal, start, done
+
+    def path(self, segment: Segment, kind: str, suffix: str) -> Path:
+        """Return where the frames of a segment go, for one kind of result."""
+        return self.folder / f"{kind}-{segment.index:06d}{suffix}"
+
+    def files(self, kind: str) -> list[Path]:
+        """Return the files of finished segments in order, for one kind of result."""
+        return [
+            self.folder / self.done[index].files[kind]
+            for index in sorted(self.done)
+            if self.done[index].files
+        ]
+
+    def finish(self, segment: Segment, done: Done) -> None:
+        """Note that a segment is finished and its files are on the disk; raises OutputError."""
+        record = {"segment": segment.index, **vars(done), "sha256": self._hashes(done.files)}
+        self.journal.append(record)
+        self.done[segment.index] = done
+
+    def clear(self) -> None:
+        """Remove all files but the lock; the folder itself goes when its lock does."""
+        _remove_others(self.folder, {_LOCK})
+
+    def _hashes(self, files: Mapping[str, str]) -> dict[str, str]:
+        return {kind: content_hash(self.folder / name) for kind, name in files.items()}
+
+
+def work_path(target: Path) -> Path:
+    """Return the folder of unfinished work for a result."""
+    return target.with_name(f".{target.name}.emt-work")
+
+
+@contextlib.contextmanager
+def work_folder(
+    target: Path, key: Mapping[str, Any], extra: Mapping[str, Any], *, restart: bool
+) -> Iterator[WorkFolder]:
+    """Open the folder of unfinished work for a result, and hold it; nobody else can meanwhile.
+
+    key: everything that decides what the result is. Work of the same key is gone on with; segments whose
+    files are damaged or missing are forgotten. extra: noted at the start of new work, and found again in
+    `start` when it is gone on with. Raises UsageError when work of another key is there and `restart` was
+    not asked for, or another process is at work; OutputError when the folder cannot be written.
+    """
+    folder = work_path(target)
+    busy = f"{target}: another emt is making it; wait for it, or choose another name with -o"
+    key = json.loads(json.dumps(key))
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_if_empty, folder)
+        stack.enter_context(lock(folder / _LOCK, busy=busy))
+        try:
+            records = read_journal(folder / _JOURNAL)
+            start = next((record for record in records if "key" in record), None)
+            if start is not None and (start.get("format"), start["key"]) != (FORMAT, key):
+                if not restart:
+                    other = _difference(start["key"], key)
+                    raise UsageError(
+                        f"{target}: unfinished work with {other} lies in {folder.name};"
+                        " give the same options to go on with it, or -y to begin again"
+                    )
+                start = None
+            done = {} if start is None else _whole(folder, records)
+            keep = {name for segment in done.values() for name in segment.files.values()}
+            _remove_others(folder, {_LOCK, *keep, *([_JOURNAL] if start else [])})
+            journal = stack.enter_context(Journal(folder / _JOURNAL))
+            if start is None:
+                start = {"format": FORMAT, "key": key, **extra}
+                journal.append(start)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be used ({error.strerror or error})") from error
+        work = WorkFolder(folder, journal, start, done)
+        try:
+            yield work
+        finally:
+            if not work.done:
+                work.clear()
+
+
+def input_hash(path: Path) -> str:
+    """Return the SHA-256 of the source; raises InputError."""
+    try:
+        return content_hash(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _whole(folder: Path, records: Sequence[dict[str, Any]]) -> dict[int, Done]:
+    """Return the finished segments whose files are still what they were; the last record of each counts."""
+    latest = {record["segment"]: record for record in records if "segment" in record}
+    done = {}
+    for index, record in sorted(latest.items()):
+        files, hashes = dict(record["files"]), record["sha256"]
+        paths = {kind: folder / Path(name).name for kind, name in files.items()}
+        if all(path.is_file() and content_hash(path) == hashes[kind] for kind, path in paths.items()):
+            done[index] = Done(
+                tuple(record["times"]),
+                files,
+                record["computed"],
+                tuple(record["damage"]),
+                tuple(record["notes"]),
+            )
+    return done
+
+
+def _difference(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in words what differs between the settings of two jobs."""
+    names = [name for name in {**there, **now} if there.get(name) != now.get(name)]
+    if not names:
+        return "another version of emt"
+    if names[0] == "input":
+        return "another input of this name"
+    words = [
+        name if isinstance(now.get(name), dict) else f"{name} {_value(there.get(name))}" for name in names
+    ]
+    return "other settings (" + ", ".join(words) + ")"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return "others"
+    return "unset" if value is None else str(value)
+
+
+def _remove_others(folder: Path, keep: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.name not in keep and path.is_file():
+            path.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Remove a folder that has nothing in it but, on Windows, a lock nobody holds."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
