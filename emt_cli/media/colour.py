@@ -1,0 +1,77 @@
+"""How a video's numbers mean colours: matrix, range, primaries, transfer; names are ffmpeg's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# ITU-T H.273's code points, which ffmpeg uses as well, with ffmpeg's names.
+MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco"}
+MATRICES |= {9: "bt2020nc", 10: "bt2020c", 11: "smpte2085", 12: "chroma-derived-nc"}
+MATRICES |= {13: "chroma-derived-c", 14: "ictcp", 15: "ipt-c2", 16: "ycgco-re", 17: "ycgco-ro"}
+RANGES = {1: "tv", 2: "pc"}
+PRIMARIES = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020"}
+PRIMARIES |= {10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213"}
+TRANSFERS = {1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "linear", 9: "log100"}
+TRANSFERS |= {10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10"}
+TRANSFERS |= {15: "bt2020-12", 16: "smpte2084", 17: "smpte428", 18: "arib-std-b67"}
+
+CONVERTIBLE = {"gbr", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"}
+"""The matrices that are converted exactly; others (ICtCp, YCgCo, constant luminance) are refused."""
+
+FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+"""swscale's ways that keep a round trip over RGB within two levels; its default ones lose twenty."""
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What the samples of a video mean."""
+
+    matrix: str
+    """From YUV to RGB: bt709, smpte170m, bt2020nc, ..., or gbr for samples that are RGB already."""
+    range: str
+    """tv (16 to 235) or pc (0 to 255)."""
+    primaries: str
+    transfer: str
+    guessed: tuple[str, ...] = ()
+    """Which of the four the file does not say."""
+
+
+def guess_colour(
+    matrix: int, range_: int, primaries: int, transfer: int, *, height: int, rgb: bool
+) -> Colour:
+    """Name H.273's code points, and guess the missing ones.
+
+    The usual rule: as of 720 rows a video is BT.709, below BT.601 (of 625 lines with 576 or 288 rows, else
+    of 525), with a range of 16 to 235. RGB samples are sRGB of full range. What is known leads the rest: a
+    BT.2020 matrix has BT.2020 primaries.
+    """
+    guessed = []
+    if rgb:
+        names = ["gbr", "pc", "bt709", "iec61966-2-1"]
+        return Colour(
+            "gbr",
+            "pc",
+            PRIMARIES.get(primaries, names[2]),
+            TRANSFERS.get(transfer, names[3]),
+        )
+    family = "bt709" if height >= 720 else "bt470bg" if height in (576, 288) else "smpte170m"
+    by_matrix = {"bt709": "bt709", "bt470bg": "bt470bg", "smpte170m": "smpte170m", "bt2020nc": "bt2020"}
+    by_matrix |= {"bt2020c": "bt2020", "ictcp": "bt2020", "smpte240m": "smpte240m", "fcc": "bt470m"}
+    by_primaries = {"bt709": "bt709", "bt470bg": "bt470bg", "smpte170m": "smpte170m", "bt2020": "bt2020nc"}
+    by_primaries |= {"smpte240m": "smpte240m", "bt470m": "fcc"}
+    by_family = {"bt709": "bt709", "bt2020": "bt2020-10", "smpte240m": "smpte240m"}
+    found_matrix, found_primaries = MATRICES.get(matrix), PRIMARIES.get(primaries)
+    found_transfer, found_range = TRANSFERS.get(transfer), RANGES.get(range_)
+    if found_matrix is None or found_matrix == "gbr":
+        found_matrix = by_primaries.get(found_primaries or family, family)
+        guessed.append("matrix")
+    if found_range is None:
+        found_range = "tv"
+        guessed.append("range")
+    if found_primaries is None:
+        found_primaries = by_matrix.get(found_matrix, family)
+        guessed.append("primaries")
+    if found_transfer is None:
+        found_transfer = by_family.get(found_primaries, "smpte170m")
+        guessed.append("transfer")
+    return Colour(found_matrix, found_range, found_primaries, found_transfer, tuple(guessed))

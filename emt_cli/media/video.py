@@ -1,0 +1,256 @@
+"""Facts about a video file: what streams it has, and how its frames lie in time, space and colour."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import av
+import av.container
+import av.error
+import av.video.frame
+from av.sidedata.sidedata import Type as SideData
+
+from emt_cli.errors import InputError
+from emt_cli.media.colour import CONVERTIBLE, Colour, guess_colour
+
+StreamKind = Literal["video", "audio", "subtitle", "attachment", "data"]
+
+# Only real containers are opened: a playlist or a list of files (hls, dash, concat, image2, ...) would name
+# other files and addresses, and only the file asked for is ever read.
+_DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,nut,ogg,mxf,gxf,wtv,rm,ivf,dv,y4m,yuv4mpegpipe"
+    ",h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,vc1,vc1test,swf,nsv,bink,smk,film_cpk,nuv,r3d,roq,vmd,avs,cavsvideo,dirac"
+)
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream of a file."""
+
+    index: int
+    kind: StreamKind
+    codec: str
+    """ffmpeg's name; empty where it knows none."""
+    language: str | None = None
+    title: str | None = None
+    disposition: tuple[str, ...] = ()
+    """ffmpeg's names: default, forced, attached_pic, ..."""
+    tags: dict[str, str] = field(default_factory=dict)
+    codec_tag: str = ""
+    """The container's own name of the codec, four characters."""
+
+
+@dataclass(frozen=True)
+class Hdr:
+    """Static HDR metadata: mastering display (SMPTE ST 2086) and content light levels (CTA-861.3)."""
+
+    primaries: tuple[tuple[Fraction, Fraction], ...] | None = None
+    """CIE xy of red, green, blue and white."""
+    luminance: tuple[Fraction, Fraction] | None = None
+    """Least and greatest, in cd/m²."""
+    light_level: tuple[int, int] | None = None
+    """MaxCLL and MaxFALL, in cd/m²."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video file and the one video stream of it that counts."""
+
+    path: Path
+    container: str
+    """ffmpeg's name of the demuxer."""
+    stream: int
+    """Index of the best video stream that is not an attached picture."""
+    codec: str
+    width: int
+    """Pixels of the upright picture, before the sample aspect ratio is applied."""
+    height: int
+    sar: Fraction
+    """Width of a pixel over its height, upright."""
+    rotation: int
+    """Degrees clockwise that turn the stored picture upright: 0, 90, 180 or 270."""
+    mirrored: bool
+    """Whether it is mirrored left to right after it is turned."""
+    time_base: Fraction
+    """Unit of PTS, in seconds."""
+    start_pts: int | None
+    rate: Fraction | None
+    """Average frames per second."""
+    variable: bool
+    frames: int | None
+    """How many the container declares."""
+    duration: Fraction | None
+    """Of the video stream, in seconds."""
+    bits: int
+    """Of a sample: 8, 10, 12 or 16."""
+    pixel_format: str
+    colour: Colour
+    interlaced: bool
+    hdr: Hdr | None
+    alpha: bool
+    streams: tuple[Stream, ...]
+    chapters: int
+    animation: bool = False
+    loop: int | None = None
+    """Of an animation: how often it is played, 0 for ever, None once."""
+    notes: tuple[str, ...] = ()
+    """What cannot be carried over, for people."""
+
+    @property
+    def dtype(self) -> Literal["uint8", "uint16"]:
+        """Type of the pixels that VideoReader gives."""
+        return "uint8" if self.bits == 8 else "uint16"
+
+    def seconds(self, pts: int) -> Fraction:
+        """Return a PTS of this file in seconds."""
+        return pts * self.time_base
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read what a video file says of itself, decoding its first frame.
+
+    Neither the network nor another file is touched, whatever the file names. InputError: not a video, no
+    video stream, no frame that can be decoded, an unknown codec, colours of a kind that is not converted.
+    """
+    with open_container(path) as container:
+        stream = choose_stream(container, path)
+        frame = _first_frame(container, stream, path)
+        format = frame.format
+        rgb = format.is_rgb or format.has_palette
+        bits = max(component.bits for component in format.components)
+        rotation, mirrored = _orientation(frame)
+        turned = rotation in (90, 270)
+        width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        sar = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        full = format.name.startswith("yuvj")
+        context = stream.codec_context
+        colour = guess_colour(
+            frame.colorspace if frame.colorspace != 2 else context.colorspace,
+            2 if full else frame.color_range or context.color_range,
+            frame.color_primaries if frame.color_primaries != 2 else context.color_primaries,
+            frame.color_trc if frame.color_trc != 2 else context.color_trc,
+            height=height,
+            rgb=rgb,
+        )
+        if colour.matrix not in CONVERTIBLE:
+            raise InputError(
+                f"{path}: its colours are {colour.matrix}, which is not converted; re-encode it as bt709"
+            )
+        time_base = cast(Fraction, stream.time_base)
+        return VideoInfo(
+            path=path,
+            container=container.format.name,
+            stream=stream.index,
+            codec=context.name,
+            width=width,
+            height=height,
+            sar=1 / sar if turned else sar,
+            rotation=rotation,
+            mirrored=mirrored,
+            time_base=time_base,
+            start_pts=stream.start_time,
+            rate=stream.average_rate,
+            variable=bool(
+                stream.average_rate and stream.base_rate and stream.average_rate != stream.base_rate
+            ),
+            frames=stream.frames or None,
+            duration=stream.duration * time_base if stream.duration else _container_duration(container),
+            bits=8 if bits <= 8 else 10 if bits <= 10 else 12 if bits <= 12 else 16,
+            pixel_format=format.name,
+            colour=colour,
+            interlaced=frame.interlaced_frame,
+            hdr=_hdr(frame),
+            alpha=any(component.is_alpha for component in format.components),
+            streams=tuple(_stream(one) for one in container.streams),
+            chapters=len(container.chapters()),
+        )
+
+
+@contextlib.contextmanager
+def open_container(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a video file without ever touching another file or the network; InputError where that fails."""
+    if not path.is_file():
+        reason = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {reason}; name a video file")
+    try:
+        container = av.open(f"file:{path.resolve()}", options=OPEN_OPTIONS, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise InputError(f"{path}: not a video this program can read; convert it to MP4 or MKV") from error
+    with container:
+        yield container
+
+
+def choose_stream(container: av.container.InputContainer, path: Path) -> Any:
+    """Return the best video stream that is not an attached picture, ready to be decoded."""
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise InputError(f"{path}: has no video stream; `emt upscale` takes pictures")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise InputError(f"{path}: its codec is unknown; convert it to H.264 or HEVC first")
+    stream.thread_type = "SLICE"
+    return stream
+
+
+def _first_frame(container: Any, stream: Any, path: Path) -> av.video.frame.VideoFrame:
+    for packet in container.demux(stream):
+        with contextlib.suppress(av.error.FFmpegError):
+            for frame in packet.decode():
+                return cast(av.video.frame.VideoFrame, frame)
+    raise InputError(f"{path}: no frame can be decoded; get an undamaged copy")
+
+
+def _container_duration(container: Any) -> Fraction | None:
+    return Fraction(container.duration, 1_000_000) if container.duration else None
+
+
+def _orientation(frame: av.video.frame.VideoFrame) -> tuple[int, bool]:
+    """Return the turn clockwise in degrees, and the mirroring after it, of a frame's display matrix."""
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if data is None:
+        return 0, False
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+    if abs(b) > abs(a):  # x' = c y, y' = b x
+        return (90, b < 0) if c < 0 else (270, b > 0)
+    return (0, a < 0) if d >= 0 else (180, a > 0)
+
+
+def _hdr(frame: av.video.frame.VideoFrame) -> Hdr | None:
+    mastering = frame.side_data.get(SideData.MASTERING_DISPLAY_METADATA)
+    level = frame.side_data.get(SideData.CONTENT_LIGHT_LEVEL)
+    if mastering is None and level is None:
+        return None
+    primaries = luminance = light_level = None
+    if mastering is not None:
+        *numbers, has_primaries, has_luminance = struct.unpack_from("=22i", bytes(mastering))
+        values = [Fraction(a, b or 1) for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
+        if has_primaries:
+            primaries = tuple((values[i], values[i + 1]) for i in range(0, 8, 2))
+        if has_luminance:
+            luminance = (values[8], values[9])
+    if level is not None:
+        light_level = cast("tuple[int, int]", struct.unpack_from("=2I", bytes(level)))
+    return Hdr(primaries, luminance, light_level)
+
+
+def _stream(stream: Any) -> Stream:
+    kind = stream.type if stream.type in ("video", "audio", "subtitle", "attachment") else "data"
+    context = stream.codec_context
+    return Stream(
+        index=stream.index,
+        kind=kind,
+        codec=context.name if context is not None else "",
+        language=stream.metadata.get("language"),
+        title=stream.metadata.get("title"),
+        disposition=tuple(flag.name for flag in av.stream.Disposition if flag & stream.disposition),
+        tags=dict(stream.metadata),
+        codec_tag=context.codec_tag if context is not None else "",
+    )
