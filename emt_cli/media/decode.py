@@ -1,10 +1,11 @@
 """Bytes of a picture file to samples: Pillow for 8 bits, OpenCV for 16-bit PNG, our own reader for TIFF."""
 
+import contextlib
 import io
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -41,7 +42,7 @@ _COLOUR_MODES |= {"CMYK": "RGB", "YCbCr": "RGB"}
 
 def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) -> Decoded:
     """Decode the first picture of a file; InputError when it is damaged, cut short, too large or foreign."""
-    try:
+    with readable_damage(name):
         if format == "png":
             return _decode_png(data, name, max_pixels)
         if format == "tiff":
@@ -49,6 +50,13 @@ def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) ->
         if format == "webp" and len(data) < struct.unpack_from("<I", data, 4)[0] + 8:
             raise ValueError("the file is cut short")
         return _decode_with_pillow(data, format, name, max_pixels)
+
+
+@contextlib.contextmanager
+def readable_damage(name: str) -> Iterator[None]:
+    """Turn what decoders raise for damaged files into InputError."""
+    try:
+        yield
     except MemoryError as error:
         raise InputError(f"{name}: needs more memory than there is; cut it into parts") from error
     except _OBSCURE_DAMAGE as error:

@@ -1,6 +1,8 @@
 """Pictures in and out of files: pixels, alpha and metadata together."""
 
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -75,7 +77,7 @@ def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: i
     picture of at most `max_pixels` pixels; a larger declared size is refused before any memory is taken.
     """
     name = name or (str(source) if isinstance(source, Path) else "picture")
-    data = source if isinstance(source, bytes) else _read_bytes(source, name)
+    data = source if isinstance(source, bytes) else read_bytes(source, name)
     format = format_from_content(data[:_HEAD_BYTES], name)
     decoded = decode(data, format, name=name, max_pixels=max_pixels)
     metadata, notes, orientation = decoded.metadata, list(decoded.notes), decoded.orientation
@@ -177,15 +179,21 @@ def encode_picture(
     return encode_samples(stream, format, samples, metadata, quality=quality)
 
 
-def _read_bytes(path: Path, name: str) -> bytes:
-    """Read a file whose beginning looks like a picture."""
+def read_bytes(path: Path, name: str) -> bytes:
+    """Read a file whose beginning looks like a picture; InputError with name in front."""
+    with readable_absence(path, name), path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+        format_from_content(head, name)
+        return head + stream.read()
+
+
+@contextlib.contextmanager
+def readable_absence(path: Path, name: str) -> Iterator[None]:
+    """Turn what opening and reading a file raises into InputError."""
     if path.is_dir():
         raise InputError(f"{name}: is a folder; name a picture in it")
     try:
-        with path.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
-            format_from_content(head, name)
-            return head + stream.read()
+        yield
     except FileNotFoundError as error:
         raise InputError(f"{name}: does not exist; check the path") from error
     except PermissionError as error:

@@ -96,7 +96,7 @@ class TiffHead:
         return np.dtype(f"{self.layout.order}{kind}{self.bits // 8}")
 
 
-def read_head(data: bytes) -> TiffHead:
+def read_head(data: bytes | memoryview) -> TiffHead:
     """Return the tags of the first picture; ValueError for damaged or cut files."""
     layout, _ = read_header(data)
     directories = list(chain(data))
