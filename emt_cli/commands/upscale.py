@@ -139,7 +139,7 @@ class Talk:
                 self.hinted = True
         passes = " then ".join(f"x{scale}" for scale in plan.passes)
         resized = ", resized to fit" if plan.resized else ""
-        tiles = "1 tile" if task.tiles == 1 else f"{task.tiles} tiles"
+        tiles = "1 tile" if task.cost.tiles == 1 else f"{task.cost.tiles} tiles"
         ui.say(
             f"{task.name}: {plan.width}x{plan.height} to {plan.out_width}x{plan.out_height}"
             f" ({task.models[0].name} {passes}{resized}; {job.device}, {tiles},"

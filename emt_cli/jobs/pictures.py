@@ -155,9 +155,12 @@ def result_path(
     if output is not None and not folder:
         return output
     stem = source.stem if source is not None else "stdin"
-    usual = next(ending for ending, known in SUFFIXES.items() if known == format)
-    ending = usual
-    if source is not None and SUFFIXES.get(source.suffix.lower()) == format:
-        ending = source.suffix
     place = output if output is not None else (source.parent if source is not None else Path())
-    return place / f"{stem}{suffix}{ending}"
+    return place / f"{stem}{suffix}{name_ending(source, format)}"
+
+
+def name_ending(source: Path | None, format: PictureFormat) -> str:
+    """Return what a result's name ends with, such as .png: the source's own spelling where it fits."""
+    if source is not None and SUFFIXES.get(source.suffix.lower()) == format:
+        return source.suffix
+    return next(ending for ending, known in SUFFIXES.items() if known == format)

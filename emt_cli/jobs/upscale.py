@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -52,6 +53,25 @@ class Settings:
     max_pixels: int = MAX_PIXELS
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a picture will take beside its decoded self: tiles, and bytes, estimated."""
+
+    tiles: int
+    """Of the colour picture, all passes together."""
+    enlarging: int
+    """Pixels before and after the dearest pass."""
+    network: int
+    """Memory of the network in its dearest pass."""
+    writing: int
+    """Pixels to write, and what the encoder holds."""
+
+    @property
+    def pixels(self) -> int:
+        """Most bytes outside the network."""
+        return max(self.enlarging, self.writing)
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """A picture that has been read, planned and found possible."""
@@ -63,10 +83,13 @@ class Task:
     format: PictureFormat
     models: tuple[FoundModel, ...]
     """Of each pass."""
-    tiles: int
-    """Of each colour picture, all passes together."""
-    memory: int
-    """Bytes it will need in all, estimated."""
+    cost: Cost
+
+    @property
+    def memory(self) -> int:
+        """Bytes it will need in all, estimated."""
+        held = self.picture.pixels.nbytes * (1 + self.picture.transparent)
+        return held + max(self.cost.enlarging + self.cost.network, self.cost.writing)
 
     @property
     def target_name(self) -> str:
@@ -93,9 +116,18 @@ class Task:
             "model": self.models[0].name,
             "passes": list(self.plan.passes),
             "resized": self.plan.resized,
-            "tiles": self.tiles,
+            "tiles": self.cost.tiles,
             "memory": self.memory,
         }
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """A picture to write."""
+
+    target: Path | BinaryIO
+    picture: Picture
+    format: PictureFormat
 
 
 class PictureJob:
@@ -128,7 +160,6 @@ class PictureJob:
         settings = self.settings
         name = str(source) if isinstance(source, Path) else STDIN
         picture = read_picture(source, name=name, max_pixels=settings.max_pixels)
-        plan = plan_picture(picture.height, picture.width, settings.target, self.networks.scales, name=name)
         format = settings.format or picture.format
         target: Path | BinaryIO
         if output is None or isinstance(output, Path):
@@ -137,85 +168,109 @@ class PictureJob:
             target = result_path(
                 source if isinstance(source, Path) else None,
                 output,
-                suffix=self._suffix(plan),
+                suffix=self.suffix(picture.height, picture.width),
                 format=format,
                 folder=folder,
             )
         else:
             target = output
-        models = tuple(self.networks.found(scale) for scale in plan.passes)
-        tiles, memory = self._cost(picture, plan)
-        task = Task(name, picture, plan, target, format, models, tiles, memory)
+        task = self.task(picture, target, name=name, format=format)
         self._check(task, folder=folder)
         return task
+
+    def task(self, picture: Picture, target: Path | BinaryIO, *, name: str, format: PictureFormat) -> Task:
+        """Plan a picture's enlargement; raises UsageError when it is none, or does not fit into the format."""
+        plan = self.plan(picture.height, picture.width, name=name)
+        models = tuple(self.networks.found(scale) for scale in plan.passes)
+        samples = 1 if picture.gray else 3
+        size, alpha = picture.pixels.itemsize, picture.transparent
+        cost = self.cost(plan, samples=samples, alpha=alpha, itemsize=size)
+        task = Task(name, picture, plan, target, format, models, cost)
+        check_output(
+            format,
+            height=plan.out_height,
+            width=plan.out_width,
+            transparent=alpha,
+            name=task.target_name,
+        )
+        return task
+
+    def plan(self, height: int, width: int, *, name: str) -> Plan:
+        """Choose the passes for a picture of this size; raises UsageError with name in front."""
+        return plan_picture(height, width, self.settings.target, self.networks.scales, name=name)
 
     def run(self, task: Task) -> Steps[dict[str, Any]]:
         """Enlarge and write a task, yielding the share done; returns its facts and what there is to note."""
         settings = self.settings
         start = time.perf_counter()
-        result = yield from enlarge(task.picture, task.plan, self.upscaler)
-        comparison = None
-        if settings.compare:
-            before, after = (convert(pixels, "uint8") for pixels in (task.picture.pixels, result.pixels))
-            comparison = Picture(compare_with_bicubic(before, after))
-        notes = write_picture(
-            task.target,
-            result,
-            format=task.format,
-            quality=settings.quality,
-            overwrite=settings.overwrite,
-            strip_metadata=settings.strip_metadata,
-        )
+        result = yield from self.enlarge(task)
+        notes = list(task.picture.notes)
         facts = task.facts()
-        if comparison is not None and task.compare_path is not None:
-            write_picture(task.compare_path, comparison, overwrite=settings.overwrite)
+        for part in self.files(task, result):
+            notes += write_picture(
+                part.target,
+                part.picture,
+                format=part.format,
+                quality=settings.quality,
+                overwrite=settings.overwrite,
+                strip_metadata=settings.strip_metadata,
+            )
+        if settings.compare:
             facts["compare"] = str(task.compare_path)
-        if any(self.upscaler(scale).runner.fell_back for scale in task.plan.passes):
-            notes = (*notes, f"{self.dtype} overflowed: computed in fp32".replace("torch.", ""))
         return facts | {
-            "notes": [*task.picture.notes, *notes],
+            "notes": [*notes, *self.device_notes(task)],
             "seconds": round(time.perf_counter() - start, 3),
         }
 
-    def _suffix(self, plan: Plan) -> str:
+    def enlarge(self, task: Task, index: int = 0) -> Steps[Picture]:
+        """Enlarge a task's picture on a device, by its place in the list; yields the share done."""
+        return enlarge(task.picture, task.plan, lambda scale: self.networks.get(scale, index))
+
+    def files(self, task: Task, result: Picture) -> Iterator[File]:
+        """Yield what is written for an enlarged picture: itself and, if asked for, before/after."""
+        yield File(task.target, result, task.format)
+        if self.settings.compare and task.compare_path is not None:
+            before, after = (convert(pixels, "uint8") for pixels in (task.picture.pixels, result.pixels))
+            yield File(task.compare_path, Picture(compare_with_bicubic(before, after)), "png")
+
+    def device_notes(self, task: Task, index: int = 0) -> list[str]:
+        """Say what happened on a device that the person may want to know."""
+        if any(self.networks.get(scale, index).runner.fell_back for scale in task.plan.passes):
+            return [f"{self.networks.dtypes[index]} overflowed: computed in fp32".replace("torch.", "")]
+        return []
+
+    def suffix(self, height: int, width: int) -> str:
+        """Return what a result's name has more than its source's: _x4, or the size of the result."""
         if self.settings.suffix is not None:
             return self.settings.suffix
         if self.settings.target.scale:
             return f"_x{self.settings.target.scale:g}"
-        return f"_{plan.out_width}x{plan.out_height}"
+        out_height, out_width = self.settings.target.size(height, width)
+        return f"_{out_width}x{out_height}"
 
-    def _cost(self, picture: Picture, plan: Plan) -> tuple[int, int]:
-        """Count tiles and estimate bytes: input, everything kept between passes, the dearest pass."""
-        samples = picture.pixels[0, 0].size if not picture.gray else 1
-        alpha = 1 if picture.transparent else 0
-        size = picture.pixels.dtype.itemsize
-        tiles, height, width, dearest = 0, plan.height, plan.width, 0
+    def cost(self, plan: Plan, *, samples: int, alpha: bool, itemsize: int) -> Cost:
+        """Estimate what a picture will take; samples: of a pixel's colour, 1 or 3, of itemsize bytes each."""
+        tiles, height, width, enlarging, network = 0, plan.height, plan.width, 0, 0
         for index, scale in enumerate(plan.passes):
             upscaler = self.upscaler(scale)
             tiles += len(upscaler.tiles(height, width))
             last = index == len(plan.passes) - 1
-            kept = size if last and not plan.resized else 4
-            before = height * width * samples * (size if index == 0 else 4)
+            kept = itemsize if last and not plan.resized else 4
+            before = height * width * samples * (itemsize if index == 0 else 4)
             after = height * width * scale**2 * samples * kept
-            dearest = max(dearest, before + after + upscaler.peak_bytes(height, width))
+            enlarging = max(enlarging, before + after)
+            network = max(network, upscaler.peak_bytes(height, width))
             height, width = height * scale, width * scale
         whole = prod(plan.passes) ** 2 * plan.height * plan.width
         # Encoders hold up to four bytes a pixel more; an enlarged picture waits while its alpha is enlarged.
-        written = plan.out_height * plan.out_width * (samples + alpha) * size
+        written = plan.out_height * plan.out_width * (samples + alpha) * itemsize
         resizing = (whole * samples * 4 + written) if plan.resized else 0
         encoding = written + 4 * plan.out_height * plan.out_width
         waiting = written if alpha else 0
-        return tiles, picture.pixels.nbytes * (1 + alpha) + waiting + max(dearest, resizing, encoding)
+        return Cost(tiles, waiting + enlarging, network, waiting + max(resizing, encoding))
 
     def _check(self, task: Task, *, folder: bool) -> None:
-        plan, target = task.plan, task.target
-        check_output(
-            task.format,
-            height=plan.out_height,
-            width=plan.out_width,
-            transparent=task.picture.transparent,
-            name=task.target_name,
-        )
+        target = task.target
         if isinstance(target, Path):
             if folder:
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -229,9 +284,14 @@ class PictureJob:
                 check_target(task.compare_path, overwrite=self.settings.overwrite)
         elif self.settings.compare:
             raise UsageError("--compare writes a second file; give the result a name with -o")
-        free = free_memory(choose_device("cpu"))
-        if task.memory > free:
-            raise DeviceError(
-                f"{task.name}: needs about {task.memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB"
-                " are free; choose a smaller --scale or --tile, or close other programs"
-            )
+        check_memory(task)
+
+
+def check_memory(task: Task) -> None:
+    """Raise DeviceError when a task needs more memory than is free."""
+    free = free_memory(choose_device("cpu"))
+    if task.memory > free:
+        raise DeviceError(
+            f"{task.name}: needs about {task.memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB"
+            " are free; choose a smaller --scale or --tile, or close other programs"
+        )
