@@ -41,3 +41,15 @@ class OutputError(EmtError):
     """A result that could not be written: no room, no permission, a format that cannot hold it."""
 
     exit_code = 4
+
+
+class VerificationError(EmtError):
+    """A result that is not what it was to be; it is kept under another name."""
+
+    exit_code = 9
+
+
+class StoppedError(EmtError):
+    """Long work that ended because it was told to; the same command goes on with it."""
+
+    exit_code = 130

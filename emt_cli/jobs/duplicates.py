@@ -32,4 +32,4 @@ class RecentFrames(Generic[Answer]):
 
 
 def _checksum(pixels: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(pixels))
+    return zlib.crc32(np.ascontiguousarray(pixels).data)

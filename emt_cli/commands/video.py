@@ -1,0 +1,251 @@
+"""`emt video`: a video in, a larger one out, with every stream and every timestamp."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emt_cli.commands import options, ui
+from emt_cli.errors import StoppedError, UsageError, VerificationError
+from emt_cli.steps import finish
+
+if TYPE_CHECKING:
+    from emt_cli.jobs.video import VideoJob, VideoTask
+
+EPILOG = options.examples(
+    "emt video clip.mp4 --scale 4",
+    "emt video film.mkv --height 2160 --codec hevc --crf 18 -o large.mkv",
+    "emt video film.mkv --preview 5 --compare",
+    "emt video film.mkv --dry-run",
+)
+VIDEO, PART = "Video", "Part"
+_PROGRESS_EVERY = 5.0
+"""Seconds between two progress events of --json."""
+
+
+def video(
+    source: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File or folder of the result.", rich_help_panel=options.FILES),
+    ] = None,
+    scale: options.Scale = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    long_side: options.LongSide = None,
+    model: options.Model = "auto",
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tile: options.TileSide = "auto",
+    tta: options.Ensemble = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec",
+            "-c",
+            help="h264, hevc, av1, ffv1, prores, or a hardware encoder. \\[default: h264; hevc above 8 bits]",
+            rich_help_panel=VIDEO,
+        ),
+    ] = None,
+    crf: Annotated[
+        int | None, typer.Option(min=0, max=63, help="Quality: lower is better.", rich_help_panel=VIDEO)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Effort of the encoder, in its own words.", rich_help_panel=VIDEO)
+    ] = None,
+    pix_fmt: Annotated[
+        str | None, typer.Option(help="Pixel format, such as yuv444p10le.", rich_help_panel=VIDEO)
+    ] = None,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Remove comb lines first.", rich_help_panel=VIDEO)
+    ] = False,
+    start: Annotated[
+        str | None, typer.Option(help="Begin here: seconds or h:mm:ss.", rich_help_panel=PART)
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(help="End before this: seconds or h:mm:ss.", rich_help_panel=PART)
+    ] = None,
+    preview: Annotated[
+        str | None,
+        typer.Option(help="Only so many seconds, from --start or the middle.", rich_help_panel=PART),
+    ] = None,
+    compare: Annotated[
+        bool,
+        typer.Option("--compare", help="Write a second video: bicubic | EMT.", rich_help_panel=options.FILES),
+    ] = False,
+    overwrite: options.Overwrite = False,
+    tolerant: Annotated[
+        bool,
+        typer.Option(
+            "--tolerant", help="Accept a result although the source is damaged.", rich_help_panel=options.RUN
+        ),
+    ] = False,
+    segment: Annotated[
+        int | None,
+        typer.Option(
+            help="Frames that are kept together, and lost when killed. \\[default: about a minute of work]",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Enlarge a video: every frame at its time, with all sound, subtitles, chapters and tags of the source.
+
+    Stopped by Ctrl-C, a crash or a full disk, the same command goes on. The result is verified in the end.
+    """
+    from emt_cli.jobs.pictures import Target
+    from emt_cli.jobs.video import Settings, VideoJob
+    from emt_cli.jobs.video_run import run_video
+
+    if not (scale or width or height or long_side):
+        scale = 4.0
+    settings = Settings(
+        target=Target(scale, width, height, long_side),
+        model=model,
+        device=device,
+        precision=precision.value,
+        tile=options.tile_side(tile),
+        ensemble=tta,
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        pix_fmt=pix_fmt,
+        start=seconds_of("--start", start),
+        end=seconds_of("--end", end),
+        preview=seconds_of("--preview", preview),
+        deinterlace=deinterlace,
+        compare=compare,
+        tolerant=tolerant,
+        overwrite=overwrite,
+        segment=segment,
+    )
+    job = VideoJob(settings)
+    task = job.open(source, output)
+    quiet = quiet or as_json
+    _say_plan(job, task, quiet=quiet, verbose=verbose)
+    if dry_run:
+        _show_plan(task, job.measure(task), as_json)
+        return
+    with ui.progress(quiet=quiet) as update:
+        report = _events(task) if as_json else lambda share: update(task.name, share, 1)
+        try:
+            facts = finish(run_video(job, task), report)
+        except StoppedError as stopped:
+            ui.say(f"emt: {stopped}")
+            raise typer.Exit(stopped.exit_code) from stopped
+    _show_result(task, facts, as_json=as_json, quiet=quiet)
+    if not facts["verified"]:
+        failed = ", ".join(check["name"] for check in facts["checks"] if not check["passed"])
+        raise VerificationError(
+            f"{task.name}: the result failed its verification ({failed}); it is kept as {facts['output']}"
+        )
+
+
+def seconds_of(option: str, text: str | None) -> Fraction | None:
+    """Read a time as people write it: 75, 75.5, 1:15 or 0:01:15.5; in seconds."""
+    if text is None:
+        return None
+    parts = text.split(":")
+    whole = all(part.isascii() and part.isdigit() for part in parts[:-1])
+    last = parts[-1].replace(".", "", 1)
+    if not whole or len(parts) > 3 or not last.isascii() or not last.isdigit():
+        raise UsageError(f"{option} {text}: use seconds such as 75.5, or 0:01:15")
+    seconds = Fraction(0)
+    for part in parts:
+        seconds = seconds * 60 + Fraction(part if part[-1:].isdigit() else part + "0")
+    return seconds
+
+
+def _say_plan(job: VideoJob, task: VideoTask, *, quiet: bool, verbose: bool) -> None:
+    """Say what will be done, before it is done."""
+    plan, info = task.plan, task.info
+    hint = next((model.hint for model in task.models if model.hint), None)
+    if hint:
+        ui.say(f"emt: {hint}", quiet=quiet)
+    passes = " then ".join(f"x{scale}" for scale in plan.passes)
+    resized = ", resized to fit" if plan.resized else ""
+    tiles = "1 tile" if task.tiles == 1 else f"{task.tiles} tiles"
+    devices = "+".join(map(str, job.networks.devices))
+    rate = f" at {float(info.rate):.5g} a second" if info.rate else ""
+    ui.say(
+        f"{task.name}: {plan.width}x{plan.height} to {plan.out_width}x{plan.out_height},"
+        f" {len(task.times)} frames{rate} ({task.models[0].name} {passes}{resized}; {devices}, {tiles};"
+        f" {task.encoding.codec}; about {ui.bytes_text(task.memory)} of memory,"
+        f" {ui.bytes_text(task.disk)} of disk)",
+        quiet=quiet,
+    )
+    for note in task.notes:
+        ui.say(f"{task.name}: {note}", quiet=quiet)
+    if verbose:
+        for model, scale in zip(task.models, plan.passes, strict=True):
+            ui.say(f"  x{scale}: {model.path}, tiles of up to {task.tile} px", quiet=quiet)
+        ui.say(
+            f"  {len(task.segments)} segments of {len(task.segments[0].times)} frames;"
+            f" {info.codec}, {info.pixel_format}, {info.colour.matrix}, {info.colour.range}",
+            quiet=quiet,
+        )
+
+
+def _show_plan(task: VideoTask, seconds: float, as_json: bool) -> None:
+    """Print what would be done: sizes, time, memory, disk."""
+    total = seconds * len(task.times)
+    if as_json:
+        more = {"seconds_per_frame": round(seconds, 4), "seconds": round(total, 1), "notes": list(task.notes)}
+        ui.show_json({"event": "planned"} | task.facts() | more)
+        return
+    plan = task.plan
+    ui.show(f"result    {task.target}, {task.encoding.codec}")
+    ui.show(f"frames    {len(task.times):,} of {plan.out_width}x{plan.out_height}")
+    ui.show(f"time      about {ui.seconds_text(total)} ({seconds:.2f} s a frame)")
+    ui.show(f"memory    about {ui.bytes_text(task.memory)} at most")
+    ui.show(f"disk      about {ui.bytes_text(task.disk)} while it works, half of that afterwards")
+
+
+def _events(task: VideoTask) -> Callable[[float], None]:
+    """Return a function that prints a progress event now and then."""
+    last = time.monotonic()
+
+    def report(share: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PROGRESS_EVERY:
+            last = time.monotonic()
+            ui.show_json({"event": "progress", "input": task.name, "share": round(share, 4)})
+
+    return report
+
+
+def _show_result(task: VideoTask, facts: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """Print the result's path, and on stderr how it compares with its source."""
+    if as_json:
+        ui.show_json({"event": "done" if facts["verified"] else "unverified"} | facts)
+        return
+    for note in facts["notes"][len(task.notes) :]:
+        ui.say(f"{task.name}: {note}", quiet=quiet)
+    for text in facts["damage"]:
+        ui.say(f"{task.name}: damaged at {text}", quiet=quiet)
+    checks = facts["checks"]
+    names = max(len(check["name"]) for check in checks)
+    for check in checks:
+        same = check["expected"] == check["found"]
+        word = "pass" if check["passed"] else "FAIL"
+        detail = check["found"] if same or check["passed"] else f"{check['found']} (not {check['expected']})"
+        ui.say(f"  {word}  {check['name']:{names}}  {detail}", quiet=quiet)
+    computed, frames, seconds = facts["computed"], facts["frames"], facts["seconds"]
+    saved = (
+        f", {facts['duplicates']} of them duplicates that were not computed again"
+        if computed < frames
+        else ""
+    )
+    resumed = f" ({facts['resumed']} were there already)" if facts["resumed"] else ""
+    ui.say(f"  {frames} frames{saved}, in {ui.seconds_text(seconds)}{resumed}", quiet=quiet)
+    ui.show(facts["output"])
+    if "compare" in facts:
+        ui.show(facts["compare"])

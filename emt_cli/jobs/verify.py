@@ -1,0 +1,247 @@
+"""Check a finished video against its source: frames, times, streams, tags, colours."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from emt_cli.media.video import Stream, VideoInfo, open_container, probe
+
+_WRITERS_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name"}
+_WRITERS_TAGS |= {"vendor_id", "creation_time", "bps", "number_of_frames", "number_of_bytes"}
+"""Tags that tell of the file itself, not of what is shown; every muxer writes its own."""
+_HASH = 8
+"""Bytes of a packet's hash."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table."""
+
+    name: str
+    passed: bool
+    expected: str
+    found: str
+
+
+@dataclass
+class Packets:
+    """The packets of one stream, in the order of the file."""
+
+    tick: Fraction
+    """Unit of the times, in seconds."""
+    hashes: bytearray = field(default_factory=bytearray)
+    times: array[int] = field(default_factory=lambda: array("q"))
+    durations: array[int] = field(default_factory=lambda: array("q"))
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def verify(
+    source: VideoInfo,
+    result: Path,
+    *,
+    times: Sequence[Fraction],
+    size: tuple[int, int],
+    shift: Fraction = Fraction(0),
+    whole: bool = True,
+) -> list[Check]:
+    """Compare a result with its source and return every check that was made.
+
+    times: of the frames the result must have, in seconds of the source. shift: seconds by which the result
+    starts earlier than the source. whole: nothing was cut off, so that every packet of the other streams must
+    be there; else those there must follow on each other in the source. Reads both files once. Raises
+    InputError when the result cannot be read at all.
+    """
+    made = probe(result)
+    ours, theirs = _packets(result), _packets(source.path)
+    checks = [
+        *_check_frames(ours[made.stream], [time - shift for time in times]),
+        _same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}"),
+        _same("pixel aspect", source.sar, made.sar),
+        *_check_colour(source, made),
+    ]
+    for name, before, after in _pairs(source, made):
+        before_packets = theirs[before.index] if before else None
+        after_packets = ours[after.index] if after else None
+        checks.append(_check_stream(name, before, after, before_packets, after_packets, shift, whole))
+    if whole:
+        checks.append(_same("chapters", *(_chapters(path) for path in (source.path, result))))
+    checks += _check_tags(source, result)
+    return checks
+
+
+def _check_frames(packets: Packets, times: Sequence[Fraction]) -> list[Check]:
+    """Check number and times of the frames, to half a tick of the result's clock, and how long they last."""
+    found = sorted(time * packets.tick for time in packets.times)
+    checks = [_same("frames", len(times), len(found))]
+    wrong = [
+        (index, one, other)
+        for index, (one, other) in enumerate(zip(times, found, strict=False))
+        if abs(one - other) > packets.tick / 2
+    ]
+    if wrong:
+        index, one, other = wrong[0]
+        there = f"{len(wrong)} differ; frame {index}: {float(other):.6f} s, not {float(one):.6f} s"
+    else:
+        there = "all equal"
+    expected = f"{len(times)} from {float(times[0]):.3f} to {float(times[-1]):.3f} s" if times else "none"
+    checks.append(Check("frame times", not wrong and len(times) == len(found), expected, there))
+    return checks
+
+
+def _check_colour(source: VideoInfo, made: VideoInfo) -> list[Check]:
+    """Check the colour tags; where the source was silent, the result must say what was guessed."""
+    rgb = "gbr" in (source.colour.matrix, made.colour.matrix)
+    names = ("primaries", "transfer") if rgb else ("matrix", "range", "primaries", "transfer")
+    before, after = (" ".join(getattr(info.colour, name) for name in names) for info in (source, made))
+    silent = [name for name in names if name in made.colour.guessed]
+    checks = [Check("colour", before == after and not silent, before, after + _untagged(silent))]
+    if source.hdr is not None:
+        checks.append(_same("HDR metadata", _hdr(source.hdr), _hdr(made.hdr)))
+    return checks
+
+
+def _untagged(names: Sequence[str]) -> str:
+    return f" ({', '.join(names)} not tagged)" if names else ""
+
+
+def _hdr(hdr: Any) -> str:
+    """Return mastering display and light levels in words, to the precision files keep."""
+    if hdr is None:
+        return "none"
+    words = []
+    if hdr.primaries is not None:
+        words.append(" ".join(f"{float(x):.3f},{float(y):.3f}" for x, y in hdr.primaries))
+    if hdr.luminance is not None:
+        words.append(f"{float(hdr.luminance[0]):.4g} to {float(hdr.luminance[1]):.4g} cd/m²")
+    if hdr.light_level is not None:
+        words.append("MaxCLL {}, MaxFALL {}".format(*hdr.light_level))
+    return "; ".join(words)
+
+
+def _pairs(source: VideoInfo, made: VideoInfo) -> Iterable[tuple[str, Stream | None, Stream | None]]:
+    """Put the other streams of both files side by side: the first audio with the first audio, and so on."""
+    for kind in ("video", "audio", "subtitle", "attachment", "data"):
+        before = [one for one in source.streams if one.kind == kind and one.index != source.stream]
+        after = [one for one in made.streams if one.kind == kind and one.index != made.stream]
+        for index in range(max(len(before), len(after))):
+            name = kind if max(len(before), len(after)) == 1 else f"{kind} {index + 1}"
+            yield (
+                "picture" if kind == "video" else name,
+                before[index] if index < len(before) else None,
+                after[index] if index < len(after) else None,
+            )
+
+
+def _check_stream(
+    name: str,
+    before: Stream | None,
+    after: Stream | None,
+    sent: Packets | None,
+    arrived: Packets | None,
+    shift: Fraction,
+    whole: bool,
+) -> Check:
+    """Check one copied stream: codec, language, bytes of each packet and its time."""
+    expected = "none" if before is None else _stream_text(before, sent)
+    if before is None or after is None:
+        # Chapter tracks, timecodes and the like are the muxer's business, not content.
+        passed = (before or after) is not None and (before or after).kind == "data"  # type: ignore[union-attr]
+        return Check(name, passed, expected, "none" if after is None else _stream_text(after, arrived))
+    found = _stream_text(after, arrived)
+    if (before.language or "und") != (after.language or "und"):
+        return Check(name, False, expected, found)
+    if before.codec != after.codec or sent is None or arrived is None:
+        return Check(name, before.kind in ("subtitle", "data", "attachment"), expected, f"{found}, converted")
+    place = _place(sent, arrived, whole)
+    if place is None:
+        return Check(name, False, expected, f"{found}, other bytes")
+    late = _latest(sent, arrived, place, shift)
+    if late:
+        return Check(name, False, expected, f"{found}, {float(late) * 1000:.1f} ms off")
+    return Check(name, True, expected, f"{found}, same bytes")
+
+
+def _place(sent: Packets, arrived: Packets, whole: bool) -> int | None:
+    """Return which packet of the source the result's first one is; None when they are other packets."""
+    if whole:
+        return 0 if sent.hashes == arrived.hashes else None
+    at = sent.hashes.find(arrived.hashes)
+    while at > 0 and at % _HASH:
+        at = sent.hashes.find(arrived.hashes, at + 1)
+    return None if at < 0 else at // _HASH
+
+
+def _latest(sent: Packets, arrived: Packets, place: int, shift: Fraction) -> Fraction:
+    """Return by how much, in seconds, the worst packet is off; 0 within what the clocks can tell apart."""
+    allowed = (sent.tick + arrived.tick) / 2 + Fraction(1, 1000)
+    worst = max(
+        (
+            abs(before * sent.tick - shift - after * arrived.tick)
+            for before, after in zip(sent.times[place:], arrived.times, strict=False)
+        ),
+        default=Fraction(0),
+    )
+    return worst if worst > allowed else Fraction(0)
+
+
+def _stream_text(stream: Stream, packets: Packets | None) -> str:
+    words = [stream.codec or stream.codec_tag or "unknown", stream.language or ""]
+    if packets is not None and len(packets):
+        words.append(f"{len(packets)} packets")
+    return ", ".join(word for word in words if word)
+
+
+def _chapters(path: Path) -> str:
+    with open_container(path) as container:
+        chapters = container.chapters()
+    words = [
+        f"{float(one['start'] * one['time_base']):.2f} {one['metadata'].get('title', '')}".strip()
+        for one in chapters
+        if one["time_base"] is not None
+    ]
+    return "; ".join(words) or "none"
+
+
+def _check_tags(source: VideoInfo, result: Path) -> list[Check]:
+    """Check that each tag of the source that tells of its content is in the result."""
+    before, after = _tags(source.path), _tags(result)
+    lost = {name: value for name, value in before.items() if after.get(name) != value}
+    found = "; ".join(f"{name}: {after.get(name, 'none')}" for name in lost) or "the same"
+    expected = "; ".join(f"{name}: {value}" for name, value in (lost or before).items()) or "none"
+    return [Check("tags", not lost, _short(expected), _short(found))]
+
+
+def _tags(path: Path) -> Mapping[str, str]:
+    with open_container(path) as container:
+        tags = {name.lower(): value for name, value in container.metadata.items()}
+    return {name: value for name, value in tags.items() if name not in _WRITERS_TAGS}
+
+
+def _packets(path: Path) -> dict[int, Packets]:
+    """Read all packets of a file that show something, once; some bytes of each are kept."""
+    with open_container(path) as container:
+        found = {stream.index: Packets(stream.time_base or Fraction(1)) for stream in container.streams}
+        for packet in container.demux():
+            if not packet.size or packet.is_discard:
+                continue
+            packets = found[packet.stream_index]
+            packets.hashes += hashlib.blake2b(bytes(packet), digest_size=_HASH).digest()
+            packets.times.append(packet.pts if packet.pts is not None else packet.dts or 0)
+            packets.durations.append(packet.duration or 0)
+    return found
+
+
+def _same(name: str, expected: object, found: object) -> Check:
+    return Check(name, expected == found, _short(str(expected)), _short(str(found)))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,333 @@
+"""One video in, one larger video out: what will be done, and what it will cost."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from emt_cli.assets.catalog import FoundModel
+from emt_cli.engine.device import choose_device, free_memory
+from emt_cli.errors import DeviceError, InputError, OutputError, UsageError
+from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.pictures import Plan, Target, plan_picture
+from emt_cli.jobs.segments import Segment, plan_segments, segment_length, work_path
+from emt_cli.media.files import check_target
+from emt_cli.media.join import container_for
+from emt_cli.media.video import VideoInfo, probe
+from emt_cli.media.video_read import VideoReader, timestamps
+from emt_cli.media.video_write import Encoding, encoders
+
+QUEUE = 256 << 20
+"""Bytes of frames that may wait before the network, and after it; one frame may always."""
+_ENCODER_FRAMES = 64
+"""Frames that an encoder keeps for looking ahead and back, about."""
+_SAMPLE = 320
+"""Side in pixels of the part of a frame that speed is measured on."""
+_BITS_A_PIXEL = {"h264": 0.15, "hevc": 0.1, "av1": 0.08, "ffv1": 9.0, "prores": 3.5}
+"""Of results, for an estimate: half of what detailed pictures take at the default quality."""
+_CONTAINERS = {"ffv1": ".mkv", "prores": ".mov"}
+"""Where codecs go that not every container holds."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a video is enlarged and written."""
+
+    target: Target
+    model: str = "auto"
+    """auto, a known name, or the path of a model file."""
+    device: str = "auto"
+    """One device, or several separated by commas."""
+    precision: str = "auto"
+    engine: str = "auto"
+    tile: int | None = None
+    """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
+    ensemble: bool = False
+    """Average over eight flips and rotations."""
+    codec: str | None = None
+    """None is h264, and hevc for more than 8 bits."""
+    crf: int | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    start: Fraction | None = None
+    """Seconds after the first frame; None is the beginning."""
+    end: Fraction | None = None
+    preview: Fraction | None = None
+    """Only so many seconds, from start or around the middle."""
+    deinterlace: bool = False
+    compare: bool = False
+    """Write a second video: bicubic and EMT side by side."""
+    tolerant: bool = False
+    """Take a result that lacks what was damaged in the source for good."""
+    overwrite: bool = False
+    segment: int | None = None
+    """Frames of a segment; None is about a minute of work."""
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.start < 0:
+            raise UsageError("--start must not be negative")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise UsageError("--end must lie after --start")
+        if self.preview is not None and self.preview <= 0:
+            raise UsageError("--preview takes the seconds to show, such as 5")
+        if self.preview is not None and self.end is not None:
+            raise UsageError("give --end or --preview, not both")
+        if self.segment is not None and self.segment < 1:
+            raise UsageError("--segment takes a number of frames, at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class VideoTask:
+    """A video that has been looked at, planned and found possible."""
+
+    info: VideoInfo
+    plan: Plan
+    encoding: Encoding
+    target: Path
+    models: tuple[FoundModel, ...]
+    """Of each pass."""
+    times: tuple[int, ...]
+    """PTS of the frames to make, in the source's time base."""
+    start: int | None
+    """First PTS wanted; None takes the source from its beginning."""
+    end: int | None
+    """First PTS not wanted any more."""
+    segments: tuple[Segment, ...]
+    tile: int
+    """Side of the tiles of the last pass, in its input pixels: the same for a job from start to end."""
+    tiles: int
+    """Of each frame, all passes together."""
+    memory: int
+    """Bytes it will need at most, estimated."""
+    disk: int
+    """Bytes the work and its result will take at most, estimated."""
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The source for people."""
+        return str(self.info.path)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is cut off."""
+        return self.start is None and self.end is None
+
+    @property
+    def bits(self) -> int:
+        """Of the samples written."""
+        return self.info.bits
+
+    def compare_path(self) -> Path:
+        """Where the side-by-side video goes."""
+        return self.target.with_name(f"{self.target.stem}_compare{self.target.suffix}")
+
+    def facts(self) -> dict[str, Any]:
+        """Describe the task in JSON values."""
+        return {
+            "input": self.name,
+            "output": str(self.target),
+            "width": self.plan.width,
+            "height": self.plan.height,
+            "out_width": self.plan.out_width,
+            "out_height": self.plan.out_height,
+            "frames": len(self.times),
+            "rate": None if self.info.rate is None else str(self.info.rate),
+            "duration": round(float(self.info.seconds(self.times[-1] - self.times[0])), 6),
+            "codec": self.encoding.codec,
+            "bits": self.bits,
+            "model": self.models[0].name,
+            "passes": list(self.plan.passes),
+            "resized": self.plan.resized,
+            "tiles": self.tiles,
+            "segments": len(self.segments),
+            "memory": self.memory,
+            "disk": self.disk,
+        }
+
+
+class VideoJob:
+    """Videos enlarged with one set of settings; holds the networks it has loaded."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.networks = Networks(
+            settings.model,
+            devices=settings.device,
+            precision=settings.precision,
+            tile=settings.tile,
+            ensemble=settings.ensemble,
+            engine=settings.engine,
+        )
+        if settings.codec is not None and settings.codec not in encoders():
+            raise UsageError(f"--codec {settings.codec}: not in this build; use {', '.join(encoders())}")
+
+    def open(self, source: Path, output: Path | None = None) -> VideoTask:
+        """Look at a video, plan its enlargement, and raise now whatever would fail later.
+
+        output: a file or a folder; None puts the result beside its source.
+        """
+        settings = self.settings
+        info = probe(source)
+        everything = timestamps(info)
+        if not everything:
+            raise InputError(f"{source}: has no frames that can be decoded; get an undamaged copy")
+        start, end = _window(info, everything, settings)
+        times = tuple(
+            pts for pts in everything if (start is None or pts >= start) and (end is None or pts < end)
+        )
+        if not times:
+            length = float(info.seconds(everything[-1] - everything[0]))
+            raise UsageError(f"{source}: no frame lies there; the video lasts {length:.3f} s")
+        plan = plan_picture(info.height, info.width, settings.target, self.networks.scales, name=str(source))
+        # Chroma is kept for two pixels at a time, so both sides must be even.
+        if not info.animation:
+            plan = replace(plan, out_height=plan.out_height & ~1, out_width=plan.out_width & ~1)
+        codec = settings.codec or ("h264" if info.bits == 8 and info.hdr is None else "hevc")
+        encoding = Encoding(codec, settings.crf, settings.preset, settings.pix_fmt)
+        target, container_notes = self._target(info, plan, codec, output)
+        length = settings.segment or segment_length(info.height, info.width)
+        tile, tiles, memory = self._cost(info, plan)
+        task = VideoTask(
+            info=info,
+            plan=plan,
+            encoding=encoding,
+            target=target,
+            models=tuple(self.networks.found(scale) for scale in plan.passes),
+            times=times,
+            start=start,
+            end=end,
+            segments=tuple(plan_segments(times, length, start=start, end=end)),
+            tile=tile,
+            tiles=tiles,
+            memory=memory,
+            disk=_disk(info, plan, codec, len(times), len(everything), compare=settings.compare),
+            notes=(*_source_notes(info, settings), *container_notes),
+        )
+        self._check(task)
+        return task
+
+    def measure(self, task: VideoTask) -> float:
+        """Return how many seconds a frame takes, by enlarging a part of a real one."""
+        height, width = min(task.plan.height, _SAMPLE), min(task.plan.width, _SAMPLE)
+        with VideoReader(task.info, deinterlace=self.settings.deinterlace) as reader:
+            frame = next(iter(reader.frames(task.times[len(task.times) // 2], task.end)), None)
+        if frame is None:
+            raise InputError(f"{task.name}: its middle cannot be decoded; get an undamaged copy")
+        top, left = (frame.pixels.shape[0] - height) // 2, (frame.pixels.shape[1] - width) // 2
+        part = frame.pixels[top : top + height, left : left + width]
+        seconds, factor = 0.0, 1
+        for scale in task.plan.passes:
+            upscaler = self.networks.get(scale)
+            upscaler.upscale(part)  # once to warm up
+            began = time.perf_counter()
+            upscaler.upscale(part)
+            taken = time.perf_counter() - began
+            h, w = task.plan.height * factor, task.plan.width * factor
+            read = sum(
+                (tile.read_bottom - tile.read_top) * (tile.read_right - tile.read_left)
+                for tile in upscaler.tiles(h, w)
+            )
+            seconds += taken * read / (part.shape[0] * part.shape[1])
+            factor *= scale
+        return seconds / len(self.networks.devices)
+
+    def _target(self, info: VideoInfo, plan: Plan, codec: str, output: Path | None) -> tuple[Path, list[str]]:
+        settings, source = self.settings, info.path
+        if output is not None and not output.is_dir():
+            target = output
+        else:
+            size = (
+                f"_x{settings.target.scale:g}"
+                if settings.target.scale
+                else f"_{plan.out_width}x{plan.out_height}"
+            )
+            preview = "_preview" if settings.preview is not None else ""
+            suffix = _CONTAINERS.get(codec, source.suffix)
+            target = (output or source.parent) / f"{source.stem}{size}{preview}{suffix}"
+        target, notes = container_for(target, info)
+        return target, list(notes)
+
+    def _cost(self, info: VideoInfo, plan: Plan) -> tuple[int, int, int]:
+        """Return the tile's side, the tiles of a frame, and the bytes needed at most."""
+        tiles, tile, dearest, height, width = 0, 0, 0, plan.height, plan.width
+        size = 1 if info.bits == 8 else 2
+        workers = len(self.networks.devices)
+        for scale in plan.passes:
+            upscaler = self.networks.get(scale)
+            tiles += len(upscaler.tiles(height, width))
+            tile = upscaler.tile_size(height, width)
+            frame = height * width * 3 * (4 + 4 * scale**2)
+            dearest = max(dearest, frame + upscaler.peak_bytes(height, width))
+            height, width = height * scale, width * scale
+        before, after = plan.height * plan.width * 3 * size, plan.out_height * plan.out_width * 3 * size
+        sides = 3 if self.settings.compare else 1
+        waiting = sum(max(QUEUE, one) for one in (before, after * sides)) + (workers + 2) * (
+            before + after * sides
+        )
+        encoding = _ENCODER_FRAMES * after // 2 * sides
+        return tile, tiles, workers * dearest + waiting + encoding
+
+    def _check(self, task: VideoTask) -> None:
+        settings, source = self.settings, task.info.path
+        if task.target.exists() and task.target.samefile(source):
+            raise UsageError(f"{source}: would be replaced by its own result; choose another name with -o")
+        check_target(task.target, overwrite=settings.overwrite)
+        if settings.compare:
+            check_target(task.compare_path(), overwrite=settings.overwrite)
+        free = free_memory(choose_device("cpu"))
+        if task.memory > free:
+            raise DeviceError(
+                f"{task.name}: needs about {task.memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB"
+                " are free; choose a smaller --scale or --tile, or close other programs"
+            )
+        work = work_path(task.target)
+        there = sum(path.stat().st_size for path in work.iterdir()) if work.is_dir() else 0
+        room = shutil.disk_usage(task.target.resolve().parent).free + there
+        if task.disk > room:
+            raise OutputError(
+                f"{task.target}: needs about {task.disk / 1e9:.2f} GB and {room / 1e9:.2f} GB are free there;"
+                " make room, choose another place with -o, or a higher --crf"
+            )
+
+
+def _window(info: VideoInfo, times: list[int], settings: Settings) -> tuple[int | None, int | None]:
+    """Return the first PTS wanted and the first no more wanted; None where nothing is cut off."""
+
+    def pts(seconds: Fraction) -> int:
+        return times[0] + math.ceil(seconds / info.time_base)
+
+    start, end = settings.start, settings.end
+    if settings.preview is not None:
+        length = info.seconds(times[-1] - times[0])
+        start = max(Fraction(0), (length - settings.preview) / 2) if start is None else start
+        end = start + settings.preview
+    first = None if not start else pts(start)
+    last = None if end is None or pts(end) > times[-1] else pts(end)
+    return first, last
+
+
+def _source_notes(info: VideoInfo, settings: Settings) -> list[str]:
+    """Say what a person should know of the source before it is enlarged."""
+    notes = list(info.notes)
+    if info.colour.guessed:
+        colour = info.colour
+        guess = {name: getattr(colour, name) for name in colour.guessed}
+        words = ", ".join(f"{name} {value}" for name, value in guess.items())
+        notes.append(f"the file does not say all about its colours; taken for granted: {words}")
+    if info.interlaced and not settings.deinterlace:
+        notes.append("it is interlaced, and its comb lines would be enlarged; --deinterlace removes them")
+    return notes
+
+
+def _disk(info: VideoInfo, plan: Plan, codec: str, frames: int, of: int, *, compare: bool) -> int:
+    """Estimate the bytes of segments and result together, the source's other streams included."""
+    bits = _BITS_A_PIXEL.get(codec, _BITS_A_PIXEL["h264"]) * plan.out_height * plan.out_width * info.bits / 8
+    video = bits / 8 * frames * (3 if compare else 1)
+    others = info.path.stat().st_size * frames / of if len(info.streams) > 1 else 0
+    return int(2 * video + others)

@@ -1,0 +1,337 @@
+"""Make a planned video: frames through the network, segment by segment, then one file, which is verified."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import queue
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from emt_cli import __version__
+from emt_cli.errors import InputError, OutputError, StoppedError
+from emt_cli.jobs.duplicates import RecentFrames
+from emt_cli.jobs.pictures import enlarge_pixels
+from emt_cli.jobs.pipeline import run_pipeline
+from emt_cli.jobs.segments import Done, Segment, WorkFolder, input_hash, pending_runs, work_folder
+from emt_cli.jobs.verify import Check, verify
+from emt_cli.jobs.video import QUEUE, VideoJob, VideoTask
+from emt_cli.media.compare import MovingComparison
+from emt_cli.media.files import put_in_place
+from emt_cli.media.join import SEGMENT_SUFFIX, join
+from emt_cli.media.samples import Pixels
+from emt_cli.media.video_read import Frame, VideoReader
+from emt_cli.media.video_write import VideoWriter
+from emt_cli.steps import Steps, finish
+from emt_cli.stop import stop_signals
+
+RESULT, COMPARE = "result", "compare"
+_REMEMBERED = 256 << 20
+"""Bytes of frames, small and large, that are kept to recognise duplicates."""
+_JOINED = 0.98
+"""Share of the work that is done when all segments are."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Shot:
+    """A frame on its way, or the end of its segment."""
+
+    segment: Segment
+    frame: Frame | None
+    damage: tuple[str, ...] = ()
+    """What the decoder lost within the segment; given with its end."""
+
+
+class _CutError(Exception):
+    """The job is stopped before a segment ends."""
+
+
+def run_video(job: VideoJob, task: VideoTask) -> Steps[dict[str, Any]]:
+    """Make a video, yielding the share done; returns its facts, what was found out, and every check.
+
+    Finished segments wait beside the target, so that the same task goes on after any end. On Ctrl-C and
+    SIGTERM the frame at hand is finished, then StoppedError is raised. A result that fails a check
+    ("verified" is false) gets the name NAME.unverified.EXT.
+    """
+    began = time.perf_counter()
+    settings = job.settings
+    with (
+        stop_signals() as stop,
+        work_folder(task.target, _key(job, task), {"tile": task.tile}, restart=settings.overwrite) as work,
+    ):
+        resumed = sum(len(done.times) for done in work.done.values())
+        for index in range(len(job.networks.devices)):
+            for scale in set(task.plan.passes):
+                job.networks.get(scale, index).tile = int(work.start["tile"])
+        try:
+            all_done = yield from _make(job, task, work, stop)
+        except OSError as error:
+            raise _write_error(task, work, error) from error
+        if not all_done:
+            raise _stopped(task, work)
+        yield _JOINED
+        try:
+            facts = _finish(job, task, work)
+        except OutputError as error:
+            if stop.is_set():  # a Ctrl-C reaches ffmpeg as well
+                raise _stopped(task, work) from error
+            raise
+        return facts | {"resumed": resumed, "seconds": round(time.perf_counter() - began, 3)}
+
+
+def _key(job: VideoJob, task: VideoTask) -> dict[str, Any]:
+    """Return everything that decides what the result is, under names for people."""
+    settings = job.settings
+    first = job.networks.get(task.plan.passes[-1])
+    return {
+        "input": input_hash(task.info.path),
+        "size": f"{task.plan.out_width}x{task.plan.out_height}",
+        "model": job.networks.digest(set(task.plan.passes)),
+        "engine": getattr(first, "engine", "torch"),
+        "precision": [str(dtype).removeprefix("torch.") for dtype in job.networks.dtypes],
+        "device": sorted({device.type for device in job.networks.devices}),
+        "tile": settings.tile,
+        "tta": settings.ensemble,
+        **asdict(task.encoding),
+        "start": task.start,
+        "end": task.end,
+        "deinterlace": settings.deinterlace,
+        "compare": settings.compare,
+        "segment": max(len(segment.times) for segment in task.segments),
+        "versions": {"emt": __version__} | {name: _version(name) for name in ("av", "torch", "openvino")},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _make(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> Steps[bool]:
+    """Make the segments that are not there yet; returns whether all are."""
+    pending = [segment for run in pending_runs(task.segments, work.done) for segment in run]
+    if not pending:
+        return True
+    enlarger = _Enlarger(job, task)
+    done = sum(len(work.done[index].times) for index in work.done)
+    steps = run_pipeline(
+        _read(task, work, deinterlace=job.settings.deinterlace),
+        enlarger.submit,
+        lambda made: _write_segments(task, work, pending, made, enlarger),
+        workers=len(job.networks.devices),
+        limit=QUEUE,
+        read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
+        made_size=lambda made: sum(pixels.nbytes for pixels in made.values()),
+        stop=stop,
+    )
+    while True:
+        try:
+            shot = next(steps)
+        except StopIteration as end:
+            return bool(end.value)
+        done += shot.frame is not None
+        yield min(1.0, done / len(task.times)) * _JOINED
+
+
+def _read(task: VideoTask, work: WorkFolder, *, deinterlace: bool) -> Generator[_Shot, None, None]:
+    """Yield the frames of all segments that are not there yet, and the end of each."""
+    with VideoReader(task.info, deinterlace=deinterlace) as reader:
+        for run in pending_runs(task.segments, dict(work.done)):
+            heard, rest = len(reader.damage), iter(run)
+            segment = next(rest)
+            for frame in reader.frames(run[0].start, run[-1].end):
+                while segment.end is not None and frame.pts >= segment.end:
+                    yield _Shot(segment, None, tuple(reader.damage[heard:]))
+                    heard, segment = len(reader.damage), next(rest)
+                yield _Shot(segment, frame)
+            yield _Shot(segment, None, tuple(reader.damage[heard:]))
+            for segment in rest:
+                yield _Shot(segment, None)
+
+
+class _Enlarger:
+    """Enlarges frames on free devices; the same pixels once."""
+
+    def __init__(self, job: VideoJob, task: VideoTask) -> None:
+        self.job, self.task = job, task
+        plan = task.plan
+        size = np.dtype(task.info.dtype).itemsize
+        a_frame = 3 * size * (plan.height * plan.width + plan.out_height * plan.out_width)
+        self.recent: RecentFrames[Future[dict[str, Pixels]]] = RecentFrames(
+            max(1, min(8, _REMEMBERED // a_frame))
+        )
+        self.free: queue.Queue[int] = queue.Queue()
+        for index in range(len(job.networks.devices)):
+            self.free.put(index)
+        self.duplicates: set[int] = set()
+        self.comparison = MovingComparison(plan.out_height, plan.out_width)
+
+    def submit(self, executor: Executor, shot: _Shot) -> Future[dict[str, Pixels]]:
+        """Return the future of what a frame becomes, by kind of result."""
+        if shot.frame is None:
+            nothing: Future[dict[str, Pixels]] = Future()
+            nothing.set_result({})
+            return nothing
+        future = self.recent.find(shot.frame.pixels)
+        if future is not None:
+            self.duplicates.add(shot.frame.pts)
+            return future
+        future = executor.submit(self.enlarge, shot.frame.pixels)
+        self.recent.add(shot.frame.pixels, future)
+        return future
+
+    def enlarge(self, pixels: Pixels) -> dict[str, Pixels]:
+        """Enlarge one frame, of any size, to the size of the result."""
+        plan = self.task.plan
+        plan = replace(plan, height=pixels.shape[0], width=pixels.shape[1])
+        index = self.free.get()
+        try:
+            large = finish(enlarge_pixels(pixels, plan, lambda scale: self.job.networks.get(scale, index)))
+        finally:
+            self.free.put(index)
+        made = {RESULT: large}
+        if self.job.settings.compare:
+            made[COMPARE] = self.comparison.show(pixels, large)
+        return made
+
+
+def _write_segments(
+    task: VideoTask,
+    work: WorkFolder,
+    segments: list[Segment],
+    made: Iterator[tuple[_Shot, dict[str, Pixels]]],
+    enlarger: _Enlarger,
+) -> None:
+    """Write segment after segment until all are there, or the frames stop coming."""
+    for segment in segments:
+        try:
+            done = _write_segment(task, work, segment, made, enlarger)
+        except _CutError:
+            return
+        work.finish(segment, done)
+
+
+def _write_segment(
+    task: VideoTask,
+    work: WorkFolder,
+    segment: Segment,
+    made: Iterator[tuple[_Shot, dict[str, Pixels]]],
+    enlarger: _Enlarger,
+) -> Done:
+    """Write the frames of one segment, each kind of result to its file."""
+    times, notes, files = [], [], {}
+    writers: dict[str, VideoWriter] = {}
+    info, usual = task.info, (task.plan.height, task.plan.width)
+    with contextlib.ExitStack() as stack:
+        for shot, pictures in made:
+            if shot.frame is None:
+                damage = shot.damage
+                break
+            for kind, pixels in pictures.items():
+                if kind not in writers:
+                    path = work.path(segment, kind, SEGMENT_SUFFIX)
+                    files[kind] = path.name
+                    writers[kind] = stack.enter_context(
+                        VideoWriter(
+                            path,
+                            task.encoding,
+                            width=pixels.shape[1],
+                            height=pixels.shape[0],
+                            sar=info.sar,
+                            time_base=info.time_base,
+                            rate=info.rate,
+                            colour=info.colour,
+                            bits=task.bits,
+                            hdr=info.hdr,
+                        )
+                    )
+                writers[kind].write(pixels, shot.frame.pts)
+            times.append(shot.frame.pts)
+            if shot.frame.pixels.shape[:2] != usual:
+                height, width = shot.frame.pixels.shape[:2]
+                notes.append(f"frames of {width}x{height} were brought to the size of the others")
+        else:
+            raise _CutError
+    computed = sum(pts not in enlarger.duplicates for pts in times)
+    return Done(tuple(times), files, computed, damage, tuple(dict.fromkeys(notes)))
+
+
+def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
+    """Put the segments together, verify the result, give it its name; returns what there is to say."""
+    parts = [work.done[index] for index in sorted(work.done)]
+    times = [pts for done in parts for pts in done.times]
+    if not times:
+        raise InputError(f"{task.name}: not one frame could be decoded; get an undamaged copy")
+    notes = [note for done in parts for note in done.notes]
+    joined = {}
+    for kind in (RESULT, COMPARE) if job.settings.compare else (RESULT,):
+        joined[kind] = work.folder / f"joined-{kind}{task.target.suffix}"
+        notes += join(work.files(kind), task.info, joined[kind], start=task.start, end=task.end)
+    damage = list(dict.fromkeys(text for done in parts for text in done.damage))
+    lost = sorted(set(task.times) - set(times))
+    checks = [_source_check(task, lost, damage, tolerant=job.settings.tolerant)]
+    checks += verify(
+        task.info,
+        joined[RESULT],
+        times=[task.info.seconds(pts) for pts in times],
+        size=(task.plan.out_width, task.plan.out_height),
+        shift=task.info.seconds(task.start) if task.start is not None else Fraction(0),
+        whole=task.whole,
+    )
+    verified = all(check.passed for check in checks)
+    facts = task.facts()
+    for kind, path in joined.items():
+        target = task.target if kind == RESULT else task.compare_path()
+        if not verified:
+            target = target.with_name(f"{target.stem}.unverified{target.suffix}")
+        put_in_place(path, target, overwrite=job.settings.overwrite or not verified)
+        facts["output" if kind == RESULT else "compare"] = str(target)
+    work.clear()
+    computed = sum(done.computed for done in parts)
+    return facts | {
+        "frames": len(times),
+        "computed": computed,
+        "duplicates": len(times) - computed,
+        "damage": damage,
+        "lost": len(lost),
+        "notes": [*task.notes, *dict.fromkeys(notes)],
+        "checks": [asdict(check) for check in checks],
+        "verified": verified,
+    }
+
+
+def _source_check(task: VideoTask, lost: list[int], damage: list[str], *, tolerant: bool) -> Check:
+    """Say whether the source gave all its frames."""
+    expected = f"{len(task.times)} frames"
+    if not lost and not damage:
+        return Check("source", True, expected, "all decoded")
+    found = f"{len(lost)} lost" if lost else "damaged"
+    if lost:
+        found += f", the first at {float(task.info.seconds(lost[0] - task.times[0])):.3f} s"
+    return Check("source", tolerant, expected, found + (", tolerated" if tolerant else ""))
+
+
+def _stopped(task: VideoTask, work: WorkFolder) -> StoppedError:
+    kept = sum(len(done.times) for done in work.done.values())
+    return StoppedError(
+        f"{task.name}: stopped; {kept} of {len(task.times)} frames are kept in {work.folder.name},"
+        " and the same command goes on from there"
+    )
+
+
+def _write_error(task: VideoTask, work: WorkFolder, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        what = "no room left on the disk; make some"
+    else:
+        what = f"could not be written ({error.strerror or error}); put that right"
+    return OutputError(f"{task.target}: {what}, and the same command goes on from where it stopped")

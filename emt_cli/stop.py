@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM as a wish: what is at hand is finished first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and Ctrl-C set; the second of them ends the process as usual.
+
+    In another thread than the main one, which cannot listen, the event is never set.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def wish(number: int, frame: object) -> None:
+        event.set()
+        for known in before:
+            signal.signal(known, signal.SIG_DFL)
+
+    for number in before:
+        signal.signal(number, wish)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
