@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from emt_cli.errors import InputError
 from emt_cli.media import png, tiff
 from emt_cli.media.formats import PictureFormat, check_input
+from emt_cli.media.jpeg import check_jpeg
 from emt_cli.media.metadata import Metadata, profile_space
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
 
@@ -22,6 +23,9 @@ from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+LARGEST = 1e9
+"""Greatest value of a float picture; far beyond it, single precision overflows in the network."""
 
 # What our readers, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
@@ -49,6 +53,8 @@ def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) ->
             return _decode_tiff(data, name, max_pixels)
         if format == "webp" and len(data) < struct.unpack_from("<I", data, 4)[0] + 8:
             raise ValueError("the file is cut short")
+        if format == "jpeg":
+            check_jpeg(data)
         return _decode_with_pillow(data, format, name, max_pixels)
 
 
@@ -181,9 +187,12 @@ def _decode_tiff(data: bytes, name: str, max_pixels: int) -> Decoded:
     if samples.dtype.kind == "i" or samples.dtype in (np.uint32, np.uint64):
         raise InputError(f"{name}: {samples.dtype} samples are not read; save it with 8 or 16 bits, or float")
     if samples.dtype.kind == "f":
-        samples = samples.astype(np.float32, copy=False)
-        if not np.isfinite(samples).all():
+        least, most = (float(edge) for edge in (samples.min(), samples.max()))
+        if not np.isfinite([least, most]).all():
             raise InputError(f"{name}: holds NaN or infinite values; replace them first")
+        if max(-least, most) > LARGEST:
+            raise InputError(f"{name}: holds values beyond {LARGEST:g}, where white is 1; scale them first")
+        samples = samples.astype(np.float32, copy=False)
     gray = head.photometric in (0, 1)
     colours = 1 if gray else 3
     if samples.shape[2] < colours:
