@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from math import ceil
 from pathlib import Path
 
 import psutil
@@ -56,6 +58,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
+def cpu_threads() -> int:
+    """Threads to compute with: as torch would, but no more than the process may use of the machine."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), allowed, _container_cores()))
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on the device; on a CPU a container's limit counts too."""
     if device.type == "cuda":
@@ -81,3 +89,12 @@ def _container_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
         return max(0, int(limit) - int(used))
     except (OSError, ValueError):
         return 1 << 62
+
+
+def _container_cores(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores under a Linux control group's limit (version 2), rounded up, or a huge number."""
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
+        return ceil(int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return 1 << 30

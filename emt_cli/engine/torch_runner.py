@@ -22,6 +22,8 @@ class TorchRunner:
     and the runner stays there: `fell_back` tells.
     """
 
+    name = "torch"
+
     def __init__(self, network: EMT, device: torch.device, dtype: torch.dtype) -> None:
         self.network = network
         self.device = device

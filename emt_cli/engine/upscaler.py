@@ -11,17 +11,14 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 
 from emt_cli.engine.device import free_memory, is_out_of_memory
+from emt_cli.engine.runner import Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
-from emt_cli.engine.torch_runner import TorchRunner
-from emt_cli.errors import DeviceError, UsageError
+from emt_cli.errors import DeviceError
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish, part
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 """RGB (h, w, 3) or gray (h, w); uint8, uint16, or float32 with white at 1."""
-
-ENGINES = ("torch",)
-"""What networks are computed with."""
 
 HALO, WIDE_HALO = 32, 64
 """Input pixels read around a tile: agreement at the seams is 64 to 75 dB with 32, and 47 to 50 with 16. The
@@ -42,7 +39,7 @@ class Upscaler:
 
     tile: None chooses by free memory, 0 never cuts, other values are the tile's side in input pixels.
     ensemble: average the answers for eight flips and rotations; eight times the work.
-    engine: "auto" or one of ENGINES.
+    engine: auto, or one of runner.ENGINES, as --engine takes it.
     """
 
     def __init__(
@@ -55,11 +52,9 @@ class Upscaler:
         ensemble: bool = False,
         engine: str = "auto",
     ) -> None:
-        if engine not in ("auto", *ENGINES):
-            raise UsageError(f"--engine {engine}: use auto, {' or '.join(ENGINES)}")
         self.network = network
         self.device = device or torch.device("cpu")
-        self.runner = TorchRunner(network, self.device, dtype)
+        self.runner: Runner = make_runner(engine, network, self.device, dtype)
         self.tile = tile
         self.ensemble = ensemble
         self._limit: int | None = None  # side of the tiles that fitted after memory ran out

@@ -72,11 +72,15 @@ class EMT(nn.Module):
 
     def pad_small(self, x: Tensor) -> Tensor:
         """Extend sides too short for the reflect padding inside the attention; others stay as they are."""
+        bottom, right = self.small_pads(*x.shape[-2:])
+        if bottom or right:
+            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        return x
+
+    def small_pads(self, height: int, width: int) -> tuple[int, int]:
+        """Return how many pixels pad_small adds at the bottom and at the right."""
         pads = [0, 0]
-        for axis in (0, 1):
-            side = x.shape[-2 + axis]
+        for axis, side in enumerate((height, width)):
             if any(-side % window[axis] >= side for window in self.config.windows):
                 pads[axis] = -side % self.config.window_multiple
-        if any(pads):
-            x = F.pad(x, (0, pads[1], 0, pads[0]), mode="replicate")
-        return x
+        return pads[0], pads[1]

@@ -259,7 +259,7 @@ def _place(
     return weight.detach().to(device, dtype), bias.detach().to(device, dtype)
 
 
-def _norm_as_affine(norm: ChannelNorm) -> tuple[Tensor, Tensor]:
+def norm_as_affine(norm: ChannelNorm) -> tuple[Tensor, Tensor]:
     """Gain and bias of a batch normalisation in evaluation mode."""
     if norm.running_mean is None or norm.running_var is None:
         raise ValueError("batch normalisation without running statistics cannot be folded")
@@ -281,18 +281,27 @@ def _fold_layer(layer: Layer, device: torch.device, dtype: torch.dtype) -> _Step
     )
 
 
+def mixer_as_taps(mixer: PixelMixer) -> tuple[Tensor, Tensor]:
+    """Return x + BatchNorm(PixelMix(x) - x) as a sum: factors of x and of MIX_OFFSETS (5, c), biases (c)."""
+    gain, bias = norm_as_affine(mixer.norm)
+    taps = torch.zeros(1 + len(MIX_OFFSETS), len(gain))
+    taps[0] = 1
+    for group in range(len(MIX_OFFSETS)):
+        taps[0, group::5] -= gain[group::5]
+        taps[1 + group, group::5] = gain[group::5]
+    return taps, bias
+
+
 def _fold_mixer(mixer: PixelMixer, device: torch.device, dtype: torch.dtype) -> _Mix:
-    gain, bias = _norm_as_affine(mixer.norm)
-    kernel = torch.zeros(len(gain), 1, 3, 3)
-    kernel[:, 0, 1, 1] = 1
-    for group, (dy, dx) in enumerate(MIX_OFFSETS):
-        kernel[group::5, 0, 1 + dy, 1 + dx] = gain[group::5]
-        kernel[group::5, 0, 1, 1] = 1 - gain[group::5]
+    taps, bias = mixer_as_taps(mixer)
+    kernel = torch.zeros(taps.shape[1], 1, 3, 3)
+    for (dy, dx), factors in zip(((0, 0), *MIX_OFFSETS), taps, strict=True):
+        kernel[:, 0, 1 + dy, 1 + dx] = factors
     return _Mix(*_place(kernel, bias, device, dtype))
 
 
 def _fold_attention(mixer: SWSA, device: torch.device, dtype: torch.dtype) -> _Attention:
-    gain, bias = _norm_as_affine(mixer.norm)
+    gain, bias = norm_as_affine(mixer.norm)
     weights = (mixer.qv.weight.detach() * gain[:, None]).chunk(len(mixer.windows))
     biases = (mixer.qv.bias.detach() * gain + bias).chunk(len(mixer.windows))
     return _Attention(

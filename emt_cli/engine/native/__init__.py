@@ -1,0 +1,1 @@
+"""The network as machine code, written for the processor it runs on."""

@@ -1,0 +1,306 @@
+"""Vector code for this machine's processor: a writer of LLVM's language, and its compiler (llvmlite).
+
+Kernels are written at run time, for the shapes of one network and the vectors of one processor, and compiled
+in some hundredths of a second; no compiler has to be installed. https://llvm.org/docs/LangRef.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+_EXP2 = (
+    1.0000001192092896,
+    0.6931469440460205,
+    0.24022120237350464,
+    0.05550713092088699,
+    0.009675541892647743,
+    0.001327647129073739,
+)
+"""2 ** x on -0.5..0.5 as a polynomial, fitted for the least relative error (7e-8)."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What kernels are written for."""
+
+    name: str
+    features: str
+    """As LLVM takes them: +avx2,+fma,..."""
+    lanes: int
+    """Floats in a vector register."""
+    registers: int
+    """Vector registers."""
+
+
+@cache
+def processor() -> Processor | None:
+    """Describe the processor; None where kernels cannot be compiled: no llvmlite, or an unknown processor."""
+    if find_spec("llvmlite") is None or platform.machine().lower() not in (
+        "x86_64",
+        "amd64",
+        "arm64",
+        "aarch64",
+    ):
+        return None
+    import llvmlite.binding as llvm
+
+    features = llvm.get_host_cpu_features()
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        lanes, registers = 4, 32
+    elif features.get("avx512f"):
+        lanes, registers = 16, 32
+    elif features.get("avx2") and features.get("fma"):
+        lanes, registers = 8, 16
+    else:
+        return None
+    return Processor(llvm.get_host_cpu_name(), features.flatten(), lanes, registers)
+
+
+class Program:
+    """Compiled functions, called by name with integers and addresses; other threads run meanwhile."""
+
+    def __init__(self, functions: Sequence[Function], cpu: Processor) -> None:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        target = llvm.Target.from_triple(llvm.get_process_triple())
+        machine = target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=2)
+        kind = f"<{cpu.lanes} x float>"
+        width = f'"prefer-vector-width"="{32 * cpu.lanes}" "min-legal-vector-width"="{32 * cpu.lanes}"'
+        module = llvm.parse_assembly(
+            f"declare {kind} @llvm.fmuladd.v{cpu.lanes}f32({kind}, {kind}, {kind})\n"
+            "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)\n"
+            + "\n".join(function.text() for function in functions)
+            + f"\nattributes #0 = {{ nounwind {width} }}\n"
+        )
+        module.verify()
+        self._engine: Any = llvm.create_mcjit_compiler(module, machine)
+        self._engine.finalize_object()
+        self._functions = {
+            function.name: ctypes.CFUNCTYPE(None, *(_CTYPES[kind] for _, kind in function.arguments))(
+                self._engine.get_function_address(function.name)
+            )
+            for function in functions
+            if function.public
+        }
+
+    def __call__(self, name: str, *arguments: int) -> None:
+        """Call a function with integers, and addresses as integers."""
+        self._functions[name](*arguments)
+
+
+_CTYPES: dict[str, Any] = {"i64": ctypes.c_int64, "ptr": ctypes.c_void_p}
+
+
+class Function:
+    """A function being written. Values are names (%v7) or constants; vectors are of the processor's width.
+
+    Integers are i64, addresses count in floats.
+    """
+
+    def __init__(
+        self, name: str, arguments: Sequence[tuple[str, str]], cpu: Processor, *, public: bool = True
+    ) -> None:
+        self.name, self.arguments, self.public = name, arguments, public
+        self.lanes = cpu.lanes
+        self.vector = f"<{cpu.lanes} x float>"
+        self.integers = f"<{cpu.lanes} x i32>"
+        listed = ", ".join(f"{kind} %{argument}" for argument, kind in arguments)
+        how = "" if public else "internal "
+        self._lines = [f"define {how}void @{name}({listed}) #0 {{", "entry:"]
+        self._block = "entry"
+        self._count = 0
+
+    def text(self) -> str:
+        """Return the whole function."""
+        return "\n".join([*self._lines, "  ret void", "}"])
+
+    def emit(self, line: str) -> None:
+        """Write an instruction without result."""
+        self._lines.append(f"  {line}")
+
+    def set(self, instruction: str) -> str:
+        """Write an instruction and return the name of its result."""
+        self._count += 1
+        self.emit(f"%v{self._count} = {instruction}")
+        return f"%v{self._count}"
+
+    # Integers and addresses
+
+    def integer(self, operation: str, a: str | int, b: str | int) -> str:
+        """Add, sub, mul, srem ... of two integers."""
+        return self.set(f"{operation} i64 {a}, {b}")
+
+    def compare(self, how: str, a: str | int, b: str | int) -> str:
+        """Compare integers: eq, slt, sge ..."""
+        return self.set(f"icmp {how} i64 {a}, {b}")
+
+    def select(self, condition: str, kind: str, a: str | int, b: str | int) -> str:
+        """Choose a where the condition holds, else b."""
+        return self.set(f"select i1 {condition}, {kind} {a}, {kind} {b}")
+
+    def at(self, address: str, *offsets: str | int) -> str:
+        """Move an address by a number of floats."""
+        for offset in offsets:
+            if offset != 0:
+                address = self.set(f"getelementptr float, ptr {address}, i64 {offset}")
+        return address
+
+    def load_integer(self, address: str, index: str | int) -> str:
+        """Read an i64 from an array of them."""
+        place = self.set(f"getelementptr i64, ptr {address}, i64 {index}")
+        return self.set(f"load i64, ptr {place}, align 8")
+
+    def store_integer(self, value: str, address: str, index: str | int) -> None:
+        """Write an i64 into an array of them."""
+        place = self.set(f"getelementptr i64, ptr {address}, i64 {index}")
+        self.emit(f"store i64 {value}, ptr {place}, align 8")
+
+    def call(self, function: Function, *arguments: str | int) -> None:
+        """Call another function."""
+        listed = ", ".join(
+            f"{kind} {value}" for (_, kind), value in zip(function.arguments, arguments, strict=True)
+        )
+        self.emit(f"call void @{function.name}({listed})")
+
+    # Vectors
+
+    def number(self, value: float) -> str:
+        """Return a vector of one constant."""
+        single = struct.unpack("<f", struct.pack("<f", value))[0]
+        bits = struct.unpack("<Q", struct.pack("<d", single))[0]
+        return f"<{', '.join([f'float 0x{bits:016X}'] * self.lanes)}>"
+
+    def load(self, address: str) -> str:
+        """Read a vector."""
+        return self.set(f"load {self.vector}, ptr {address}, align 4")
+
+    def store(self, value: str, address: str) -> None:
+        """Write a vector."""
+        self.emit(f"store {self.vector} {value}, ptr {address}, align 4")
+
+    def copy(self, target: str, source: str, floats: int) -> None:
+        """Copy a constant number of floats."""
+        self.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {4 * floats}, i1 false)")
+
+    def broadcast(self, address: str) -> str:
+        """Read one float into all lanes."""
+        one = self.set(f"load float, ptr {address}, align 4")
+        first = self.set(f"insertelement {self.vector} poison, float {one}, i64 0")
+        zeros = f"<{self.lanes} x i32> zeroinitializer"
+        return self.set(f"shufflevector {self.vector} {first}, {self.vector} poison, {zeros}")
+
+    def op(self, operation: str, a: str, b: str) -> str:
+        """Fadd, fsub, fmul, fdiv of two vectors."""
+        return self.set(f"{operation} {self.vector} {a}, {b}")
+
+    def multiply_add(self, a: str, b: str, c: str) -> str:
+        """Return a * b + c."""
+        v = self.vector
+        return self.set(f"call {v} @llvm.fmuladd.v{self.lanes}f32({v} {a}, {v} {b}, {v} {c})")
+
+    def clamp(self, value: str, least: float, most: float) -> str:
+        """Limit a vector; NaN becomes `least`."""
+        for how, limit in (("ogt", self.number(least)), ("olt", self.number(most))):
+            kept = self.set(f"fcmp {how} {self.vector} {value}, {limit}")
+            value = self.set(
+                f"select <{self.lanes} x i1> {kept}, {self.vector} {value}, {self.vector} {limit}"
+            )
+        return value
+
+    def exp2(self, x: str) -> str:
+        """2 ** x for x in -126..126, relative error 2e-7."""
+        magic = self.number(1.5 * 2**23)  # adding it rounds to whole numbers, in the lowest bits
+        shifted = self.op("fadd", x, magic)
+        rest = self.op("fsub", x, self.op("fsub", shifted, magic))
+        power = self.number(_EXP2[-1])
+        for factor in _EXP2[-2::-1]:
+            power = self.multiply_add(power, rest, self.number(factor))
+        bits = self.set(f"bitcast {self.vector} {shifted} to {self.integers}")
+        places = ", ".join(["i32 23"] * self.lanes)
+        exponent = self.set(f"shl {self.integers} {bits}, <{places}>")
+        mantissa = self.set(f"bitcast {self.vector} {power} to {self.integers}")
+        result = self.set(f"add {self.integers} {mantissa}, {exponent}")
+        return self.set(f"bitcast {self.integers} {result} to {self.vector}")
+
+    def transpose(self, rows: Sequence[str]) -> list[str]:
+        """Turn as many vectors as there are lanes into those of their columns."""
+        now, step = list(rows), 1
+        while step < self.lanes:
+            then = list(now)
+            for index in range(self.lanes):
+                if index & step:
+                    continue
+                a, b = now[index], now[index + step]
+                low = [lane if not lane & step else self.lanes + lane - step for lane in range(self.lanes)]
+                high = [lane + step if not lane & step else self.lanes + lane for lane in range(self.lanes)]
+                then[index], then[index + step] = self._shuffle(a, b, low), self._shuffle(a, b, high)
+            now, step = then, step * 2
+        return now
+
+    def _shuffle(self, a: str, b: str, lanes: Sequence[int]) -> str:
+        mask = ", ".join(f"i32 {lane}" for lane in lanes)
+        return self.set(f"shufflevector {self.vector} {a}, {self.vector} {b}, <{self.lanes} x i32> <{mask}>")
+
+    # Control
+
+    @contextmanager
+    def loop(
+        self, start: str | int, end: str | int, *, step: int = 1, carried: Sequence[str] = ()
+    ) -> Iterator[Loop]:
+        """Write `for index in range(start, end, step)`.
+
+        carried: vectors that go from one turn to the next; the body replaces `loop.values`, which afterwards
+        are those of the last turn.
+        """
+        self._count += 1
+        n, before = self._count, self._block
+        loop = Loop(f"%i{n}", [f"%c{n}.{k}" for k in range(len(carried))])
+        names = list(loop.values)
+        self.emit(f"br label %head{n}")
+        self._label(f"head{n}")
+        place = len(self._lines)
+        going = self.compare("slt", loop.index, end)
+        self.emit(f"br i1 {going}, label %body{n}, label %end{n}")
+        self._label(f"body{n}")
+        yield loop
+        following = self.integer("add", loop.index, step)
+        self.emit(f"br label %head{n}")
+        phis = [f"  {loop.index} = phi i64 [ {start}, %{before} ], [ {following}, %{self._block} ]"]
+        for name, first, last in zip(names, carried, loop.values, strict=True):
+            phis.append(f"  {name} = phi {self.vector} [ {first}, %{before} ], [ {last}, %{self._block} ]")
+        self._lines[place:place] = phis
+        self._label(f"end{n}")
+        loop.values = names
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """Write `if condition:`."""
+        self._count += 1
+        n = self._count
+        self.emit(f"br i1 {condition}, label %then{n}, label %after{n}")
+        self._label(f"then{n}")
+        yield
+        self.emit(f"br label %after{n}")
+        self._label(f"after{n}")
+
+    def _label(self, name: str) -> None:
+        self._lines.append(f"{name}:")
+        self._block = name
+
+
+@dataclass
+class Loop:
+    """A loop being written."""
+
+    index: str
+    values: list[str]

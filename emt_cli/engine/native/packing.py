@@ -1,0 +1,122 @@
+"""A network's weights, folded and in the order in which the kernels read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emt_cli.engine.native.shapes import INPUT_CHANNELS, Part, Product, Shapes
+from emt_cli.engine.tiling import Floats
+from emt_cli.model.attention import SWSA
+from emt_cli.model.emt import EMT, Layer
+from emt_cli.model.inference import mixer_as_taps, norm_as_affine
+from emt_cli.model.layers import MIX_OFFSETS, PixelMixer
+
+LOG2_E = 1.4426950408889634
+
+
+@dataclass(frozen=True)
+class PackedAttention:
+    """Weights of SWSA, and where its windows lie."""
+
+    windows: tuple[tuple[int, int], ...]
+    shifts: tuple[tuple[int, int], ...]
+    qv: list[Floats]
+    """For each window shape."""
+    proj: Floats
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """Weights of one layer."""
+
+    mixer: Floats | PackedAttention
+    fc1: Floats
+    fc2: Floats
+
+
+class PackedNetwork:
+    """All weights of a network."""
+
+    def __init__(self, network: EMT, shapes: Shapes) -> None:
+        self.mean = _array(network.mean.flatten())
+        self.head = _columns(
+            shapes.features, _taps_of(network.head.weight, INPUT_CHANNELS), network.head.bias
+        )
+        # The kernel writes an input pixel's enlarged pixels row by row, colours last.
+        scale = network.config.scale
+        tail = _taps_of(network.tail.weight, shapes.features.stride).view(-1, 3, scale, scale)
+        bias = torch.from_numpy(_array(network.tail.bias)).view(3, scale, scale) + network.mean.view(3, 1, 1)
+        self.tail = _columns(
+            shapes.output, tail.permute(0, 2, 3, 1).flatten(1), bias.permute(1, 2, 0).flatten()
+        )
+        self.layers = [_pack_layer(layer, shapes) for layer in network.body if isinstance(layer, Layer)]
+
+
+def _pack_layer(layer: Layer, shapes: Shapes) -> PackedLayer:
+    mixer = layer.mixer
+    return PackedLayer(
+        _taps(shapes, mixer) if isinstance(mixer, PixelMixer) else _pack_attention(mixer, shapes),
+        _columns(shapes.hidden, layer.mlp.fc1.weight.t(), layer.mlp.fc1.bias),
+        _columns(shapes.features, layer.mlp.fc2.weight.t(), layer.mlp.fc2.bias),
+    )
+
+
+def _pack_attention(mixer: SWSA, shapes: Shapes) -> PackedAttention:
+    gain, offset = norm_as_affine(mixer.norm)
+    weights = (mixer.qv.weight.detach() * gain[:, None]).chunk(len(mixer.windows))
+    biases = (mixer.qv.bias.detach() * gain + offset).chunk(len(mixer.windows))
+    qv = [
+        _token_rows(plan, weight, bias)
+        for plan, weight, bias in zip(shapes.parts, weights, biases, strict=True)
+    ]
+    proj = _columns(shapes.features, mixer.proj.weight.t(), mixer.proj.bias)
+    return PackedAttention(mixer.windows, mixer.shifts, qv, proj)
+
+
+def _array(values: Tensor | None) -> Floats:
+    if values is None:
+        raise ValueError("every layer of an EMT has a bias")
+    array: Floats = values.detach().float().cpu().numpy()
+    return array
+
+
+def _columns(plan: Product, weight: Tensor, bias: Tensor | None) -> Floats:
+    """Pack a matrix (inputs, outputs) for rows of pixels: block by block, the biases, then the lines."""
+    inputs, outputs = weight.shape
+    packed = np.zeros((inputs + 1, plan.stride), np.float32)
+    packed[0, :outputs] = _array(bias)
+    packed[1:, :outputs] = _array(weight)
+    return np.ascontiguousarray(packed.reshape(inputs + 1, plan.blocks, plan.columns).swapaxes(0, 1))
+
+
+def _taps_of(weight: Tensor, stride: int) -> Tensor:
+    """Turn a 3x3 convolution's weight into a matrix (9 * stride, outputs), pixel by pixel, row by row."""
+    outputs, inputs = weight.shape[:2]
+    padded = weight.new_zeros(3, 3, stride, outputs)
+    padded[:, :, :inputs] = weight.detach().permute(2, 3, 1, 0)
+    return padded.view(9 * stride, outputs)
+
+
+def _token_rows(plan: Part, weight: Tensor, bias: Tensor) -> Floats:
+    """Pack queries and values (2 channels, dim) for windows; queries times sqrt(log2 e), for 2 ** (q q)."""
+    outputs, inputs = weight.shape
+    packed = np.zeros((inputs + 1, plan.row_blocks * plan.rows), np.float32)
+    packed[0, :outputs] = _array(bias)
+    packed[1:, :outputs] = _array(weight).T
+    packed[:, : plan.channels] *= sqrt(LOG2_E)
+    return np.ascontiguousarray(packed.reshape(inputs + 1, plan.row_blocks, plan.rows).swapaxes(0, 1))
+
+
+def _taps(shapes: Shapes, mixer: PixelMixer) -> Floats:
+    """Pack the pixel mixer: for each vector of channels the biases and the factors of five pixels."""
+    taps, bias = mixer_as_taps(mixer)
+    packed = np.zeros((2 + len(MIX_OFFSETS), shapes.features.stride), np.float32)
+    packed[0, : len(bias)] = _array(bias)
+    packed[1:, : len(bias)] = _array(taps)
+    lanes = shapes.cpu.lanes
+    return np.ascontiguousarray(packed.reshape(len(packed), -1, lanes).swapaxes(0, 1))

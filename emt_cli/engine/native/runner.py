@@ -1,0 +1,257 @@
+"""Run the network with kernels compiled for this processor: on the CPU, in single precision.
+
+Layer by layer over the whole picture, without tiles or halo; strips of rows, and windows, are shared out
+among threads. Two feature maps of the picture are kept, everything else has the size of some rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from math import ceil
+from queue import SimpleQueue
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emt_cli.engine.device import cpu_threads
+from emt_cli.engine.native.llvm import Processor, Program, processor
+from emt_cli.engine.native.packing import PackedAttention, PackedLayer, PackedNetwork
+from emt_cli.engine.native.rows import write_row_kernels
+from emt_cli.engine.native.shapes import INPUT_CHANNELS, Shapes
+from emt_cli.engine.native.windows import write_window_kernels
+from emt_cli.engine.tiling import Floats
+from emt_cli.model.emt import EMT
+from emt_cli.steps import Steps, finish, part
+
+STRIP_ROWS = 48
+"""Least rows of a strip, where there are enough: each computes two rows more."""
+KEPT_BYTES = 16 << 20
+"""Feature maps up to this size are kept for the next picture of the same size."""
+
+
+@lru_cache(maxsize=8)
+def _program(shapes: Shapes) -> Program:
+    return Program([*write_row_kernels(shapes), *write_window_kernels(shapes)], shapes.cpu)
+
+
+class NativeRunner:
+    """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped."""
+
+    name = "native"
+    dtype = torch.float32
+    fell_back = False
+
+    def __init__(self, network: EMT, *, threads: int | None = None, cpu: Processor | None = None) -> None:
+        cpu = cpu or processor()
+        if cpu is None:
+            raise RuntimeError("no kernels for this processor")
+        self.network = network
+        self.config = network.config
+        self.threads = threads or cpu_threads()
+        self.shapes = Shapes(network.config, cpu)
+        self.program = _program(self.shapes)
+        self.packed = PackedNetwork(network, self.shapes)
+        self._run: _Run | None = None
+        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
+        shapes = self.shapes
+        maps = 2 if shapes.answer_stride == shapes.features.stride else 3
+        floats = maps * shapes.features.stride + INPUT_CHANNELS + 3 + 3 * self.config.scale**2
+        return 4 * floats
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Memory of the threads, for a picture some thousand pixels wide."""
+        return 4 * self.threads * (self.shapes.row_scratch(2048) + self.shapes.window_scratch())
+
+    def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
+        """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
+        return finish(self.steps(pixels, ensemble=ensemble))
+
+    def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
+        """Enlarge a tile as a call does, yielding the share done after each layer."""
+        if not ensemble:
+            return (yield from self._enlarge(pixels))
+        total: Floats | None = None
+        for index in range(8):
+            turns, flipped = divmod(index, 2)
+            turned = np.rot90(pixels[:, ::-1] if flipped else pixels, turns)
+            answer = yield from part(self._enlarge(turned), index / 8, (index + 1) / 8)
+            answer = np.rot90(answer, -turns)
+            answer = answer[:, ::-1] if flipped else answer
+            total = answer.copy() if total is None else np.add(total, answer, out=total)
+        assert total is not None
+        total /= 8
+        return total
+
+    def _enlarge(self, pixels: Floats) -> Steps[Floats]:
+        h, w = pixels.shape[:2]
+        pads = self.network.small_pads(h, w)
+        if any(pads):
+            pixels = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
+        run, self._run = self._run, None
+        if run is None or (run.height, run.width) != pixels.shape[:2]:
+            run = _Run(self, *pixels.shape[:2])
+        answer = yield from run.enlarge(pixels)
+        if run.now.nbytes <= KEPT_BYTES:
+            self._run = run
+        if not np.isfinite(answer[:: self.config.scale, :: self.config.scale]).all():
+            raise FloatingPointError("the network's answer is not finite, even in single precision")
+        scale = self.config.scale
+        return answer[: h * scale, : w * scale]
+
+    def share_out(self, work: Callable[[int], None], count: int) -> None:
+        """Do pieces of work, 0 to count - 1, on all threads; each takes the next one when it is free."""
+        if self._pool is None or count == 1:
+            for index in range(count):
+                work(index)
+            return
+        list(self._pool.map(work, range(count)))
+
+
+class _Run:
+    """Memory for a picture of one size, and the calls of the kernels on it."""
+
+    def __init__(self, runner: NativeRunner, height: int, width: int) -> None:
+        self.runner, self.height, self.width = runner, height, width
+        self.call, self.shapes = runner.program, runner.shapes
+        shapes, threads = self.shapes, runner.threads
+        floats = (height + 2) * (width + 2)
+        # Zeros, because of the borders: kernels never write there.
+        self.pixels = np.zeros((height + 2, width + 2, INPUT_CHANNELS), np.float32)
+        self.now = np.zeros(floats * shapes.features.stride, np.float32)
+        self.then = np.zeros_like(self.now)
+        self.answer = None
+        if shapes.answer_stride != shapes.features.stride:
+            self.answer = np.zeros(floats * shapes.answer_stride, np.float32)
+        size = max(shapes.row_scratch(width), shapes.window_scratch())
+        self.scratch = np.zeros((threads, size), np.float32)
+        self.free: SimpleQueue[int] = SimpleQueue()
+        for index in range(threads):
+            self.free.put(index)
+        count = max(1, height // STRIP_ROWS // threads) * threads
+        rows = ceil(height / count)
+        self.strips = [(top, min(top + rows, height)) for top in range(0, height, rows)]
+        self.orders: dict[tuple[int, int, int, int], _Order] = {}
+
+    def enlarge(self, pixels: Floats) -> Steps[Floats]:
+        """Run the network on (h, w, 3) of this size."""
+        packed, width, height = self.runner.packed, self.width, self.height
+        scale = self.runner.config.scale
+        np.subtract(pixels, packed.mean, out=self.pixels[1:-1, 1:-1, :3])
+        source, head = _address(self.pixels), _address(packed.head)
+        now, then = _address(self.now), _address(self.then)
+        self._rows(lambda top, bottom, _: self.call("head", source, now, head, top, bottom, width))
+        for index, layer in enumerate(packed.layers):
+            if isinstance(layer.mixer, PackedAttention):
+                self._attend(layer.mixer, now, then if self.answer is None else _address(self.answer))
+            self._local(layer, now, then)
+            now, then = then, now
+            yield (index + 1) / len(packed.layers)
+        image = np.empty((height * scale, width * scale, 3), np.float32)
+        addresses = (source, now, head, _address(packed.tail))
+        ring = 3 * (width + 2) * self.shapes.features.stride
+
+        def last(top: int, bottom: int, scratch: int) -> None:
+            line = scratch + 4 * ring
+            self.call("tail", *addresses, scratch, line, _address(image), top, bottom, height, width)
+
+        self._rows(last)
+        return image
+
+    def _local(self, layer: PackedLayer, now: int, then: int) -> None:
+        """Pixel mixer, if it is one, and MLP, from now into then."""
+        mixed = not isinstance(layer.mixer, PackedAttention)
+        mixer = _address(layer.mixer) if not isinstance(layer.mixer, PackedAttention) else 0
+        addresses = (now, then, mixer, _address(layer.fc1), _address(layer.fc2))
+        strides = (self.shapes.features.stride, self.shapes.hidden.stride)
+        rings = [3 * (self.width + 2) * stride for stride in strides]
+
+        def rows(top: int, bottom: int, scratch: int) -> None:
+            size = (self.height, self.width)
+            self.call(
+                "mixed_layer" if mixed else "layer",
+                *addresses,
+                scratch,
+                scratch + 4 * rings[0],
+                top,
+                bottom,
+                *size,
+            )
+
+        self._rows(rows)
+
+    def _attend(self, attention: PackedAttention, now: int, answer: int) -> None:
+        """Add the attention's answer to now."""
+        for index, shape in enumerate(zip(attention.windows, attention.shifts, strict=True)):
+            self._windows(index, self._order(*shape), now, answer, _address(attention.qv[index]))
+        proj = _address(attention.proj)
+        self._rows(lambda top, bottom, _: self.call("project", answer, now, proj, top, bottom, self.width))
+
+    def _windows(self, index: int, order: _Order, now: int, answer: int, weights: int) -> None:
+        pieces = min(order.count, 8 * self.runner.threads)
+        addresses = (now, answer, weights, *order.addresses)
+
+        def windows(piece: int, scratch: int) -> None:
+            first, last = (order.count * end // pieces for end in (piece, piece + 1))
+            self.call(f"window{index}", *addresses, scratch, first, last, order.across, self.width)
+
+        self._share_out(windows, pieces)
+
+    def _rows(self, work: Callable[[int, int, int], None]) -> None:
+        """Call work(top, bottom, scratch address) for each strip."""
+        self._share_out(lambda index, scratch: work(*self.strips[index], scratch), len(self.strips))
+
+    def _share_out(self, work: Callable[[int, int], None], count: int) -> None:
+        """Call work(piece, scratch address) for each piece, on all threads."""
+
+        def piece(index: int) -> None:
+            slot = self.free.get()
+            try:
+                work(index, _address(self.scratch[slot]))
+            finally:
+                self.free.put(slot)
+
+        self.runner.share_out(piece, count)
+
+    def _order(self, window: tuple[int, int], offset: tuple[int, int]) -> _Order:
+        key = (*window, *offset)
+        if key not in self.orders:
+            self.orders[key] = _Order(window, offset, self.height, self.width)
+        return self.orders[key]
+
+
+class _Order:
+    """Which rows and columns the windows of one shape read and write, rolled and reflected as SWSA does."""
+
+    def __init__(self, window: tuple[int, int], offset: tuple[int, int], height: int, width: int) -> None:
+        axes = []
+        for side, length, roll in zip(window, (height, width), offset, strict=True):
+            place = np.roll(np.arange(length + -length % side), roll)
+            axes.append((np.where(place < length, place, 2 * (length - 1) - place), place))
+        (rows, y), (columns, x) = axes
+        self.arrays: list[NDArray[np.int64]] = [
+            np.ascontiguousarray(array, np.int64)
+            for array in (
+                rows,
+                columns,
+                np.where(y < height, y, -(1 << 40)),
+                np.where(x < width, x, -(1 << 40)),
+            )
+        ]
+        self.across = len(columns) // window[1]
+        self.count = len(rows) // window[0] * self.across
+
+    @property
+    def addresses(self) -> Sequence[int]:
+        return [_address(array) for array in self.arrays]
+
+
+def _address(array: NDArray[np.generic]) -> int:
+    return array.ctypes.data
