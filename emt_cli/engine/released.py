@@ -43,7 +43,7 @@ def is_checkpoint(data: bytes) -> bool:
 
 def read_checkpoint(data: bytes, path: Path) -> dict[str, Tensor]:
     """Return the state_dict under "params"; path is only named in errors."""
-    _check_archive(data, path)
+    check_archive(data, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -58,13 +58,18 @@ def read_checkpoint(data: bytes, path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _check_archive(data: bytes, path: Path) -> None:
-    """Refuse what is no plain checkpoint before torch sees it: compressed members, unknown globals."""
+def check_archive(data: bytes, path: Path) -> None:
+    """Refuse what is no plain file of torch.save before torch sees it: packed members, unknown globals, damage.
+
+    Raises ModelError, with path in front.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ModelError(f"{path}: a compressed archive, not a checkpoint of torch.save")
+            if sum(member.file_size for member in members) > len(data):
+                raise ModelError(f"{path}: an archive whose members overlap, not a checkpoint of torch.save")
             programs = [member for member in members if member.filename.endswith("/data.pkl")]
             if len(programs) != 1 or programs[0].file_size > PICKLE_LIMIT:
                 raise ModelError(f"{path}: an archive, but not a checkpoint of torch.save")

@@ -18,15 +18,11 @@ from emt_cli.atomic import write_atomically
 from emt_cli.engine.header import header_text, parse_header
 from emt_cli.engine.released import infer_config, is_checkpoint, map_names, read_checkpoint
 from emt_cli.errors import ModelError
-from emt_cli.model.config import EMTConfig
+from emt_cli.model.config import LARGEST, EMTConfig
 from emt_cli.model.emt import EMT
 
 FILE_LIMIT = 256 << 20
 """Largest model file that is read, in bytes; the published network has 3 MB."""
-SIZE_LIMIT = 4096
-"""Largest number of anything a config may ask for: channels, layers, pixels of a window's side."""
-WINDOW_LIMIT = 1 << 14
-"""Most pixels in one attention window."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,6 @@ def load_weights(path: Path, *, config: EMTConfig | None = None) -> Weights:
     if is_checkpoint(data):
         state = read_checkpoint(data, path)
         config = config or infer_config(state, path)
-        _check_limits(config, path)
         tensors = map_names(state, config.layers)
     else:
         header = parse_header(data, path)
@@ -119,15 +114,14 @@ def config_from_json(values: dict[str, Any], path: Path) -> EMTConfig:
         config = EMTConfig(**checked)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{path}: impossible config: {error}") from error
-    _check_limits(config, path)
     return config
 
 
 def _integer(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"{reprlib.repr(value)} is not a whole number")
-    if abs(value) > SIZE_LIMIT:
-        raise ValueError(f"a number beyond {SIZE_LIMIT}")
+    if abs(value) > LARGEST:
+        raise ValueError(f"a number beyond {LARGEST}")
     return value
 
 
@@ -135,12 +129,6 @@ def _pairs(value: Any) -> tuple[tuple[int, int], ...]:
     if not isinstance(value, list) or len(value) > 16 or not all(isinstance(pair, list) for pair in value):
         raise TypeError(f"{reprlib.repr(value)} is not a short list of pairs")
     return tuple((_integer(first), _integer(second)) for first, second in value)
-
-
-def _check_limits(config: EMTConfig, path: Path) -> None:
-    counts = [config.dim, config.blocks * config.layers, config.dim * config.mlp_ratio]
-    if max(counts) > SIZE_LIMIT or max(h * w for h, w in config.windows) > WINDOW_LIMIT:
-        raise ModelError(f"{path}: its config asks for a network far beyond the family's sizes")
 
 
 def _checked(tensors: dict[str, Tensor], config: EMTConfig, path: Path) -> dict[str, Tensor]:

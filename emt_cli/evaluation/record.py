@@ -82,7 +82,7 @@ def read_record(path: Path) -> Record:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a record of `emt benchmark --json`") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or not _well_formed(record):
         raise InputError(f"{path}: not a record of `emt benchmark --json` that this version reads")

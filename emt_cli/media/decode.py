@@ -53,8 +53,6 @@ def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) ->
             return _decode_tiff(data, name, max_pixels)
         if format == "webp" and len(data) < struct.unpack_from("<I", data, 4)[0] + 8:
             raise ValueError("the file is cut short")
-        if format == "jpeg":
-            check_jpeg(data)
         return _decode_with_pillow(data, format, name, max_pixels)
 
 
@@ -109,6 +107,8 @@ def _decode_deep_png(data: bytes, shape: tuple[int, int], *, gray: bool) -> Deco
 def _decode_with_pillow(data: bytes, format: PictureFormat, name: str, max_pixels: int) -> Decoded:
     with Image.open(io.BytesIO(data), formats=(format,)) as image:
         check_input(name, height=image.height, width=image.width, max_pixels=max_pixels)
+        if format == "jpeg":
+            check_jpeg(data)
         # A JPEG's further pictures (previews, depth, gain maps) are not frames of it.
         frames = 1 if format == "jpeg" else getattr(image, "n_frames", 1)
         image.load()

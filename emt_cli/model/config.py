@@ -10,6 +10,13 @@ MEAN_RGB = (0.4690 * 255, 0.4490 * 255, 0.4036 * 255)
 
 Pair = tuple[int, int]
 
+LARGEST = 4096
+"""Most channels, layers and pixels of a shift that are taken for a network, and not for damage."""
+LARGEST_WORK = 1 << 30
+"""Most multiply-adds for one pixel, about the number of weights; the published network has 0.7 million."""
+LARGEST_WINDOW = 1024
+"""Longest side of a window, and largest tile that all windows must fit into without a rest."""
+
 
 @dataclass(frozen=True)
 class EMTConfig:
@@ -50,11 +57,24 @@ class EMTConfig:
             raise ValueError("windows and shifts must be of the same number, at least one")
         if any(side < 1 for window in self.windows for side in window):
             raise ValueError(f"window sides must be at least 1 pixel: {self.windows}")
+        self._check_sizes()
         parts = len(self.windows) * self.heads
         if self.dim % parts:
             raise ValueError(
                 f"dim {self.dim} must be a multiple of windows x heads"
                 f" ({len(self.windows)} x {self.heads} = {parts})"
+            )
+
+    def _check_sizes(self) -> None:
+        """Raise ValueError for sizes that would take any memory there is."""
+        counts = [self.dim * self.mlp_ratio, self.blocks * self.layers, len(self.windows) * self.heads]
+        counts += [abs(shift) for pair in self.shifts for shift in pair]
+        windows = [side for window in self.windows for side in window]
+        largest = max(windows) if max(windows) > LARGEST_WINDOW else self.window_multiple
+        if max(counts) > LARGEST or largest > LARGEST_WINDOW or self.multiply_adds > LARGEST_WORK:
+            raise ValueError(
+                f"a network far beyond the family's sizes (at most {LARGEST} channels and layers,"
+                f" {LARGEST_WINDOW} pixels to fit all windows)"
             )
 
     @property

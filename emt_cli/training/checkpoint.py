@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ import torch
 from torch import Tensor
 
 from emt_cli.atomic import write_atomically
+from emt_cli.engine.released import check_archive
 from emt_cli.errors import InputError, OutputError
 from emt_cli.lock import lock
+from emt_cli.model.config import EMTConfig
+from emt_cli.model.emt import EMT
 
 FORMAT = 1
 NAME = re.compile(r"step-(\d{8})\.pt")
@@ -55,18 +59,46 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint without executing anything in it; raises InputError."""
+    """Read a checkpoint without executing anything in it; raises InputError for a damaged or foreign one."""
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-        if values.pop("format") != FORMAT:
-            raise ValueError("another format")
-        return Checkpoint(**values)
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
-    except Exception as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        check_archive(data, path)
+        values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        if values.pop("format") != FORMAT:
+            raise ValueError("another format")
+        checkpoint = Checkpoint(**values)
+        _check(checkpoint)
+        return checkpoint
+    except Exception as error:  # torch raises whatever the damage leads to
         raise InputError(
             f"{path}: not a whole checkpoint of emt train; name an older one with --resume"
         ) from error
+
+
+def _check(checkpoint: Checkpoint) -> None:
+    """Raise some exception for a checkpoint whose parts are not of their kinds, or not of its own network."""
+    network = {
+        key.partition(".")[2]: value
+        for key, value in checkpoint.config.items()
+        if key.startswith("network.")
+    }
+    with torch.device("meta"):
+        expected = EMT(EMTConfig(**network)).state_dict()
+    for tensors in (checkpoint.network, checkpoint.average):
+        for name in expected.keys() | tensors.keys():
+            value, wanted = tensors[name], expected[name]
+            if value.shape != wanted.shape or value.dtype != wanted.dtype or not value.isfinite().all():
+                raise ValueError(name)
+    numbers = checkpoint.step, checkpoint.best, checkpoint.seconds
+    if not all(type(number) in (int, float) for number in numbers) or checkpoint.step < 0:
+        raise TypeError("numbers")
+    if not isinstance(checkpoint.step, int) or math.isnan(checkpoint.best + checkpoint.seconds):
+        raise ValueError("numbers")
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -18,6 +18,11 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+FILE_LIMIT = 1 << 20
+"""Longest recipe file that is read, in bytes."""
+LARGEST = {"steps": 99_999_999, "batch": 1 << 16, "patch": 4096, "seed": (1 << 63) - 1}
+"""Greatest values that make sense, or that files and generators have room for."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -96,6 +101,9 @@ class TrainConfig:
         for name in ("seed", "warmup", "decay_steps", "clip", "halve_above"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must not be negative: {getattr(self, name)}")
+        for name, most in LARGEST.items():
+            if getattr(self, name) > most:
+                raise UsageError(f"{name} must be at most {most}, not {getattr(self, name)}")
         for name in ("learning_rate", "muon_learning_rate"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
@@ -197,10 +205,15 @@ def _types(kind: type) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as stream:
+            text = stream.read(FILE_LIMIT + 1)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    if len(text) > FILE_LIMIT:
+        raise InputError(f"{file}: too long for a recipe (more than {FILE_LIMIT >> 10} kB)")
+    try:
+        values: dict[str, Any] = tomllib.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: no TOML: {error}") from error
     return values
 
@@ -222,7 +235,7 @@ def _split(pair: str) -> tuple[str, Any]:
         raise UsageError(f"--set {pair}: write key=value, such as steps=2000")
     try:
         return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), text.strip()
 
 

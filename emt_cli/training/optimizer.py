@@ -36,6 +36,19 @@ def make_optimizers(network: EMT, config: TrainConfig) -> list[torch.optim.Optim
     return optimizers
 
 
+def check_state(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError or KeyError for a restored state that is not finite, or not of its parameters' shapes."""
+    names = {frozenset(state) for state in optimizer.state.values()}
+    if len(names) > 1 or len(optimizer.state) not in (0, sum(len(g["params"]) for g in optimizer.param_groups)):
+        raise ValueError("some parameters have no state, or another kind of it")
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if name != "step" and value.shape != parameter.shape:
+                raise ValueError(f"{name} is of shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
+            if not torch.as_tensor(value).isfinite().all():
+                raise ValueError(f"{name} is not finite")
+
+
 def learning_rate_share(step: int, config: TrainConfig) -> float:
     """Return the share of the largest learning rate with which step, counted from 0, is taken."""
     if step < config.warmup:

@@ -27,7 +27,7 @@ class Record:
     def __init__(self, folder: Path, *, steps_done: int) -> None:
         """Go on after steps_done; lines of later steps, lost with a broken-off run, are taken out."""
         self.folder = folder
-        kept = [line for line in read_log(folder) if line.get("step", 0) <= steps_done]
+        kept = [line for line in read_log(folder) if line["step"] <= steps_done]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_atomically(folder / LOG, text.encode())
         self._events = _events(folder / EVENTS, steps_done)
@@ -56,15 +56,17 @@ class Record:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's log; a line cut off at the end is left out."""
+    """Return the lines of a run's log; one cut off at the end, or damaged otherwise, is left out."""
     path = folder / LOG
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
     values = []
     for line in lines:
         try:
-            values.append(json.loads(line))
-        except ValueError:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        if isinstance(value, dict) and isinstance(value.get("step"), int):
+            values.append(value)
     return values
 
 
@@ -87,7 +89,7 @@ def draw_curves(folder: Path) -> None:
     figure = Figure(figsize=(8, 4), layout="constrained")
     for place, (name, label) in enumerate((("loss", "loss (0..255)"), ("psnr", "validation PSNR, Y (dB)"))):
         axes = figure.add_subplot(1, 2, place + 1)
-        points = [(line["step"], line[name]) for line in lines if name in line]
+        points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
         axes.plot(*zip(*points, strict=True)) if points else None
         axes.set(xlabel="step", ylabel=label)
         axes.grid(alpha=0.3)

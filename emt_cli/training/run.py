@@ -13,12 +13,18 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from emt_cli.engine.weights import load_weights, save_weights
-from emt_cli.errors import EmtError, UsageError
+from emt_cli.errors import EmtError, InputError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.training.checkpoint import Checkpoint
 from emt_cli.training.config import TrainConfig, settings_of
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
-from emt_cli.training.optimizer import Average, learning_rate_share, make_optimizers, start_as_identity
+from emt_cli.training.optimizer import (
+    Average,
+    check_state,
+    learning_rate_share,
+    make_optimizers,
+    start_as_identity,
+)
 from emt_cli.training.statistics import share_statistics
 from emt_cli.training.validation import enlarged, luma_psnr
 
@@ -46,15 +52,25 @@ class Run:
         self.wrapped, *self.optimizers = fabric.setup(self.network, *make_optimizers(self.network, config))
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; learning rates and their end are the config's."""
+        """Go on from a checkpoint; learning rates and their end are the config's.
+
+        Raises InputError where the optimizers cannot go on from what it holds for them.
+        """
         self.network.load_state_dict(checkpoint.network)
         for name, value in checkpoint.average.items():
             self.average.tensors[name].copy_(value)
-        for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
-            peaks = [group["peak"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(state)
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["peak"] = peak
+        try:
+            for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
+                peaks = [group["peak"] for group in optimizer.param_groups]
+                optimizer.load_state_dict(state)
+                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                    group["peak"] = peak
+                check_state(optimizer)
+        except Exception as error:  # torch raises whatever the damage leads to
+            raise InputError(
+                f"checkpoint of step {checkpoint.step}: its optimizer's state is damaged;"
+                " name an older one with --resume"
+            ) from error
         self.step, self.best, self.seconds = checkpoint.step, checkpoint.best, checkpoint.seconds
 
     def checkpoint(self) -> Checkpoint:
