@@ -36,6 +36,21 @@ class Colour:
     """Which of the four the file does not say."""
 
 
+def code_points(colour: Colour) -> tuple[int, int, int, int]:
+    """Return H.273's numbers of matrix, range, primaries and transfer."""
+    tables = (MATRICES, RANGES, PRIMARIES, TRANSFERS)
+    names = (colour.matrix, colour.range, colour.primaries, colour.transfer)
+    numbers = [
+        {name: code for code, name in table.items()}[name] for table, name in zip(tables, names, strict=True)
+    ]
+    return (numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+def swscale_matrix(matrix: str) -> str:
+    """Return swscale's name of a convertible matrix."""
+    return {"bt2020nc": "bt2020", "bt470bg": "bt470"}.get(matrix, matrix)
+
+
 def guess_colour(
     matrix: int, range_: int, primaries: int, transfer: int, *, height: int, rgb: bool
 ) -> Colour:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -87,7 +88,9 @@ class VideoInfo:
     frames: int | None
     """How many the container declares."""
     duration: Fraction | None
-    """Of the video stream, in seconds."""
+    """Of the video stream, in seconds, or of the whole file where that is all that is known."""
+    declares_end: bool
+    """Whether the duration is the video stream's own, so that a shorter one means a part is missing."""
     bits: int
     """Of a sample: 8, 10, 12 or 16."""
     pixel_format: str
@@ -97,6 +100,8 @@ class VideoInfo:
     alpha: bool
     streams: tuple[Stream, ...]
     chapters: int
+    tags: dict[str, str] = field(default_factory=dict)
+    """Of the whole file."""
     animation: bool = False
     loop: int | None = None
     """Of an animation: how often it is played, 0 for ever, None once."""
@@ -144,11 +149,13 @@ def probe(path: Path) -> VideoInfo:
                 f"{path}: its colours are {colour.matrix}, which is not converted; re-encode it as bt709"
             )
         time_base = cast(Fraction, stream.time_base)
+        own = _own_duration(stream)
+        rate = _plain_rate(stream.average_rate)
         return VideoInfo(
             path=path,
             container=container.format.name,
             stream=stream.index,
-            codec=context.name,
+            codec=context.codec.canonical_name,
             width=width,
             height=height,
             sar=1 / sar if turned else sar,
@@ -156,12 +163,14 @@ def probe(path: Path) -> VideoInfo:
             mirrored=mirrored,
             time_base=time_base,
             start_pts=stream.start_time,
-            rate=stream.average_rate,
+            rate=rate,
             variable=bool(
                 stream.average_rate and stream.base_rate and stream.average_rate != stream.base_rate
             ),
             frames=stream.frames or None,
-            duration=stream.duration * time_base if stream.duration else _container_duration(container),
+            duration=own or _container_duration(container),
+            declares_end=own is not None
+            or (len(container.streams) == 1 and container.format.name != "mpegts"),
             bits=8 if bits <= 8 else 10 if bits <= 10 else 12 if bits <= 12 else 16,
             pixel_format=format.name,
             colour=colour,
@@ -170,6 +179,7 @@ def probe(path: Path) -> VideoInfo:
             alpha=any(component.is_alpha for component in format.components),
             streams=tuple(_stream(one) for one in container.streams),
             chapters=len(container.chapters()),
+            tags=dict(container.metadata),
         )
 
 
@@ -206,6 +216,28 @@ def _first_frame(container: Any, stream: Any, path: Path) -> av.video.frame.Vide
             for frame in packet.decode():
                 return cast(av.video.frame.VideoFrame, frame)
     raise InputError(f"{path}: no frame can be decoded; get an undamaged copy")
+
+
+def _lone(container: Any) -> bool:
+    """Whether the container's duration, if it states one rather than estimates it, is the video's."""
+    return len(container.streams) == 1 and container.format.name != "mpegts"
+
+
+def _own_duration(stream: Any) -> Fraction | None:
+    if stream.duration:
+        return cast(Fraction, stream.duration * stream.time_base)
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3]) if match else None
+
+
+def _plain_rate(rate: Fraction | None) -> Fraction | None:
+    """Return the usual rate that a container's rounded one stands for: 60000/1001 for 19001/317."""
+    if not rate:
+        return None
+    for plain in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
+        if abs(rate / plain - 1) < Fraction(1, 100_000):
+            return plain
+    return rate
 
 
 def _container_duration(container: Any) -> Fraction | None:
@@ -247,7 +279,7 @@ def _stream(stream: Any) -> Stream:
     return Stream(
         index=stream.index,
         kind=kind,
-        codec=context.name if context is not None else "",
+        codec=context.codec.canonical_name if context is not None else "",
         language=stream.metadata.get("language"),
         title=stream.metadata.get("title"),
         disposition=tuple(flag.name for flag in av.stream.Disposition if flag & stream.disposition),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -11,11 +10,19 @@ from typing import Any
 import av
 import av.error
 import av.filter
+import av.video.frame
 import numpy as np
 
-from emt_cli.media.colour import FLAGS
+from emt_cli.media.colour import FLAGS, swscale_matrix
+from emt_cli.media.losses import Losses, has_index, one_to_one
 from emt_cli.media.samples import Pixels
-from emt_cli.media.video import VideoInfo, choose_stream, open_container
+from emt_cli.media.video import VideoInfo, open_container
+
+# These decoders name the chroma siting themselves; for others it is that of MPEG-2, but JPEG's in between.
+_SITED = ("h264", "hevc", "mpeg1video", "mpeg2video", "av1", "vc1", "mjpeg")
+_UNSPECIFIED = 2  # of H.273's code points
+_FAR = 10
+"""Seconds ahead from which a seek beats decoding on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +38,23 @@ class Frame:
 
 
 class VideoReader:
-    """The frames of a video file, in the order they are shown."""
+    """The frames of a video file, in the order they are shown; one segment after the other without seeking.
+
+    info: as probe() tells it. deinterlace: turn two fields into one frame (bwdif), so counts stay. Memory
+    holds a few frames, however long the file is.
+    """
 
     def __init__(self, info: VideoInfo, *, deinterlace: bool = False) -> None:
         self.info = info
         self.deinterlace = deinterlace
         self.damage: list[str] = []
-        """What was lost while decoding, in words with times."""
+        """What was lost or had to be repaired in what was read so far, in words with times; it only grows."""
+        self._losses: Losses | None = None
+        self._source: Generator[_Timed, None, None] | None = None
+        self._ahead: _Timed | None = None
+        """The first frame that nobody has asked for yet; only it may be asked for without a new start."""
+        self._behind: int | None = None
+        """PTS of the frame before it."""
 
     def __enter__(self) -> VideoReader:
         return self
@@ -45,73 +62,255 @@ class VideoReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        self._stop()
 
     def frames(self, start: int | None = None, end: int | None = None) -> Iterator[Frame]:
-        """Yield the decodable frames with start <= pts < end; the same pixels whatever start is."""
-        with open_container(self.info.path) as container:
-            stream = choose_stream(container, self.info.path)
-            graph, size = None, None
-            for frame in _decode(container, stream, self.damage):
-                if frame.pts is None or (start is not None and frame.pts < start):
-                    continue
-                if end is not None and frame.pts >= end:
-                    return
-                if size != (frame.width, frame.height, frame.format.name):
-                    graph = _graph(frame, self.info, self.deinterlace)
-                    size = (frame.width, frame.height, frame.format.name)
-                assert graph is not None
-                graph.vpush(frame)
-                converted = graph.vpull()
-                yield Frame(self._upright(converted.to_ndarray()), frame.pts, frame.duration or None)
+        """Yield the decodable frames with start <= pts < end, in the file's time base.
 
-    def _upright(self, pixels: Pixels) -> Pixels:
-        turned = np.rot90(pixels, -self.info.rotation // 90)
-        return np.ascontiguousarray(turned[:, ::-1] if self.info.mirrored else turned)
+        Their pixels are the same whatever start is: decoding begins two keyframes earlier, or at the file's
+        beginning. A frame of another size than the info's is given as it is. InputError when the file has
+        become unreadable.
+        """
+        if not self._goes_on(start):
+            self._stop()
+            self._losses = Losses(self.info, start, self.damage)
+            # bwdif looks at frames before the first one asked for, and those must be right as well.
+            keyframes = 3 if self.deinterlace else 2
+            self._source = _timed(self.info, start, self._losses, keyframes)
+            if self.deinterlace:
+                self._source = _deinterlaced(self._source, self.info)
+        assert self._source is not None
+        converter = _Converter(self.info)
+        while True:
+            timed = self._ahead or next(self._source, None)
+            self._ahead = timed
+            if timed is None or (end is not None and timed.pts >= end):
+                if self._losses is not None:
+                    self._losses.tell()
+                return
+            self._ahead, self._behind = None, timed.pts
+            if start is None or timed.pts >= start:
+                yield Frame(converter.pixels(timed.frame), timed.pts, timed.duration)
+
+    def _goes_on(self, start: int | None) -> bool:
+        if self._source is None or self._behind is None or start is None or start <= self._behind:
+            return False
+        return self.info.seconds(start - self._behind) < _FAR or not has_index(self.info)
+
+    def _stop(self) -> None:
+        if self._source is not None:
+            self._source.close()
+        self._source = self._ahead = self._behind = None
 
 
 def timestamps(info: VideoInfo) -> list[int]:
-    """Return the PTS of every frame that can be decoded, in order, in the file's time base."""
+    """Return the PTS of every frame that can be decoded, in order, in the file's time base.
+
+    Packets tell them where every packet is a frame that is shown; else all frames are decoded.
+    """
+    if one_to_one(info):
+        found = _packet_times(info)
+        if found is not None:
+            return found
+    return [timed.pts for timed in _timed(info, None, Losses(info, None, []))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Timed:
+    """A decoded frame, not yet converted."""
+
+    frame: av.video.frame.VideoFrame
+    pts: int
+    duration: int | None
+
+
+def _packet_times(info: VideoInfo) -> list[int] | None:
+    """Return the PTS of all frames by the packets alone, or None where those do not tell them for certain."""
+    times = []
+    first_key: int | None = None
     with open_container(info.path) as container:
-        stream = choose_stream(container, info.path)
-        return [frame.pts for frame in _decode(container, stream, []) if frame.pts is not None]
+        for packet in container.demux(_video(container, info)):
+            if not packet.size or packet.is_discard:
+                continue
+            if packet.pts is None or packet.is_corrupt:
+                return None
+            if first_key is None:
+                if not packet.is_keyframe:
+                    return None
+                first_key = packet.pts
+            times.append(packet.pts)
+    times.sort()
+    unique = len(set(times)) == len(times)
+    return times if times and unique and times[0] == first_key else None
 
 
-def _decode(container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
-    for packet in container.demux(stream):
-        try:
-            yield from packet.decode()
-        except av.error.FFmpegError as error:
-            with contextlib.suppress(TypeError):
-                damage.append(f"{float(packet.pts * packet.time_base):.3f} s: {error.strerror}")
+def _timed(
+    info: VideoInfo, start: int | None, losses: Losses, keyframes: int = 2
+) -> Generator[_Timed, None, None]:
+    """Yield decoded frames with rising PTS, beginning that many keyframes before start."""
+    with open_container(info.path) as container:
+        stream = _video(container, info)
+        key = _keyframe(info, start, keyframes)
+        if key is not None:
+            container.seek(key, stream=stream)
+        last: int | None = None
+        shift = 0
+        for frame in _decode(container, stream, losses):
+            duration = frame.duration or None
+            usual = duration or (max(1, round(1 / info.rate / info.time_base)) if info.rate else 1)
+            pts = frame.pts if frame.pts is not None else frame.dts
+            pts = pts + shift if pts is not None else 0 if last is None else last + usual
+            if last is not None and pts <= last:
+                # Two frames of one time, or a clock that begins anew in the middle of a recording.
+                if info.seconds(last - pts) > 1:
+                    losses.say(last, "the file's clock begins anew; it is taken to go on")
+                    shift += last + usual - pts
+                    pts = last + usual
+                else:
+                    pts = last + 1
+            last = pts
+            yield _Timed(frame, pts, duration)
 
 
-def _graph(frame: Any, info: VideoInfo, deinterlace: bool) -> Any:
+def _deinterlaced(frames: Iterator[_Timed], info: VideoInfo) -> Generator[_Timed, None, None]:
+    """Yield one frame for each, its fields brought to one time by ffmpeg's bwdif."""
+    graph: Any = None
+    shape: tuple[object, ...] | None = None
+    durations: dict[int, int | None] = {}
+
+    def ready() -> Iterator[_Timed]:
+        while True:
+            try:
+                frame = graph.vpull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            pts = round(frame.pts * frame.time_base / info.time_base)
+            yield _Timed(frame, pts, durations.pop(pts, None))
+
+    for timed in frames:
+        frame = timed.frame
+        if shape != (frame.width, frame.height, frame.format.name):
+            if graph is not None:
+                graph.vpush(None)
+                yield from ready()
+            shape = (frame.width, frame.height, frame.format.name)
+            # A file that marks some frames as interlaced is believed about the others.
+            which = "interlaced" if info.interlaced else "all"
+            graph = _graph(frame, info, ("bwdif", {"mode": "send_frame", "deint": which}))
+        frame.pts, frame.time_base = timed.pts, info.time_base
+        durations[timed.pts] = timed.duration
+        graph.vpush(frame)
+        yield from ready()
+    if graph is not None:
+        graph.vpush(None)
+        yield from ready()
+
+
+class _Converter:
+    """From decoded frames to upright RGB; keeps swscale's context while the frames stay alike."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._graph: Any = None
+        self._shape: tuple[object, ...] | None = None
+        colour = info.colour
+        self._options = {"in_range": colour.range, "out_range": "pc", "flags": FLAGS}
+        if colour.matrix != "gbr":
+            self._options["in_color_matrix"] = swscale_matrix(colour.matrix)
+            if info.codec not in _SITED:
+                self._options["in_chroma_loc"] = "center" if colour.range == "pc" else "left"
+        self._format = "rgb24" if info.dtype == "uint8" else "rgb48le"
+
+    def pixels(self, frame: av.video.frame.VideoFrame) -> Pixels:
+        """Return a frame's RGB (h, w, 3), turned upright."""
+        if self._shape != (frame.width, frame.height, frame.format.name):
+            self._shape = (frame.width, frame.height, frame.format.name)
+            scale, format = ("scale", self._options), ("format", {"pix_fmts": self._format})
+            self._graph = _graph(frame, self._info, scale, format)
+        # Only matrix and range are converted; swscale balks at some of the rest.
+        frame.color_primaries = frame.color_trc = _UNSPECIFIED
+        self._graph.vpush(frame)
+        rgb = self._graph.vpull().to_ndarray()
+        turned = np.rot90(rgb, -self._info.rotation // 90)
+        return np.ascontiguousarray(turned[:, ::-1] if self._info.mirrored else turned)
+
+
+def _graph(frame: Any, info: VideoInfo, *filters: tuple[str, dict[str, str]]) -> Any:
+    """Return a chain of ffmpeg's filters for frames like this one."""
     graph = av.filter.Graph()
+    graph.threads = 1  # a frame takes a millisecond; the cores belong to the network
     nodes = [
         graph.add_buffer(
-            template=None,
-            width=frame.width,
-            height=frame.height,
-            format=frame.format,
-            time_base=info.time_base,
+            width=frame.width, height=frame.height, format=frame.format.name, time_base=info.time_base
         )
     ]
-    yuv = info.colour.matrix != "gbr"
-    nodes.append(
-        graph.add(
-            "scale",
-            in_range=info.colour.range,
-            out_range="pc",
-            flags=FLAGS,
-            **({"in_color_matrix": _swscale_matrix(info.colour.matrix)} if yuv else {}),
-        )
-    )
-    nodes.append(graph.add("format", "rgb24" if info.bits == 8 else "rgb48le"))
+    nodes += [graph.add(name, **options) for name, options in filters]
     nodes.append(graph.add("buffersink"))
     graph.link_nodes(*nodes).configure()
     return graph
 
 
-def _swscale_matrix(matrix: str) -> str:
-    return "bt2020" if matrix == "bt2020nc" else matrix
+def _video(container: Any, info: VideoInfo) -> Any:
+    """Return the video stream, set to decode the same way on every machine and at every try."""
+    stream = container.streams[info.stream]
+    # Threads that decode several frames at once would repair damage differently each time.
+    stream.thread_type = "SLICE"
+    return stream
+
+
+def _keyframe(info: VideoInfo, start: int | None, count: int) -> int | None:
+    """Return the PTS of the count-th keyframe at or before start, or None to begin at the beginning.
+
+    One is not enough: a frame behind a keyframe may still look back past it (open GOPs, gradual refresh).
+    """
+    if start is None or not has_index(info):
+        return None
+    found = start + 1
+    for _ in range(count):
+        with open_container(info.path) as container:
+            stream = _video(container, info)
+            step = max(1, round(1 / info.time_base))
+            target = found - 1
+            for _ in range(8):
+                try:
+                    container.seek(target, stream=stream)
+                except av.error.FFmpegError:
+                    return None
+                packet = next((p for p in container.demux(stream) if p.size), None)
+                if packet is None or packet.pts is None:
+                    return None
+                if packet.is_keyframe and packet.pts < found:
+                    break
+                target, step = target - step, step * 2
+            else:
+                return None
+            found = packet.pts
+    return found
+
+
+def _decode(container: Any, stream: Any, losses: Losses) -> Generator[Any, None, None]:
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:
+            losses.say(None, f"reading ended early ({error.strerror})")
+            packet = None
+        if packet is None:
+            break
+        losses.sent(packet)
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
+            losses.shown(frame)
+            yield frame
+    # demux() ends with an empty packet that flushes the decoder, unless reading failed.
+    try:
+        for frame in stream.codec_context.decode(None):
+            losses.shown(frame)
+            yield frame
+    except (av.error.FFmpegError, EOFError):
+        pass
+    losses.end()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
-from dataclasses import dataclass
+import contextlib
+import functools
+import os
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,34 +16,96 @@ import av.error
 import av.filter
 import numpy as np
 
-from emt_cli.errors import OutputError
-from emt_cli.media.colour import FLAGS, Colour
+from emt_cli.errors import OutputError, UsageError
+from emt_cli.media.colour import FLAGS, Colour, code_points, swscale_matrix
+from emt_cli.media.encoders import ENCODERS, HARDWARE, Encoder
+from emt_cli.media.files import new_file
 from emt_cli.media.samples import Pixels, convert
 from emt_cli.media.video import Hdr
 
-ENCODERS = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1", "ffv1": "ffv1", "prores": "prores_ks"}
+SEGMENT_SUFFIX = ".segment"
+"""Of files that join() takes: NUT, which keeps any time base exactly, or for ProRes MOV."""
+FORMATS = {".nut": "nut", ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""ffmpeg's muxers by the suffix of a file."""
 
 
 @dataclass(frozen=True)
 class Encoding:
     """How frames are compressed."""
 
-    codec: str = "h264"
-    """h264, hevc, av1, ffv1, prores, or the name of an encoder that encoders() lists."""
+    codec: str | None = None
+    """h264, hevc, av1, ffv1, prores, or a hardware encoder's name; None is h264, and hevc above 8 bits."""
     crf: int | None = None
-    """Constant quality, lower is better; None is a faithful default of the codec."""
+    """Constant quality, less is better; None is the codec's faithful default (14 for h264)."""
     preset: str | None = None
+    """The encoder's own name of a speed; None is one that leaves most of the machine to the network."""
     pix_fmt: str | None = None
-    """ffmpeg's name; None chooses by the depth."""
+    """ffmpeg's name; None is 4:2:0 of the source's depth (4:4:4 in ffv1 and for odd sizes)."""
+
+    def name(self, bits: int) -> str:
+        """Return the codec's name for sources of so many bits."""
+        return self.codec or ("h264" if bits == 8 else "hevc")
 
 
 def encoders() -> list[str]:
-    """Return the names Encoding.codec can have here."""
-    return [name for name, encoder in ENCODERS.items() if encoder in av.codecs_available]
+    """Return the names Encoding.codec can have on this machine: all codecs, and the hardware that opens."""
+    return [*(name for name in ENCODERS if _opens(name)), *(name for name in HARDWARE if _opens(name))]
+
+
+def choose_pix_fmt(encoding: Encoding, *, width: int, height: int, bits: int) -> tuple[str, str | None]:
+    """Return the pixel format to encode in and, where it is not what one expects, a note.
+
+    4:2:0 cannot have an odd width or height; such a size is encoded as 4:4:4, so that not a pixel is lost.
+    UsageError for a format that the codec does not have, or that cannot hold the size.
+    """
+    name = encoding.name(bits)
+    encoder = _encoder(name)
+    if encoding.pix_fmt is not None:
+        if encoding.pix_fmt not in encoder.pixel_formats():
+            known = ", ".join(encoder.pixel_formats())
+            raise UsageError(f"--pix-fmt {encoding.pix_fmt}: {name} has {known}")
+        subsampled = av.VideoFormat(encoding.pix_fmt, 8, 8)
+        if (width % 2 and subsampled.chroma_width() < 8) or (height % 2 and subsampled.chroma_height() < 8):
+            raise UsageError(
+                f"--pix-fmt {encoding.pix_fmt}: {width}x{height} is odd; take an even size or a 4:4:4 format"
+            )
+        return encoding.pix_fmt, None
+    usual = encoder.formats[0 if bits == 8 else 1 if bits <= 10 else 2]
+    sub_x, sub_y = ("420" in usual or "422" in usual or usual in ("nv12", "p010le")), "422" not in usual
+    if "444" in usual or not ((width % 2 and sub_x) or (height % 2 and sub_x and sub_y)):
+        return usual, None
+    full = next(
+        (f for f in encoder.pixel_formats() if f.startswith("yuv444p") and (bits > 8) == ("p1" in f)), None
+    )
+    if full is None:
+        raise UsageError(f"{width}x{height} is odd, which {name} cannot hold; take an even size or h264")
+    return full, f"{width}x{height} is odd: encoded as 4:4:4, which some players do not show"
+
+
+def encoded_colour(encoding: Encoding, colour: Colour, *, bits: int) -> Colour:
+    """Return the colours a source is encoded in: its own, except where the codec or the format has none such.
+
+    RGB becomes BT.709 once it is YUV, YUV loses its matrix once it is RGB, and ProRes knows no full range.
+    """
+    if (encoding.pix_fmt or "").startswith(("gbr", "rgb", "bgr")):
+        return replace(colour, matrix="gbr", range="pc")
+    if colour.matrix == "gbr":
+        return replace(colour, matrix="bt709", range="tv")
+    if encoding.name(bits) == "prores":
+        return replace(colour, range="tv")
+    return colour
 
 
 class VideoWriter:
-    """Write frames to a file that appears under its name when the block ends well."""
+    """Write frames to a file that appears under its name only when the block ends well.
+
+    path: its suffix names the container; of .nut, .mov and .mp4 the times are exact, of .mkv to 1 ms.
+    width, height: of the frames. sar: a pixel's width over its height. time_base: the unit of PTS in
+    seconds. rate: frames per second on the average, for the encoder's decisions only. colour: what is
+    written and tagged. bits: of the source, 8 or more. hdr: static metadata to keep. The file begins with a
+    keyframe and needs no other (closed GOPs). OutputError when it cannot be written, UsageError for
+    impossible settings.
+    """
 
     def __init__(
         self,
@@ -59,67 +123,145 @@ class VideoWriter:
     ) -> None:
         self.path = path
         self.width, self.height = width, height
-        self.pix_fmt = encoding.pix_fmt or ("yuv420p" if bits == 8 else "yuv420p10le")
+        self.pix_fmt, self.note = choose_pix_fmt(encoding, width=width, height=height, bits=bits)
         self.time_base = time_base
-        self.colour = colour
-        self._encoding, self._sar, self._rate = encoding, sar, rate
-        self._temporary = path.with_name(f".emt-{secrets.token_hex(8)}{path.suffix}")
+        self.colour = encoded_colour(encoding, colour, bits=bits)
+        self._tags = code_points(self.colour)
+        self._name = encoding.name(bits)
+        self._encoder = _encoder(self._name)
+        self._options = self._encoder.options(encoding.crf, encoding.preset, self.colour, hdr)
+        self._sar, self._rate = sar, rate
         self._graphs: dict[str, Any] = {}
+        self._cleanup = contextlib.ExitStack()
+        self._last: int | None = None
 
     def __enter__(self) -> VideoWriter:
-        try:
-            self._container = av.open(str(self._temporary), "w", options={"avoid_negative_ts": "disabled"})
-        except (OSError, av.error.FFmpegError) as error:
-            raise OutputError(f"{self.path}: cannot be written ({error})") from error
-        codec = ENCODERS.get(self._encoding.codec, self._encoding.codec)
-        options = {"crf": str(self._encoding.crf or 16), "preset": self._encoding.preset or "medium"}
-        self._stream: Any = self._container.add_stream(codec, rate=self._rate or 25, options=options)
-        self._stream.width, self._stream.height, self._stream.pix_fmt = self.width, self.height, self.pix_fmt
-        self._stream.codec_context.time_base = self.time_base
-        self._stream.time_base = self.time_base
-        self._stream.codec_context.sample_aspect_ratio = self._sar
+        suffix = self.path.suffix.lower()
+        format = FORMATS.get(suffix)
+        options = {"avoid_negative_ts": "disabled"}
+        if suffix == SEGMENT_SUFFIX:
+            format = "mov" if self._encoder.encoder == "prores_ks" else "nut"
+        if format in ("mov", "mp4"):
+            # The unit of edit lists, which tell a late start, is the movie's.
+            scale = str(self.time_base.denominator)
+            options |= {"video_track_timescale": scale, "movie_timescale": scale}
+        if format is None:
+            raise OutputError(f"{self.path}: not a container that is written; take .mkv, .mp4 or .mov")
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context(new_file(self.path, overwrite=True))
+            self._container = av.open(
+                stream,
+                "w",
+                format=format,
+                options=options,
+            )
+            try:
+                self._stream = self._open()
+            except av.error.FFmpegError as error:
+                raise UsageError(
+                    f"{self._name} does not take {self.width}x{self.height} {self.pix_fmt} with this --crf"
+                    f" and --preset ({error.strerror})"
+                ) from error
+            self._cleanup = stack.pop_all()
         return self
 
     def write(self, pixels: Pixels, pts: int) -> None:
-        """Add one frame: RGB (h, w, 3), uint8, uint16 or float32 of 0..1; pts in the writer's time base."""
-        kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+        """Add a frame: RGB (h, w, 3), uint8, uint16 or float32 of 0..1, shown at pts, later than the last."""
+        if pixels.shape != (self.height, self.width, 3):
+            raise ValueError(f"a frame of shape {pixels.shape} in a video of {self.width}x{self.height}")
+        if self._last is not None and pts <= self._last:
+            raise ValueError(f"PTS {pts} after {self._last}")
+        self._last = pts
         if pixels.dtype.kind == "f":
             pixels = convert(pixels, "uint16")
+        kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), kind)
         frame.pts, frame.time_base = pts, self.time_base
         graph = self._graphs.get(kind)
         if graph is None:
             graph = self._graphs[kind] = self._graph(kind)
         graph.vpush(frame)
-        self._container.mux(self._stream.encode(graph.vpull()))
+        encoded = graph.vpull()
+        # ProRes takes its tags from the frames.
+        encoded.colorspace, encoded.color_range, encoded.color_primaries, encoded.color_trc = self._tags
+        self._mux(encoded)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._container.mux(self._stream.encode(None))
-            self._container.close()
-            if kind is None:
-                self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        with self._cleanup as stack:
+            try:
+                if kind is None:
+                    self._mux(None)
+                    self._container.close()
+            except BaseException as failure:
+                # The container writes its end when it is dropped; let it do so before the file goes.
+                with contextlib.suppress(Exception):
+                    self._container.close()
+                stack.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+            if kind is not None:
+                with contextlib.suppress(Exception):
+                    self._container.close()
+                stack.__exit__(kind, error, trace)
+
+    def _mux(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def _open(self) -> Any:
+        # SVT-AV1 talks to the terminal by itself unless told not to.
+        os.environ.setdefault("SVT_LOG", "1")
+        stream: Any = self._container.add_stream(
+            self._encoder.encoder, rate=self._rate or 25, options=self._options
+        )
+        stream.width, stream.height, stream.pix_fmt = self.width, self.height, self.pix_fmt
+        context = stream.codec_context
+        context.time_base = stream.time_base = self.time_base
+        context.sample_aspect_ratio = self._sar
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = self._tags
+        context.open()
+        return stream
 
     def _graph(self, kind: str) -> Any:
+        options = {"in_range": "pc", "out_range": self.colour.range, "flags": FLAGS}
+        if self.colour.matrix != "gbr":
+            options |= {"out_color_matrix": swscale_matrix(self.colour.matrix), "out_chroma_loc": "left"}
         graph = av.filter.Graph()
-        matrix = "bt2020" if self.colour.matrix == "bt2020nc" else self.colour.matrix
+        graph.threads = 1
         nodes = [
             graph.add_buffer(width=self.width, height=self.height, format=kind, time_base=self.time_base),
-            graph.add(
-                "scale",
-                in_range="pc",
-                out_range=self.colour.range,
-                out_color_matrix=matrix,
-                out_chroma_loc="left",
-                flags=FLAGS,
-            ),
-            graph.add("format", self.pix_fmt),
+            graph.add("scale", **options),
+            graph.add("format", pix_fmts=self.pix_fmt),
             graph.add("buffersink"),
         ]
         graph.link_nodes(*nodes).configure()
         return graph
+
+
+def _encoder(name: str) -> Encoder:
+    known = ENCODERS | HARDWARE
+    if name not in known or not _opens(name):
+        raise UsageError(f"--codec {name}: not on this machine; there are {', '.join(encoders())}")
+    return known[name]
+
+
+@functools.cache
+def _opens(name: str) -> bool:
+    """Try an encoder with one small frame: drivers and devices show themselves only then."""
+    encoder = (ENCODERS | HARDWARE)[name]
+    if encoder.encoder not in av.codecs_available:
+        return False
+    if name in ENCODERS:
+        return True
+    try:
+        context: Any = av.CodecContext.create(encoder.encoder, "w")
+        context.width, context.height, context.pix_fmt = 256, 256, encoder.formats[0]
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+        frame = av.VideoFrame(256, 256, encoder.formats[0])
+        frame.pts = 0
+        context.encode(frame)
+        context.encode(None)
+    except (av.error.FFmpegError, ValueError, OSError):
+        return False
+    return True

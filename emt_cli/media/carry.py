@@ -1,0 +1,108 @@
+"""Which streams of a source a container can hold, and so which container a result gets."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import av.error
+
+from emt_cli.media.video import Stream, VideoInfo, open_container
+from emt_cli.media.video_write import FORMATS
+
+_CODECS = {
+    "mp4": ("h264", "hevc", "av1"),
+    "mov": ("h264", "hevc", "av1", "prores"),
+    "webm": ("av1",),
+    "matroska": ("h264", "hevc", "av1", "prores", "ffv1"),
+}
+"""The video codecs that players expect in a container."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What becomes of a source's other streams."""
+
+    streams: tuple[int, ...]
+    """Indices of those that go into the result."""
+    as_text: tuple[int, ...]
+    """Those among them that become SubRip: MP4's own timed text, which only MP4 holds."""
+    notes: list[str]
+    """What is changed or left out, for people."""
+
+
+def container_for(target: Path, info: VideoInfo, codec: str = "h264") -> tuple[Path, list[str]]:
+    """Return the file to write and notes: MKV in place of a container that cannot hold everything.
+
+    codec: of the video, as Encoding.name() tells it.
+    """
+    muxer = FORMATS.get(target.suffix.lower())
+    matroska = target.with_suffix(".mkv")
+    if muxer is None or muxer == "nut":
+        return matroska, [
+            f"{target.suffix or target.name} is not a container that is written: {matroska.name}"
+        ]
+    if codec.partition("_")[0] not in _CODECS[muxer]:
+        return matroska, [f"{target.suffix} does not hold {codec}: {matroska.name} instead"]
+    held = _held(info, muxer)
+    missing = [s for s in info.streams if s.index not in held and s.index != info.stream and s.kind != "data"]
+    if missing and muxer != "matroska":
+        words = ", ".join(dict.fromkeys(_words(stream) for stream in missing))
+        return matroska, [f"{target.suffix} does not hold {words}: {matroska.name} instead"]
+    return target, []
+
+
+def carry(info: VideoInfo, target: Path) -> Carried:
+    """Say what becomes of the other streams of a source in a container chosen by container_for()."""
+    muxer = FORMATS[target.suffix.lower()]
+    held = _held(info, muxer)
+    notes, as_text = [], []
+    for stream in info.streams:
+        if stream.index in held or stream.index == info.stream:
+            continue
+        if stream.codec == "mov_text" and muxer == "matroska":
+            as_text.append(stream.index)
+            notes.append(f"stream {stream.index}: MP4's timed text became SubRip, as MKV needs")
+        elif not _told_otherwise(stream):
+            notes.append(
+                f"stream {stream.index}: {_words(stream)} left out, which {target.suffix} does not hold"
+            )
+    return Carried(tuple(sorted({*held, *as_text})), tuple(as_text), notes)
+
+
+def _told_otherwise(stream: Stream) -> bool:
+    """Whether a stream only says what chapters and tags, which are carried, say as well."""
+    return stream.codec_tag == "tmcd" or (stream.codec == "bin_data" and stream.codec_tag == "text")
+
+
+def _words(stream: Stream) -> str:
+    if stream.kind == "attachment":
+        return "attachments"
+    return (
+        f"{stream.kind} {stream.codec}".strip()
+        if stream.kind != "data"
+        else f"data {stream.codec_tag}".strip()
+    )
+
+
+def _held(info: VideoInfo, muxer: str) -> set[int]:
+    """Return the indices of the streams, without the video itself, that a muxer takes: it is asked."""
+    held = set()
+    with open_container(info.path) as container:
+        for stream in info.streams:
+            if stream.index == info.stream or _told_otherwise(stream):
+                continue
+            if stream.kind == "attachment":
+                if muxer == "matroska":
+                    held.add(stream.index)
+                continue
+            try:
+                with av.open(io.BytesIO(), "w", format=muxer) as trial:
+                    trial.add_stream_from_template(container.streams[stream.index], opaque=True)
+                    trial.start_encoding()
+                held.add(stream.index)
+            except (av.error.FFmpegError, ValueError, NotImplementedError):
+                pass
+    return held

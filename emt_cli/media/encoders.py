@@ -1,0 +1,132 @@
+"""The encoders a video can be written with: their settings, and how HDR metadata are handed to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import av
+
+from emt_cli.media.colour import Colour
+from emt_cli.media.video import Hdr
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One of ffmpeg's encoders with settings that keep what a network has drawn."""
+
+    encoder: str
+    """ffmpeg's name."""
+    formats: tuple[str, str, str]
+    """Pixel formats of sources of 8, 10, and 12 or more bits."""
+    crf: int | None = None
+    """Default of the quality."""
+    quality: str = "crf"
+    """The encoder's option of it."""
+    preset: str | None = None
+    speed: str = "preset"
+    """The encoder's option of it."""
+    fixed: dict[str, str] = field(default_factory=dict)
+
+    def pixel_formats(self) -> list[str]:
+        """Return the pixel formats the encoder takes, by ffmpeg's names."""
+        return [format.name for format in av.Codec(self.encoder, "w").video_formats or ()]
+
+    def options(self, crf: int | None, preset: str | None, colour: Colour, hdr: Hdr | None) -> dict[str, str]:
+        """Return ffmpeg's options for a quality and a speed; None is the default of each."""
+        options = dict(self.fixed)
+        crf = self.crf if crf is None else crf
+        preset = self.preset if preset is None else preset
+        if crf is not None and self.quality:
+            options[self.quality] = str(crf)
+        if preset is not None:
+            options[self.speed] = preset
+        options["chroma_sample_location"] = "left"
+        extra = {"libx264": _x264, "libx265": _x265, "libsvtav1": _svt}.get(self.encoder)
+        if extra is not None:
+            name, parameters = extra(hdr)
+            options[name] = ":".join(parameters)
+        return options
+
+
+ENCODERS = {
+    "h264": Encoder("libx264", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=14, preset="veryfast"),
+    "hevc": Encoder("libx265", ("yuv420p", "yuv420p10le", "yuv420p12le"), crf=14, preset="superfast"),
+    "av1": Encoder("libsvtav1", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="8"),
+    "ffv1": Encoder(
+        "ffv1",
+        ("yuv444p", "yuv444p10le", "yuv444p12le"),
+        quality="",
+        fixed={"level": "3", "g": "1", "slicecrc": "1"},
+    ),
+    "prores": Encoder(
+        "prores_ks",
+        ("yuv422p10le", "yuv422p10le", "yuv422p10le"),
+        quality="",
+        speed="profile",
+        preset="hq",
+        fixed={"vendor": "apl0"},
+    ),
+}
+"""In software, by the names people know."""
+
+HARDWARE = {
+    f"{codec}_{maker}": Encoder(f"{codec}_{maker}", (eight, deep, deep), crf=18, quality=quality, fixed=fixed)
+    for maker, quality, fixed in (
+        ("nvenc", "cq", {"rc": "vbr", "b": "0"}),
+        ("qsv", "global_quality", {}),
+        ("amf", "qp_i", {"rc": "cqp"}),
+        ("videotoolbox", "", {"q": "75"}),
+    )
+    for codec, eight, deep in (
+        ("h264", "nv12", "nv12"),
+        ("hevc", "nv12", "p010le"),
+        ("av1", "nv12", "p010le"),
+    )
+}
+"""On graphics hardware, by ffmpeg's names; most machines open none or a few of them."""
+
+
+def _x264(hdr: Hdr | None) -> tuple[str, list[str]]:
+    parameters = ["open-gop=0"]
+    if hdr and hdr.primaries and hdr.luminance:
+        parameters.append(f"mastering-display={_master(hdr)}")
+    if hdr and hdr.light_level:
+        parameters.append("cll={},{}".format(*hdr.light_level))
+    return "x264-params", parameters
+
+
+def _x265(hdr: Hdr | None) -> tuple[str, list[str]]:
+    # Scene cuts at a keyframe's place and open GOPs would make a segment look into its neighbour.
+    parameters = ["open-gop=0", "log-level=none"]
+    if hdr:
+        parameters.append("hdr10=1")
+    if hdr and hdr.primaries and hdr.luminance:
+        parameters.append(f"master-display={_master(hdr)}")
+    if hdr and hdr.light_level:
+        parameters.append("max-cll={},{}".format(*hdr.light_level))
+    return "x265-params", parameters
+
+
+def _svt(hdr: Hdr | None) -> tuple[str, list[str]]:
+    parameters = ["irefresh-type=2"]
+    if hdr and hdr.primaries and hdr.luminance:
+        red, green, blue, white = (f"{float(x):.5f},{float(y):.5f}" for x, y in hdr.primaries)
+        least, most = (f"{float(value):.4f}" for value in hdr.luminance)
+        parameters.append(f"mastering-display=G({green})B({blue})R({red})WP({white})L({most},{least})")
+    if hdr and hdr.light_level:
+        parameters.append("content-light={},{}".format(*hdr.light_level))
+    return "svtav1-params", parameters
+
+
+def _master(hdr: Hdr) -> str:
+    """Write a mastering display as x264 and x265 read it: CIE xy in 0.00002, luminance in 0.0001 cd/m²."""
+    assert hdr.primaries is not None
+    assert hdr.luminance is not None
+
+    def steps(value: Fraction, unit: int) -> int:
+        return round(value * unit)
+
+    red, green, blue, white = (f"{steps(x, 50_000)},{steps(y, 50_000)}" for x, y in hdr.primaries)
+    least, most = (steps(value, 10_000) for value in hdr.luminance)
+    return f"G({green})B({blue})R({red})WP({white})L({most},{least})"
