@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,7 +90,7 @@ def join(
         else:
             command += ["-f", "nut", "-i", "pipe:0"]
         command += _source(info, start, end)
-        command += _streams(plan, info, video, cut=start is not None or end is not None)
+        command += _streams(plan, info, video, start, end)
         command += _container(target, info, video)
         last = order.last_duration(info) if end is None else order.step * order.tick
         command += ["-bsf:V:0", f"setts=pts=PTS:dts=DTS:duration=round({float(last):.9f}/TB)"]
@@ -115,7 +115,9 @@ def _source(info: VideoInfo, start: int | None, end: int | None) -> list[str]:
     return arguments
 
 
-def _streams(plan: Carried, info: VideoInfo, video: VideoInfo, *, cut: bool) -> list[str]:
+def _streams(
+    plan: Carried, info: VideoInfo, video: VideoInfo, start: int | None, end: int | None
+) -> list[str]:
     """Return ffmpeg's arguments that choose the streams, in the source's order, and describe them."""
     arguments = ["-c", "copy", "-map_metadata:g", "1:g", "-map_chapters", "1"]
     place = 0
@@ -126,14 +128,14 @@ def _streams(plan: Carried, info: VideoInfo, video: VideoInfo, *, cut: bool) -> 
         arguments += ["-map", "0:v:0" if own else f"1:{stream.index}"]
         arguments += [f"-map_metadata:s:{place}", f"1:s:{stream.index}"]
         arguments += [f"-disposition:{place}", "+".join(stream.disposition) or "0"]
-        if own or cut:
+        if own or start is not None or end is not None:
             for tag in stream.tags:
                 if tag.upper().startswith(_STALE):
                     arguments += [f"-metadata:s:{place}", f"{tag}="]
         if own:
             arguments += _colour(place, video.colour)
-        elif stream.kind != "video":
-            arguments += [f"-copypriorss:{place}", "0"]  # nothing from before a cut's start
+        elif start is not None and stream.kind != "video":
+            arguments += [f"-copypriorss:{place}", "0"]  # nothing from before the start
         if stream.index in plan.as_text:
             arguments += [f"-c:{place}", "srt"]
         place += 1
@@ -152,12 +154,16 @@ def _colour(place: int, colour: Colour) -> list[str]:
 
 def _container(target: Path, info: VideoInfo, video: VideoInfo) -> list[str]:
     muxer = FORMATS[target.suffix.lower()]
-    # Moving all times because one stream begins before 0 would be worse.
-    arguments = ["-f", muxer, "-max_interleave_delta", "0", "-avoid_negative_ts", "disabled"]
+    # What MP4 says of itself is no tag of the video.
+    brands = [tag for tag in info.tags if tag in ("major_brand", "minor_version", "compatible_brands")]
+    arguments = [part for tag in brands for part in ("-metadata", f"{tag}=")]
+    arguments += ["-f", muxer, "-max_interleave_delta", "0", "-avoid_negative_ts", "disabled"]
     if muxer in ("mp4", "mov"):
-        scale = str(info.time_base.denominator)
-        # Edit lists, which hold a late start, count in the unit of the whole movie.
-        arguments += ["-video_track_timescale", scale, "-movie_timescale", scale]
+        scale = info.time_base.denominator
+        # Edit lists, which hold a late start, count in the unit of the whole movie: of it, a multiple, so fine
+        # that sound starts at its exact sample.
+        movie = scale * max(1, ceil(Fraction(1_000_000, scale)))
+        arguments += ["-video_track_timescale", str(scale), "-movie_timescale", str(movie)]
         if not {tag.lower() for tag in info.tags} <= _PLAIN_TAGS:
             arguments += ["-movflags", "use_metadata_tags"]
         if video.codec == "hevc":
