@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from emt_cli import __version__
-from emt_cli.commands import benchmark, explain, models, train, ui, upscale, video
+from emt_cli.commands import batch, benchmark, explain, models, train, ui, upscale, video
 from emt_cli.commands.options import examples
 from emt_cli.errors import EmtError
 
@@ -61,6 +61,7 @@ def emt(
 
 
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
+app.command("batch", epilog=batch.EPILOG)(batch.batch)
 app.command("video", epilog=video.EPILOG)(video.video)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)

@@ -114,6 +114,14 @@ StripMetadata = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Write a labelled picture beside the result: bicubic | EMT.",
+        rich_help_panel=FILES,
+    ),
+]
 MaxPixels = Annotated[
     int,
     typer.Option(min=1, help="Refuse inputs that declare more pixels than this.", rich_help_panel=FILES),

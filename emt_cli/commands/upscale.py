@@ -46,14 +46,7 @@ def upscale(
     suffix: options.Suffix = None,
     overwrite: options.Overwrite = False,
     strip_metadata: options.StripMetadata = False,
-    compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare",
-            help="Write a labelled picture beside the result: bicubic | EMT.",
-            rich_help_panel=options.FILES,
-        ),
-    ] = False,
+    compare: options.Compare = False,
     max_pixels: options.MaxPixels = 500_000_000,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,

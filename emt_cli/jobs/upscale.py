@@ -99,9 +99,7 @@ class Task:
     @property
     def compare_path(self) -> Path | None:
         """Where the before/after picture goes; None when the result goes to standard output."""
-        if not isinstance(self.target, Path):
-            return None
-        return self.target.with_name(f"{self.target.stem}_compare.png")
+        return compare_path(self.target) if isinstance(self.target, Path) else None
 
     def facts(self) -> dict[str, Any]:
         """Describe the task in JSON values."""
@@ -179,7 +177,7 @@ class PictureJob:
         return task
 
     def task(self, picture: Picture, target: Path | BinaryIO, *, name: str, format: PictureFormat) -> Task:
-        """Plan a picture's enlargement; raises UsageError when it is none, or does not fit into the format."""
+        """Plan a picture's enlargement; raises UsageError when it is none or does not fit the format."""
         plan = self.plan(picture.height, picture.width, name=name)
         models = tuple(self.networks.found(scale) for scale in plan.passes)
         samples = 1 if picture.gray else 3
@@ -285,6 +283,11 @@ class PictureJob:
         elif self.settings.compare:
             raise UsageError("--compare writes a second file; give the result a name with -o")
         check_memory(task)
+
+
+def compare_path(target: Path) -> Path:
+    """Return where the before/after picture of a result goes."""
+    return target.with_name(f"{target.stem}_compare.png")
 
 
 def check_memory(task: Task) -> None:

@@ -1,0 +1,241 @@
+"""`emt batch`: thousands of pictures, one command, nothing lost."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emt_cli.commands import options, ui
+from emt_cli.commands.batch_talk import Report, Talk
+from emt_cli.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from emt_cli.jobs.batch import Shard
+    from emt_cli.jobs.find import Findings, Selection
+
+EPILOG = options.examples(
+    "emt batch photos/ -r -o large/",
+    "emt batch photos/ -r -o large/ --long-side 3840 --format jpeg --exclude 'thumbs'",
+    "find photos -name '*.png' -print0 | emt batch - -0 --base photos -o large/",
+    "emt batch photos/ -r -o large/ --shard 3/16",
+)
+SELECTION = "Selection"
+
+
+def batch(
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders, pictures, patterns in quotes; - reads a list of paths from standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the results; it also holds the journal of what is done.",
+            rich_help_panel=options.FILES,
+        ),
+    ] = None,
+    recursive: Annotated[
+        bool,
+        typer.Option(
+            "--recursive",
+            "-r",
+            help="Enter folders in folders; results mirror them.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = False,
+    lists: Annotated[
+        list[Path] | None,
+        typer.Option("--list", help="File with a path on each line.", rich_help_panel=SELECTION),
+    ] = None,
+    null: Annotated[
+        bool,
+        typer.Option("--null", "-0", help="Paths in lists end with a NUL byte.", rich_help_panel=SELECTION),
+    ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results of listed files mirror their paths below this.", rich_help_panel=SELECTION
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help="Take only files of folders that fit this pattern.", rich_help_panel=SELECTION),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out files and folders that fit this pattern.", rich_help_panel=SELECTION),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(help="Do the I-th of N equal parts: I/N.", rich_help_panel=SELECTION)
+    ] = "1/1",
+    scale: options.Scale = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    long_side: options.LongSide = None,
+    model: options.Model = "auto",
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tile: options.TileSide = "auto",
+    tta: options.Ensemble = False,
+    format: options.FormatChoice = None,
+    quality: options.Quality = 95,
+    suffix: options.Suffix = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of results, such as {stem}_x{scale}{ext}; also {type}, {folder}, {width}, {height}.",
+            rich_help_panel=options.FILES,
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing",
+            help="Leave results that exist as they are, whatever made them.",
+            rich_help_panel=options.FILES,
+        ),
+    ] = False,
+    strip_metadata: options.StripMetadata = False,
+    compare: options.Compare = False,
+    max_pixels: options.MaxPixels = 500_000_000,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            max=256,
+            help="Threads that read, and that write. \\[default: 2, more with a GPU]",
+            rich_help_panel=options.RUN,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write what became of each picture: .json or .csv.", rich_help_panel=options.RUN),
+    ] = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Enlarge folders of pictures, unattended; interrupted in any way, the same command goes on.
+
+    What is done is noted in the output folder: pictures whose content, settings and model are the same are
+    not done again. A bad picture does not stop the others. Ctrl-C finishes the pictures under way.
+    """
+    from emt_cli.jobs.batch import plan_batch
+    from emt_cli.jobs.batch_run import Tally, held, run_batch, tag_of
+    from emt_cli.jobs.estimate import expect
+    from emt_cli.jobs.find import Selection
+    from emt_cli.jobs.local import default_threads, room_for_pictures, run_locally
+    from emt_cli.jobs.naming import Template
+    from emt_cli.jobs.pictures import Target
+    from emt_cli.jobs.upscale import PictureJob, Settings
+    from emt_cli.jobs.work import PictureWork
+    from emt_cli.stop import stop_signals
+
+    if output is None:
+        raise UsageError("name the folder of the results with -o")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"-o {output}: is a file; results of a batch need a folder")
+    if name is not None and suffix is not None:
+        raise UsageError("--name gives the whole name; leave out --suffix")
+    if not (scale or width or height or long_side):
+        scale = 4.0
+    settings = Settings(
+        target=Target(scale, width, height, long_side),
+        model=model,
+        device=device,
+        precision=precision.value,
+        tile=options.tile_side(tile),
+        ensemble=tta,
+        format=format.value if format else None,
+        quality=quality,
+        suffix=suffix,
+        overwrite=overwrite,
+        strip_metadata=strip_metadata,
+        compare=compare,
+        max_pixels=max_pixels,
+    )
+    part, template = _shard(shard), None if name is None else Template(name)
+    record = None if report is None else Report(report, overwrite=overwrite)
+    talk = Talk(as_json=as_json, quiet=quiet, verbose=verbose, record=record)
+    selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
+    findings = _find(inputs or [], lists or [], selection, output, base=base, null=null)
+    job = PictureJob(settings)
+    with nullcontext() if dry_run else held(output, part):
+        with ui.progress(quiet=talk.quiet) as update:
+            plan = plan_batch(
+                findings,
+                job,
+                output,
+                name=template,
+                skip_existing=skip_existing,
+                shard=part,
+                report=partial(update, "looking into files"),
+            )
+        talk.found(findings)
+        talk.collisions(plan)
+        if not plan.total:
+            raise InputError("no pictures to enlarge; see `emt batch --help`")
+        talk.plan(plan, job, expect(plan, job, output, try_anyway=dry_run), dry_run=dry_run)
+        if dry_run:
+            raise typer.Exit(0 if not plan.failures else 4 if len(plan.failures) == plan.total else 3)
+        work, tally = PictureWork(job, tag_of(part)), Tally(plan.total)
+        threads = jobs or default_threads(job.networks.devices)
+        room = room_for_pictures(plan.items, len(job.networks.devices), threads)
+        with stop_signals() as stop:
+            happenings = run_locally(plan.items, work, threads=threads, room=room, stop=stop)
+            talk.run(run_batch(plan, output, part, happenings, stop, tally), tally, plan)
+    if code := talk.summary(tally):
+        raise typer.Exit(code)
+
+
+def _find(
+    inputs: list[str], lists: list[Path], selection: Selection, output: Path, *, base: Path | None, null: bool
+) -> Findings:
+    """Find what inputs, and lists in files or on standard input, name."""
+    from emt_cli.jobs.find import find_pictures, read_list
+
+    if not inputs and not lists:
+        raise UsageError("name folders, pictures or patterns, a --list, or - for a list on standard input")
+    if null and not lists and "-" not in inputs:
+        raise UsageError("-0 is for lists; add --list FILE, or - for standard input")
+    listed: list[str] = []
+    if "-" in inputs:
+        listed += read_list(_read_stdin(), "standard input", null=null)
+    for path in lists:
+        try:
+            listed += read_list(path.read_bytes(), str(path), null=null)
+        except OSError as error:
+            raise InputError(f"--list {path}: cannot be read ({error.strerror})") from error
+    named = [text for text in inputs if text != "-"]
+    return find_pictures(named, listed, selection, output, base=base)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError(
+            "-: nothing is piped into standard input; `emt upscale` enlarges one picture from it"
+        )
+    return sys.stdin.buffer.read()
+
+
+def _shard(text: str) -> Shard:
+    from emt_cli.jobs.batch import Shard
+
+    number, slash, of = text.partition("/")
+    if not (slash and number.isdecimal() and of.isdecimal()):
+        raise UsageError(f"--shard {text}: write it as 1/4 to 4/4")
+    return Shard(int(number), int(of))

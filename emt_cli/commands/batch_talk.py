@@ -1,0 +1,254 @@
+"""What `emt batch` says: the plan, results as they come, failures in the end; and its report file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emt_cli.commands import ui
+from emt_cli.errors import OutputError, OutputExistsError, UsageError
+
+if TYPE_CHECKING:
+    from emt_cli.jobs.batch import Batch
+    from emt_cli.jobs.batch_run import News, Tally
+    from emt_cli.jobs.estimate import Estimate
+    from emt_cli.jobs.find import Findings
+    from emt_cli.jobs.upscale import PictureJob
+
+_SHOWN = 50
+"""Failures listed in the end; a report has all."""
+_LOG_EVERY = 60.0
+"""Seconds between lines about progress where there is no terminal to draw on."""
+
+
+class Talk:
+    """What is said during a run: results on stdout, everything else on stderr; or events, one a line."""
+
+    def __init__(self, *, as_json: bool, quiet: bool, verbose: bool, record: Report | None) -> None:
+        self.as_json, self.quiet, self.verbose = as_json, quiet or as_json, verbose
+        self.record = record
+
+    def found(self, findings: Findings) -> None:
+        """Say what was passed over."""
+        for note in findings.notes:
+            ui.say(note, quiet=self.quiet)
+        if findings.foreign:
+            kinds = ", ".join(
+                f"{count} {kind or 'without ending'}" for kind, count in findings.foreign.most_common(5)
+            )
+            ui.say(
+                f"passed over: {findings.foreign.total()} files that are no pictures ({kinds})",
+                quiet=self.quiet,
+            )
+        if findings.results:
+            ui.say(f"passed over: {findings.results} results of earlier runs", quiet=self.quiet)
+
+    def collisions(self, batch: Batch) -> None:
+        """Name the results that have several sources, and end there: UsageError."""
+        if not batch.collisions:
+            return
+        for target, sources in batch.collisions:
+            if self.as_json:
+                inputs = [str(source) for source in sources]
+                ui.show_json({"event": "collision", "output": str(target), "inputs": inputs})
+            elif len(sources) == 1:
+                ui.say(f"{target} would replace a picture that is to be read: the result of {sources[0]}")
+            else:
+                ui.say(f"{target} would be the result of {' and '.join(map(str, sources))}")
+        raise UsageError(
+            f"{len(batch.collisions)} names of results are not free (capitals do not count);"
+            " tell them apart with --name, such as {stem}_{type}_x{scale}{ext}, or --exclude some"
+        )
+
+    def plan(self, batch: Batch, job: PictureJob, expected: Estimate | None, *, dry_run: bool) -> None:
+        """Say what will be done, before it is done."""
+        pending = len(batch.pending)
+        done = len(batch.items) - pending
+        facts: dict[str, Any] = {
+            "total": batch.total,
+            "pending": pending,
+            "done": done,
+            "skipped": len(batch.skipped),
+            "failed": len(batch.failures),
+            "model": job.settings.model,
+            "devices": [str(device) for device in job.networks.devices],
+        }
+        if expected is not None:
+            facts |= {"seconds": round(expected.seconds, 1), "disk": expected.bytes}
+        if self.as_json:
+            if dry_run:
+                for item in batch.pending:
+                    ui.show_json({"event": "planned", "input": str(item.source), "output": str(item.target)})
+                for source, error in batch.failures:
+                    self._failed(source, error)
+            ui.show_json({"event": "plan"} | facts)
+            return
+        parts = [f"{pending} to enlarge"]
+        parts += [f"{done} done before"] if done else []
+        parts += [f"{len(batch.skipped)} exist already"] if batch.skipped else []
+        parts += [f"{len(batch.failures)} cannot be enlarged"] if batch.failures else []
+        ui.say(f"{batch.total} pictures: {', '.join(parts)}", quiet=self.quiet)
+        if expected is not None:
+            ui.say(
+                f"about {ui.seconds_text(expected.seconds)} on {'+'.join(facts['devices'])},"
+                f" {ui.bytes_text(expected.bytes)} of disk",
+                quiet=self.quiet,
+            )
+        if dry_run:
+            for source, error in batch.failures:
+                self._failed(source, error)
+            for item in batch.pending:
+                ui.show(str(item.target))
+
+    def run(self, news: Iterable[News], tally: Tally, batch: Batch) -> None:
+        """Tell what happens while it happens."""
+        total = sum(item.work for item in batch.items)
+        began = logged = time.monotonic()
+        drawn = sys.stderr is not None and sys.stderr.isatty()
+        with ui.progress(quiet=self.quiet) as update:
+            for event in news:
+                if event.kind == "done":
+                    self._done(event.source, event.facts)
+                elif event.kind == "failed" and event.error is not None:
+                    self._failed(event.source, event.error, event.trace)
+                elif event.kind == "skipped":
+                    self._skipped(event.source, event.facts)
+                elif event.kind == "started" and self.as_json:
+                    ui.show_json({"event": "started", "input": event.source} | event.facts)
+                if self.record is not None:
+                    self.record.add(event)
+                if total and event.work:
+                    update(f"{tally.ended} of {tally.total}", event.work, total)
+                now = time.monotonic()
+                if not drawn and event.work and now - logged >= _LOG_EVERY:
+                    logged = now
+                    left = (now - began) * (total - event.work) / event.work
+                    ui.say(
+                        f"{tally.ended} of {tally.total} pictures, about {ui.seconds_text(left)} left",
+                        quiet=self.quiet,
+                    )
+        tally.seconds = time.monotonic() - began
+
+    def summary(self, tally: Tally) -> int:
+        """Say how it went, and return the exit code."""
+        failed = len(tally.failures)
+        code = 130 if tally.left and not tally.full else 0
+        code = code or (0 if not failed else 4 if not tally.done and not tally.skipped else 3)
+        facts = {
+            "total": tally.total,
+            "done": tally.done,
+            "skipped": tally.skipped,
+            "failed": failed,
+            "left": tally.left,
+            "seconds": round(tally.seconds, 3),
+            "exit_code": code,
+        }
+        if self.record is not None:
+            self.record.write(facts)
+        if self.as_json:
+            ui.show_json({"event": "summary"} | facts)
+            return code
+        if failed:
+            ui.say(f"emt: {failed} of {tally.total} pictures failed:")
+            for _, error in tally.failures[:_SHOWN]:
+                ui.say(f"  {error}")
+            if failed > _SHOWN:
+                ui.say(f"  and {failed - _SHOWN} more; --report FILE.json lists all of them")
+        if tally.left:
+            why = "the disk is full" if tally.full else "interrupted"
+            then = "make room, then go on" if tally.full else "go on"
+            ui.say(f"emt: {why}; {tally.left} pictures are left: {then} with the same command")
+        skipped = f", {tally.skipped} skipped" if tally.skipped else ""
+        ui.say(f"{tally.done} done{skipped} in {ui.seconds_text(tally.seconds)}", quiet=self.quiet)
+        return code
+
+    def _done(self, source: str, facts: dict[str, Any]) -> None:
+        if self.as_json:
+            ui.show_json({"event": "done"} | facts)
+            return
+        for note in facts["notes"]:
+            ui.say(f"{source}: {note}", quiet=self.quiet)
+        ui.show(facts["output"])
+        if "compare" in facts:
+            ui.show(facts["compare"])
+        if self.verbose:
+            size = f"{facts['width']}x{facts['height']} to {facts['out_width']}x{facts['out_height']}"
+            ui.say(f"{source}: {size}, {ui.seconds_text(facts['seconds'])}", quiet=self.quiet)
+
+    def _skipped(self, source: str, facts: dict[str, Any]) -> None:
+        if self.as_json:
+            ui.show_json({"event": "skipped", "input": source} | facts)
+        elif self.verbose:
+            words = "done before" if facts["reason"] == "done" else "its result exists"
+            ui.say(f"{source}: {words}", quiet=self.quiet)
+
+    def _failed(self, source: str, error: Exception, trace: str | None = None) -> None:
+        code = getattr(error, "exit_code", 1)
+        if self.as_json:
+            facts = {"event": "failed", "input": source, "message": str(error), "exit_code": code}
+            ui.show_json(facts | ({"trace": trace} if trace else {}))
+            return
+        ui.say(f"emt: error: {error}")
+        for line in (trace or "").splitlines() if self.verbose else ():
+            ui.say(line)
+
+
+class Report:
+    """A file that tells what became of each picture: JSON, or CSV for spreadsheets.
+
+    Raises UsageError for another ending, OutputExistsError when the place is taken by another kind of file.
+    """
+
+    COLUMNS = ("input", "status", "output", "width", "height", "out_width", "out_height", "model")
+    COLUMNS += ("seconds", "message", "exit_code")
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.suffix.lower() not in (".json", ".csv"):
+            raise UsageError(f"--report {path}: name a file that ends in .json or .csv")
+        if not path.absolute().parent.is_dir():
+            raise OutputError(f"--report {path}: its folder does not exist")
+        if path.exists() and not overwrite and not self._is_report():
+            raise OutputExistsError(
+                f"--report {path}: exists and is no report of emt batch; choose another name"
+            )
+
+    def add(self, event: News) -> None:
+        """Keep what an event says of a picture."""
+        if event.kind in ("done", "skipped", "failed"):
+            row: dict[str, Any] = {"input": event.source, "status": event.kind} | event.facts
+            if event.error is not None:
+                row |= {"message": str(event.error), "exit_code": event.error.exit_code}
+            self.rows.append(row)
+
+    def write(self, summary: dict[str, Any]) -> None:
+        """Write the file, whole or not at all; raises OutputError."""
+        from emt_cli.atomic import write_atomically
+
+        if self.path.suffix.lower() == ".json":
+            text = json.dumps({"emt_batch": summary, "pictures": self.rows}, indent=1) + "\n"
+        else:
+            stream = io.StringIO(newline="")
+            table = csv.DictWriter(stream, self.COLUMNS, extrasaction="ignore")
+            table.writeheader()
+            table.writerows(self.rows)
+            text = stream.getvalue()
+        try:
+            write_atomically(self.path, text.encode("utf-8", "surrogateescape"))
+        except OSError as error:
+            raise OutputError(f"--report {self.path}: could not be written ({error.strerror})") from error
+
+    def _is_report(self) -> bool:
+        try:
+            with self.path.open("rb") as stream:
+                start = stream.read(64)
+        except OSError:
+            return False
+        return start.startswith((b'{\n "emt_batch"', b"input,status,output")) or not start
