@@ -35,17 +35,21 @@ class PictureStore:
     """The pictures of one data set: RGB, one after the other in lr.bin and hr.bin; index.json lists them."""
 
     def __init__(self, folder: Path, scale: int, *, teacher: bool = False) -> None:
+        """Open a store; raises ValueError (or another of its kind) where its files do not belong together."""
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         self.folder, self.scale = folder, scale
-        self.names: list[str] = [name for name, _, _ in index["pictures"]]
-        self.sides = np.array([(h, w) for _, h, w in index["pictures"]], dtype=np.int64)
+        self.names: list[str] = [str(name) for name, _, _ in index["pictures"]]
+        self.sides = np.array([(int(h), int(w)) for _, h, w in index["pictures"]], dtype=np.int64)
         """Heights and widths of the LR pictures."""
+        if not self.names or self.sides.min() < 1 or self.sides.max() >= 1 << 30:
+            raise ValueError("sizes that no picture has")
         areas = self.sides.prod(axis=1)
         self.shares = areas / areas.sum()
         self._starts = np.cumsum(areas) - areas
-        self._lr = np.memmap(folder / LR, np.uint8, "r")
-        self._hr = np.memmap(folder / HR, np.uint8, "r")
-        self._teacher = np.memmap(folder / TEACHER, np.uint8, "r") if teacher else None
+        samples = int(areas.sum()) * 3
+        self._lr = _mapped(folder / LR, samples)
+        self._hr = _mapped(folder / HR, samples * scale**2)
+        self._teacher = _mapped(folder / TEACHER, samples * scale**2) if teacher else None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -104,6 +108,12 @@ class PictureStore:
             if answer is not None:
                 teacher.append(_moved(answer[inner], move))
         return Patches(np.stack(lr), np.stack(hr), np.stack(teacher) if teacher else None)
+
+
+def _mapped(path: Path, size: int) -> Pixels:
+    if path.stat().st_size != size:
+        raise ValueError(f"{path.name} has not the {size} bytes its index tells of")
+    return np.memmap(path, np.uint8, "r")
 
 
 def _window(y: int, x: int, side: int, scale: int) -> tuple[slice, slice]:

@@ -54,13 +54,15 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
     """
     files = list_pictures(source.hr)
     folder = cache / _signature(source, files)
-    if not (folder / INDEX).is_file():
+    store = _open(folder, source.scale)
+    if store is None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
             _make(source, files, folder, report)
         except OSError as error:
             raise OutputError(f"{folder}: decoded pictures cannot be written: {error.strerror}") from error
-    store = PictureStore(folder, source.scale)
+        store = PictureStore(folder, source.scale)
     small = [
         _too_small(name, int(h), int(w), source)
         for name, (h, w) in zip(store.names, store.sides, strict=True)
@@ -69,6 +71,14 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
     if small:
         raise _refusal(small, len(store))
     return store
+
+
+def _open(folder: Path, scale: int) -> PictureStore | None:
+    """Open a store; None where there is none, or a damaged one."""
+    try:
+        return PictureStore(folder, scale)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError):
+        return None
 
 
 def list_pictures(folders: Sequence[Path]) -> list[tuple[Path, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -36,7 +37,8 @@ def add_answers(
     if weights.config.scale != store.scale:
         raise UsageError(f"teacher {model}: enlarges x{weights.config.scale}, the run x{store.scale}")
     if _recorded(folder) == weights.sha256 and (folder / TEACHER).is_file():
-        return PictureStore(folder, store.scale, teacher=True)
+        with contextlib.suppress(ValueError):  # answers cut short are made again
+            return PictureStore(folder, store.scale, teacher=True)
     try:
         if _recorded(folder) != weights.sha256:
             for old in (TEACHER, PART):
