@@ -42,12 +42,10 @@ class Talk:
             kinds = ", ".join(
                 f"{count} {kind or 'without ending'}" for kind, count in findings.foreign.most_common(5)
             )
-            ui.say(
-                f"passed over: {findings.foreign.total()} files that are no pictures ({kinds})",
-                quiet=self.quiet,
-            )
+            count = findings.foreign.total()
+            ui.say(f"passed over: {_files(count)} not named as pictures ({kinds})", quiet=self.quiet)
         if findings.results:
-            ui.say(f"passed over: {findings.results} results of earlier runs", quiet=self.quiet)
+            ui.say(f"passed over: {_files(findings.results)} written by earlier runs", quiet=self.quiet)
 
     def collisions(self, batch: Batch) -> None:
         """Name the results that have several sources, and end there: UsageError."""
@@ -62,7 +60,7 @@ class Talk:
             else:
                 ui.say(f"{target} would be the result of {' and '.join(map(str, sources))}")
         raise UsageError(
-            f"{len(batch.collisions)} names of results are not free (capitals do not count);"
+            "pictures would become one file, capitals aside, or replace one that is to be read;"
             " tell them apart with --name, such as {stem}_{type}_x{scale}{ext}, or --exclude some"
         )
 
@@ -80,7 +78,7 @@ class Talk:
             "devices": [str(device) for device in job.networks.devices],
         }
         if expected is not None:
-            facts |= {"seconds": round(expected.seconds, 1), "disk": expected.bytes}
+            facts |= {"seconds": round(expected.seconds, 3), "disk": expected.bytes}
         if self.as_json:
             if dry_run:
                 for item in batch.pending:
@@ -93,7 +91,7 @@ class Talk:
         parts += [f"{done} done before"] if done else []
         parts += [f"{len(batch.skipped)} exist already"] if batch.skipped else []
         parts += [f"{len(batch.failures)} cannot be enlarged"] if batch.failures else []
-        ui.say(f"{batch.total} pictures: {', '.join(parts)}", quiet=self.quiet)
+        ui.say(f"{_pictures(batch.total)}: {', '.join(parts)}", quiet=self.quiet)
         if expected is not None:
             ui.say(
                 f"about {ui.seconds_text(expected.seconds)} on {'+'.join(facts['devices'])},"
@@ -155,7 +153,7 @@ class Talk:
             ui.show_json({"event": "summary"} | facts)
             return code
         if failed:
-            ui.say(f"emt: {failed} of {tally.total} pictures failed:")
+            ui.say(f"emt: {failed} of {_pictures(tally.total)} failed:")
             for _, error in tally.failures[:_SHOWN]:
                 ui.say(f"  {error}")
             if failed > _SHOWN:
@@ -163,7 +161,7 @@ class Talk:
         if tally.left:
             why = "the disk is full" if tally.full else "interrupted"
             then = "make room, then go on" if tally.full else "go on"
-            ui.say(f"emt: {why}; {tally.left} pictures are left: {then} with the same command")
+            ui.say(f"emt: {why}; {_pictures(tally.left)} left: {then} with the same command")
         skipped = f", {tally.skipped} skipped" if tally.skipped else ""
         ui.say(f"{tally.done} done{skipped} in {ui.seconds_text(tally.seconds)}", quiet=self.quiet)
         return code
@@ -197,6 +195,14 @@ class Talk:
         ui.say(f"emt: error: {error}")
         for line in (trace or "").splitlines() if self.verbose else ():
             ui.say(line)
+
+
+def _pictures(count: int) -> str:
+    return "1 picture" if count == 1 else f"{count:,} pictures"
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 class Report:

@@ -228,7 +228,7 @@ def _results(folder: Path) -> set[str]:
 
 def canonical(path: Path) -> str:
     """Return one spelling for all ways to a file; a link to a file is a file of its own."""
-    return str(_resolved(path.parent) / path.name)
+    return str(_resolved(path.parent.absolute()) / path.name)
 
 
 @lru_cache(maxsize=1 << 16)
