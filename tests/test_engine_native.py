@@ -166,6 +166,7 @@ def test_auto_takes_the_kernels_on_a_cpu_in_single_precision_only(
         make_runner("tensorrt", tiny_network, CPU, torch.float32)
 
     monkeypatch.setattr("emt_cli.engine.runner.processor", lambda: None)
+    monkeypatch.setattr("emt_cli.engine.runner.find_spec", lambda name: None)
     assert make_runner("auto", tiny_network, CPU, torch.float32).name == "torch"
     with pytest.raises(DeviceError, match="llvmlite"):
         make_runner("native", tiny_network, CPU, torch.float32)

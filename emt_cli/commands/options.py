@@ -22,6 +22,15 @@ class Precision(str, Enum):
     bf16 = "bf16"
 
 
+class Engine(str, Enum):
+    """What computes the network."""
+
+    auto = "auto"
+    native = "native"
+    openvino = "openvino"
+    torch = "torch"
+
+
 class Format(str, Enum):
     """Kinds of picture files that are written."""
 
@@ -70,6 +79,13 @@ Device = Annotated[
 PrecisionChoice = Annotated[
     Precision,
     typer.Option(help="Number type; auto is fp16 on CUDA, else fp32.", rich_help_panel=MODEL),
+]
+EngineChoice = Annotated[
+    Engine,
+    typer.Option(
+        help="What computes; auto is native (kernels for this processor) on CPUs in fp32, else torch.",
+        rich_help_panel=MODEL,
+    ),
 ]
 TileSide = Annotated[
     str,

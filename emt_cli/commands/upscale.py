@@ -39,6 +39,7 @@ def upscale(
     model: options.Model = "auto",
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
+    engine: options.EngineChoice = options.Engine.auto,
     tile: options.TileSide = "auto",
     tta: options.Ensemble = False,
     format: options.FormatChoice = None,
@@ -67,6 +68,7 @@ def upscale(
         model=model,
         device=device,
         precision=precision.value,
+        engine=engine.value,
         tile=options.tile_side(tile),
         ensemble=tta,
         format=format.value if format else None,
@@ -141,9 +143,9 @@ class Talk:
         )
         if self.verbose:
             for model, scale in zip(task.models, plan.passes, strict=True):
-                size = job.upscaler(scale).tile_size(plan.height, plan.width)
-                kind = str(job.dtype).removeprefix("torch.")
-                ui.say(f"  x{scale}: {model.path}, {kind}, tiles of up to {size} px", quiet=self.quiet)
+                upscaler = job.upscaler(scale)
+                size, engine = upscaler.tile_size(plan.height, plan.width), upscaler.runner.about
+                ui.say(f"  x{scale}: {model.path}; {engine}; tiles of up to {size} px", quiet=self.quiet)
 
     def planned(self, task: Task) -> None:
         """Report a task that --dry-run leaves undone."""

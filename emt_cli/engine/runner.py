@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -13,8 +14,8 @@ from emt_cli.errors import DeviceError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps
 
-ENGINES = ("native", "torch")
-"""native: kernels compiled for this processor; torch: any device, any precision."""
+ENGINES = ("native", "openvino", "torch")
+"""native: kernels for this processor, fp32; openvino: CPUs, fp32 or bf16; torch: any device and precision."""
 
 
 class Runner(Protocol):
@@ -23,6 +24,10 @@ class Runner(Protocol):
     @property
     def name(self) -> str:
         """One of ENGINES."""
+
+    @property
+    def about(self) -> str:
+        """The engine in words, and what it is set to."""
 
     @property
     def fell_back(self) -> bool:
@@ -50,20 +55,39 @@ class Runner(Protocol):
 def make_runner(engine: str, network: EMT, device: torch.device, dtype: torch.dtype) -> Runner:
     """Return the runner of an --engine value.
 
-    auto is native on a CPU in float32 where kernels can be compiled, else torch. Raises UsageError for an
+    auto on a CPU in float32 is native where kernels can be compiled, else openvino where it is installed,
+    with torch as long as compiling does not pay; everywhere else it is torch. Raises UsageError for an
     unknown engine or one that does not fit the device or precision, DeviceError where it is not installed.
     """
     if engine not in ("auto", *ENGINES):
-        raise UsageError(f"--engine {engine}: use auto, {' or '.join(ENGINES)}")
-    fits = device.type == "cpu" and dtype == torch.float32
-    if engine == "native" and not fits:
-        raise UsageError("--engine native: computes on the CPU in fp32 only; use --engine torch")
-    if engine == "native" and processor() is None:
-        raise DeviceError(
-            "--engine native: needs the package llvmlite, and AVX2 or an ARM processor; use --engine torch"
-        )
-    if engine == "torch" or not fits or processor() is None:
-        return TorchRunner(network, device, dtype)
-    from emt_cli.engine.native.runner import NativeRunner
+        raise UsageError(f"--engine {engine}: use auto, {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
+    if engine in ("native", "openvino") and device.type != "cpu":
+        raise UsageError(f"--engine {engine}: computes on the CPU only; use --engine torch, or --device cpu")
+    native = processor() is not None
+    single = device.type == "cpu" and dtype == torch.float32
+    if engine == "native" or (engine == "auto" and single and native):
+        if not single:
+            raise UsageError("--engine native: computes in fp32 only; use --engine torch or openvino")
+        if not native:
+            raise DeviceError(
+                "--engine native: needs the package llvmlite, and AVX2 or ARM; use --engine torch"
+            )
+        from emt_cli.engine.native.runner import NativeRunner
 
-    return NativeRunner(network)
+        return NativeRunner(network)
+    if engine == "openvino":
+        if dtype == torch.float16:
+            raise UsageError("--engine openvino: computes in fp32 or bf16; use --engine torch")
+        if find_spec("openvino") is None:
+            raise DeviceError('--engine openvino: OpenVINO is not installed; pip install "emt-cli[cpu]"')
+        return _openvino_runner(network, dtype, None)
+    runner = TorchRunner(network, device, dtype)
+    if engine == "auto" and single and find_spec("openvino") is not None:
+        return _openvino_runner(network, dtype, runner)
+    return runner
+
+
+def _openvino_runner(network: EMT, dtype: torch.dtype, meanwhile: TorchRunner | None) -> Runner:
+    from emt_cli.engine.openvino_runner import OpenVINORunner
+
+    return OpenVINORunner(network, dtype, meanwhile=meanwhile)

@@ -42,6 +42,11 @@ class TorchRunner:
         return self.net.dtype
 
     @property
+    def about(self) -> str:
+        """The engine in words."""
+        return f"torch, {self.dtype}".replace("torch.", "")
+
+    @property
     def bytes_per_pixel(self) -> int:
         """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
         return self.net.bytes_per_pixel + 12 + 12 * self.net.config.scale**2

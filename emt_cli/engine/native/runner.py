@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from emt_cli.engine.device import cpu_threads
+from emt_cli.engine.ensemble import average_views
 from emt_cli.engine.native.llvm import Processor, Program, processor
 from emt_cli.engine.native.packing import PackedAttention, PackedLayer, PackedNetwork
 from emt_cli.engine.native.rows import write_row_kernels
@@ -24,7 +25,7 @@ from emt_cli.engine.native.shapes import INPUT_CHANNELS, Shapes
 from emt_cli.engine.native.windows import write_window_kernels
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.emt import EMT
-from emt_cli.steps import Steps, finish, part
+from emt_cli.steps import Steps, finish
 
 STRIP_ROWS = 48
 """Least rows of a strip, where there are enough: each computes two rows more."""
@@ -58,6 +59,12 @@ class NativeRunner:
         self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
 
     @property
+    def about(self) -> str:
+        """The engine in words."""
+        cpu = self.shapes.cpu
+        return f"kernels for {cpu.name}, {cpu.lanes} numbers at once, {self.threads} threads"
+
+    @property
     def bytes_per_pixel(self) -> int:
         """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
         shapes = self.shapes
@@ -76,19 +83,7 @@ class NativeRunner:
 
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile as a call does, yielding the share done after each layer."""
-        if not ensemble:
-            return (yield from self._enlarge(pixels))
-        total: Floats | None = None
-        for index in range(8):
-            turns, flipped = divmod(index, 2)
-            turned = np.rot90(pixels[:, ::-1] if flipped else pixels, turns)
-            answer = yield from part(self._enlarge(turned), index / 8, (index + 1) / 8)
-            answer = np.rot90(answer, -turns)
-            answer = answer[:, ::-1] if flipped else answer
-            total = answer.copy() if total is None else np.add(total, answer, out=total)
-        assert total is not None
-        total /= 8
-        return total
+        return (yield from (average_views(self._enlarge, pixels) if ensemble else self._enlarge(pixels)))
 
     def _enlarge(self, pixels: Floats) -> Steps[Floats]:
         h, w = pixels.shape[:2]

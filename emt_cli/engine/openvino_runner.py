@@ -1,0 +1,148 @@
+"""Run the network through OpenVINO, on the CPU: one compiled model serves every size.
+
+Compiling takes about a second. The compiled model is kept in the cache folder, for this processor and this
+version of everything, so that the next start only reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emt_cli import __version__
+from emt_cli.assets.catalog import cache_folder
+from emt_cli.atomic import write_atomically
+from emt_cli.engine.device import cpu_threads
+from emt_cli.engine.ensemble import average_views
+from emt_cli.engine.tiling import Floats
+from emt_cli.engine.torch_runner import TorchRunner
+from emt_cli.model.emt import EMT
+from emt_cli.steps import Steps
+
+COMPILE_COST = 1e11
+"""Multiply-adds in which OpenVINO gains on torch what compiling costs: 90,000 pixels of network emt."""
+KEPT_FILES = 16
+"""Compiled models in the cache folder; the oldest go."""
+_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+class OpenVINORunner:
+    """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped.
+
+    dtype: float32, or bfloat16, which OpenVINO uses where the processor has it.
+    meanwhile: computes as long as compiling would cost more than it has been worth; None compiles at once.
+    """
+
+    name = "openvino"
+    fell_back = False
+
+    def __init__(
+        self, network: EMT, dtype: torch.dtype = torch.float32, *, meanwhile: TorchRunner | None = None
+    ) -> None:
+        import openvino as ov
+
+        self.network, self.dtype, self.config = network, dtype, network.config
+        self._core = ov.Core()
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
+            "INFERENCE_NUM_THREADS": cpu_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._meanwhile = meanwhile
+        self._done = 0.0
+        self._request: Any = None
+        self.path = cache_folder() / "openvino" / f"{self._key(ov.get_version())}.bin"
+
+    def _key(self, version: str) -> str:
+        """Name everything a compiled model depends on."""
+        device = [
+            self._core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+        ]
+        digest = hashlib.sha256(f"{self.config} {__version__} {version} {device} {self._settings}".encode())
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    @property
+    def about(self) -> str:
+        """The engine in words."""
+        if self._request is None and self._meanwhile is not None and not self.path.is_file():
+            return "torch until OpenVINO is worth compiling for"
+        return f"OpenVINO, {self._settings['INFERENCE_PRECISION_HINT']}"
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
+        return 4 * (16 * self.config.dim + 9 * self.config.scale**2)
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Memory it takes whatever the tile."""
+        return 200 << 20
+
+    def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
+        """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
+        work = float(pixels.shape[0] * pixels.shape[1]) * self.config.multiply_adds * (8 if ensemble else 1)
+        if self._request is None and self._meanwhile is not None and not self.path.is_file():
+            self._done += work
+            if self._done < COMPILE_COST:
+                return (yield from self._meanwhile.steps(pixels, ensemble=ensemble))
+        if self._request is None:
+            self._request = self._compiled().create_infer_request()
+        answer = yield from (average_views(self._enlarge, pixels) if ensemble else self._enlarge(pixels))
+        if not np.isfinite(answer).all():
+            raise FloatingPointError(
+                f"the network's answer is not finite in {self.dtype}".replace("torch.", "")
+            )
+        return answer
+
+    def _enlarge(self, pixels: Floats) -> Steps[Floats]:
+        h, w = pixels.shape[:2]
+        pads = self.network.small_pads(h, w)
+        padded = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
+        self._request.start_async([np.ascontiguousarray(padded.transpose(2, 0, 1)[None])])
+        while not self._request.wait_for(100):  # milliseconds; Ctrl-C comes through between
+            yield 0.0
+        scale = self.config.scale
+        answer: Floats = self._request.get_output_tensor().data[0, :, : h * scale, : w * scale]
+        yield 1.0
+        return np.ascontiguousarray(answer.transpose(1, 2, 0))
+
+    def _compiled(self) -> Any:
+        """Read the compiled model from the cache, or compile it and leave it there."""
+        data = _read_checked(self.path)
+        if data is not None:
+            with suppress(RuntimeError):  # of another machine after all, or a version that lies
+                return self._core.import_model(BytesIO(data), "CPU", self._settings)
+        from emt_cli.engine.graph_openvino import openvino_model
+
+        model = self._core.compile_model(openvino_model(self.network), "CPU", self._settings)
+        with suppress(OSError):  # the cache saves time, no more
+            stream = BytesIO()
+            model.export_model(stream)
+            exported = stream.getvalue()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, hashlib.sha256(exported).digest() + exported)
+            _remove_old(self.path.parent)
+        return model
+
+
+def _read_checked(path: Path) -> bytes | None:
+    """Return a cached model if it is what was written."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
+
+
+def _remove_old(folder: Path) -> None:
+    files = sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[KEPT_FILES:]:
+        path.unlink(missing_ok=True)
