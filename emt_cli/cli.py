@@ -12,7 +12,7 @@ import typer
 import typer.core
 
 from emt_cli import __version__
-from emt_cli.commands import batch, benchmark, explain, models, train, ui, upscale, video
+from emt_cli.commands import batch, benchmark, explain, export, models, train, ui, upscale, video
 from emt_cli.commands.options import examples
 from emt_cli.errors import EmtError
 
@@ -66,6 +66,7 @@ app.command("video", epilog=video.EPILOG)(video.video)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command("explain", epilog=explain.EPILOG)(explain.explain)
+app.command("export", epilog=export.EPILOG)(export.export)
 app.add_typer(models.app, name="models")
 
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("openvino")
-
 from emt_cli.engine import openvino_runner
 from emt_cli.engine.openvino_runner import OpenVINORunner
 from emt_cli.engine.runner import make_runner
@@ -20,6 +18,8 @@ from emt_cli.errors import DeviceError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish
+
+pytest.importorskip("openvino")
 
 CPU = torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""The network as a graph of standard operations, written once for all formats: graph_onnx.py, graph_openvino.py.
+"""The network as a graph of standard operations, written once for ONNX and OpenVINO (graph_onnx.py, ...).
 
 Channels first, batch normalisation folded; shifts and pixel mixers are depthwise 3x3 convolutions, attention
 is matmul, softmax, matmul, which compilers such as OpenVINO's fuse.

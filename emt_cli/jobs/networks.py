@@ -52,6 +52,11 @@ class Networks:
         """Return the file used for one of `scales`, and what there is to say about it."""
         return find_model(self.model, scale)
 
+    def weights(self, scale: int) -> Weights:
+        """Return the weights of one of `scales`, reading them the first time."""
+        with self._lock:
+            return self._read(self.found(scale).path)
+
     def get(self, scale: int, index: int = 0) -> Upscaler:
         """Return the network of a scale on a device, by its place in `devices`; loaded the first time."""
         with self._lock:
