@@ -22,12 +22,12 @@ from random import Random
 import victims
 from damage import ANY, Damage, change_value, png_with_sums, safetensors_header, zip_with_sums
 from PIL import Image
-from processes import Died, Ended, Hung, Worker, command
+from processes import DiedError, Ended, HungError, Worker, command
 
 SECONDS = 30.0
 """After this a file hangs; the slowest takes a few seconds on two cores."""
 MEMORY = 300 << 20
-"""Bytes a damaged file may cost beyond what the process holds anyway, unless it declares millions of pixels."""
+"""Bytes a damaged file may cost beyond what the process holds, unless it declares millions of pixels."""
 CEILING = 3 << 30
 """Address space beyond the start at which allocations fail, for the machine's sake."""
 PIXELS = 1_000_000
@@ -85,7 +85,7 @@ class Campaign:
         before = self._files()
         try:
             ended = self.worker.run(*COMMANDS[case.kind](self, path), folder=self.folder)
-        except (Hung, Died) as error:
+        except (HungError, DiedError) as error:
             return Finding(case, str(error), None)
         problem = self._problem(case, path, ended, before)
         return Finding(case, problem, ended) if problem else ended
@@ -102,7 +102,8 @@ class Campaign:
             f"temporary files left: {sorted(map(str, new))}": any(_is_temporary(file) for file in new),
             "files of a failed command": case.kind == "picture" and ended.code != 0 and bool(new),
             "says something that cannot be printed": not all(line.isprintable() for line in lines),
-            "fails without a line that says why": ended.code not in (0, 9) and "emt: error: " not in ended.stderr,
+            "fails without a line that says why": ended.code not in (0, 9)
+            and "emt: error: " not in ended.stderr,
             "more lines than needed": ended.code != 0 and len(lines) > 3,
             "a line without end": any(len(line) > 1000 for line in lines),
             "prints on a failure": case.kind == "picture" and ended.code != 0 and bool(ended.stdout),
@@ -166,7 +167,17 @@ def _checkpoint(campaign: Campaign, path: Path) -> Call:
 
 def _recipe(campaign: Campaign, path: Path) -> Call:
     out = str(campaign.results / "run")
-    return command, "train", "--data", str(campaign.pictures), "--config", str(path), "--out", out, "--dry-run"
+    return (
+        command,
+        "train",
+        "--data",
+        str(campaign.pictures),
+        "--config",
+        str(path),
+        "--out",
+        out,
+        "--dry-run",
+    )
 
 
 def _record(campaign: Campaign, path: Path) -> Call:
@@ -307,7 +318,15 @@ RECORD = {
 def lies(folder: Path) -> Iterator[Case]:
     """All files made by hand: bombs, liars, malicious programs."""
     whole = {"other-name", "orientation", "enormous", "negative", "tiny-numbers", "strips", "bomb-behind"}
-    whole |= {"bomb-profile", "bomb-text", "bomb-nested", "bomb-xmp", "bomb-exif", "many-chunks", "many-bombs"}
+    whole |= {
+        "bomb-profile",
+        "bomb-text",
+        "bomb-nested",
+        "bomb-xmp",
+        "bomb-exif",
+        "many-chunks",
+        "many-bombs",
+    }
     whole |= {"long-text", "marker-loop", "icc-parts", "exif-circle", "exif-huge", "deflate-bomb", "rle"}
     whole |= {"riff-lies", "flat", "bad-palette"}
     for name, data in victims.lying_pictures().items():
@@ -345,7 +364,12 @@ def lies(folder: Path) -> Iterator[Case]:
         ("journal", "long.jsonl", b'{"a":"' + b"x" * 30_000_000 + b'"}\n', (0,)),
         ("journal", "digits.jsonl", b'{"a":' + b"9" * 100_000 + b"}\n", (0,)),
         ("log", "deep.jsonl", deep + b"\n", (0,)),
-        ("log", "others.jsonl", b'[1]\n3\n"x"\nnull\n{"step":"x"}\n{"step":null,"loss":[]}\n\xff\xfe\n', (0,)),
+        (
+            "log",
+            "others.jsonl",
+            b'[1]\n3\n"x"\nnull\n{"step":"x"}\n{"step":null,"loss":[]}\n\xff\xfe\n',
+            (0,),
+        ),
     ):
         yield Case(kind, name, data, "made by hand", codes)
 
@@ -415,7 +439,19 @@ def _random_recipe(random: Random, campaign: Campaign) -> Case:
     else:
         lines = GOOD_RECIPE.decode().splitlines()
         at = random.choice([n for n, line in enumerate(lines) if "=" in line])
-        values = ["-1", "0", "1e308", "10000000000", "nan", "true", '"x"', "[]", "[[1]]", "2024-01-01", "{a=1}"]
+        values = [
+            "-1",
+            "0",
+            "1e308",
+            "10000000000",
+            "nan",
+            "true",
+            '"x"',
+            "[]",
+            "[[1]]",
+            "2024-01-01",
+            "{a=1}",
+        ]
         lines[at] = f"{lines[at].partition('=')[0]}= {random.choice(values)}"
         data, damage = "\n".join(lines).encode(), lines[at]
     return Case("recipe", "recipe.toml", data, damage, (0, 2, 8), 3 * MEMORY)  # the paper's, where cut
@@ -461,7 +497,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=1000, help="files damaged at random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", help="only files of this kind")
-    parser.add_argument("--keep", type=Path, default=Path("torture"), help="folder for files that broke something")
+    parser.add_argument(
+        "--keep", type=Path, default=Path("torture"), help="folder for files that broke something"
+    )
     options = parser.parse_args(arguments)
     began, codes, slowest, largest = time.perf_counter(), Counter[tuple[str, int]](), 0.0, 0
     findings: list[Finding] = []

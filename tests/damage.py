@@ -1,4 +1,4 @@
-"""Makers of damage, for any bytes and for what knows its own checksums; everything drawn from a seeded Random."""
+"""Makers of damage, for any bytes and for what knows its own checksums; all drawn from a seeded Random."""
 
 from __future__ import annotations
 
@@ -205,7 +205,25 @@ def safetensors_header(data: bytes, random: Random) -> bytes:
     return struct.pack("<Q", len(text)) + text + data[8 + length :]
 
 
-STRANGE = [None, True, -1, 0, 1, 3, 10**9, 2**63, 2**70, 1e308, -0.5, "", "x" * 5000, [], {}, [[1, 2]], [0, 0]]
+STRANGE = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    3,
+    10**9,
+    2**63,
+    2**70,
+    1e308,
+    -0.5,
+    "",
+    "x" * 5000,
+    [],
+    {},
+    [[1, 2]],
+    [0, 0],
+]
 """JSON values to put where another one is expected."""
 
 

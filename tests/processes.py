@@ -1,4 +1,4 @@
-"""The real command line in processes of its own, which start at once: forked from one that has imported torch."""
+"""The real command line in processes that start at once: forked from one that has imported torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -31,7 +31,7 @@ class Ended:
     stderr: str
     seconds: float = 0.0
     grown: int = 0
-    """Bytes of memory it took at its peak beyond what the process held before; 0 where that cannot be told."""
+    """Bytes of memory it took at its peak beyond what was held before; 0 where that cannot be told."""
 
 
 def start(
@@ -85,11 +85,11 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
-class Hung(Exception):
+class HungError(Exception):
     """A command that did not end in time."""
 
 
-class Died(Exception):
+class DiedError(Exception):
     """A command that took its process down with it."""
 
 
@@ -97,14 +97,14 @@ class Worker:
     """Runs one command after the other in one process, which is started again when one of them kills it."""
 
     def __init__(self, talk: Path, *, memory: int, seconds: float) -> None:
-        """Use the folder talk; memory: bytes a command may take beyond the start; seconds: until it is killed."""
+        """memory: bytes a command may take beyond the start; seconds: until it is killed."""
         self.talk, self.memory, self.seconds = talk, memory, seconds
         talk.mkdir(parents=True, exist_ok=True)
         self.process: BaseProcess | None = None
         self.pipe: Connection
 
     def run(self, work: Callable[..., None], *arguments: object, folder: Path) -> Ended:
-        """Call work(*arguments) in a folder; raises Hung or Died."""
+        """Call work(*arguments) in a folder; raises HungError or DiedError."""
         if self.process is None:
             self.pipe, theirs = CONTEXT.Pipe()
             self.process = CONTEXT.Process(target=_serve, args=(theirs, self.talk, self.memory), daemon=True)
@@ -115,13 +115,13 @@ class Worker:
         self.pipe.send((work, arguments, folder))
         try:
             if not self.pipe.poll(self.seconds):
-                raise Hung(f"no end after {self.seconds} s")
+                raise HungError(f"no end after {self.seconds} s")
             code, grown = self.pipe.recv()
         except (EOFError, ConnectionError) as error:
             code = self.process.exitcode
             self.close()
-            raise Died(f"the process died (exit code {code})") from error
-        except Hung:
+            raise DiedError(f"the process died (exit code {code})") from error
+        except HungError:
             self.close()
             raise
         seconds = time.perf_counter() - began
@@ -142,7 +142,7 @@ def command(*arguments: str) -> None:
 
 
 def _serve(pipe: Connection, talk: Path, memory: int) -> None:
-    sys.stdin = open(os.devnull)  # noqa: SIM115
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _limit_memory(memory)
     pipe.send("ready")
     while True:
@@ -178,7 +178,7 @@ def _limit_memory(memory: int) -> None:
 
 
 def _peak(*, reset: bool = False) -> int:
-    """Return the largest resident memory in bytes since the last reset, or 0 where the system does not tell."""
+    """Return the largest resident memory in bytes since the last reset; 0 where the system does not tell."""
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")

@@ -6,12 +6,13 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from picture_files import by_opencv, by_pillow, by_tifffile, png_file
+from picture_files import by_opencv, by_pillow, by_tifffile, png_chunk, png_file
 from PIL import Image
 
 from emt_cli.errors import InputError
@@ -180,3 +181,56 @@ def test_tiff_with_an_empty_strip_is_not_filled_up(deep: np.ndarray, compression
 
     with pytest.raises(InputError, match="cut short"):
         read_picture(bytes(data))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_that_declares_more_than_its_bits_can_hold_is_refused(
+    photo: np.ndarray, progressive: bool
+) -> None:
+    data = bytearray(by_pillow(Image.fromarray(photo), "JPEG", progressive=progressive))
+    size = data.index(b"\xff\xc2" if progressive else b"\xff\xc0") + 5
+    data[size : size + 4] = struct.pack(">HH", 20000, 20000)
+
+    with pytest.raises(InputError, match="more pixels than its data hold"):
+        read_picture(bytes(data))
+
+
+@pytest.mark.parametrize("quality", [1, 50, 100])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_emptiest_jpeg_still_holds_what_it_declares(
+    quality: int, subsampling: str, progressive: bool, mode: str
+) -> None:
+    """One colour, optimised codes: no encoder spends fewer bits."""
+    options = {"quality": quality, "subsampling": subsampling, "progressive": progressive, "optimize": True}
+    data = by_pillow(Image.new(mode, (999, 777)), "JPEG", **options)
+
+    assert read_picture(data).width == 999
+
+
+def test_jpeg_of_endless_passes_is_refused(photo: np.ndarray) -> None:
+    data = by_pillow(Image.fromarray(photo), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    scans = data[:last] + data[last:-2] * 300 + data[-2:]
+
+    with pytest.raises(InputError, match="passes"):
+        read_picture(scans)
+
+
+def test_text_that_would_flood_the_next_reader_does_not_travel_on() -> None:
+    flood = zlib.compress(bytes(5_000_000))
+    texts = png_chunk(b"zTXt", b"Comment\0\0" + flood) + png_chunk(b"tEXt", b"Long\0" + b"x" * 2_000_000)
+    texts += png_chunk(b"iTXt", b"Words\0\1\0\0\0" + flood) + png_chunk(b"tEXt", b"Author\0Me")
+
+    picture = read_picture(png_file(4, 4, 8, 0, bytes(20), texts))
+
+    assert picture.metadata.png == ((b"tEXt", b"Author\0Me"),)
+
+
+@pytest.mark.parametrize("value", [2e9, -3e38, 1e300])
+def test_float_tiff_beyond_what_can_be_computed_is_refused(value: float) -> None:
+    image = np.full((4, 4, 3), value, np.float64 if value > 1e38 else np.float32)
+
+    with pytest.raises(InputError, match="beyond 1e\\+09"):
+        read_picture(by_tifffile(image, photometric="rgb"))

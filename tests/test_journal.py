@@ -118,3 +118,10 @@ def test_a_record_is_one_line_of_plain_json(tmp_path: Path) -> None:
 
     lines = (tmp_path / "j.jsonl").read_text("ascii").splitlines()
     assert [json.loads(line) for line in lines] == [{"name": "a\nb"}]
+
+
+def test_a_line_nested_beyond_all_depth_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'{"a":' + b"[" * 200_000 + b'\n{"a":1}\n')
+
+    assert read_journal(path) == [{"a": 1}]

@@ -98,3 +98,40 @@ def test_recipes_of_the_bundled_models_are_valid(file: Path):
     config = make_config("lite", file=file)
 
     assert file.stem.endswith(f"x{config.scale}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps = " + "[" * 100_000,
+        "steps = " + "9" * 10_000,
+        "\x00",
+        "# " + "x" * 2_000_000,
+    ],
+    ids=["nested", "digits", "zero", "long"],
+)
+def test_absurd_file_is_an_input_error(tmp_path: Path, text: str):
+    (tmp_path / "recipe.toml").write_text(text)
+
+    with pytest.raises(InputError, match=r"recipe\.toml"):
+        make_config("lite", file=tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "steps=100000000",
+        "batch=1000000000",
+        "patch=1000000",
+        "seed=99999999999999999999",
+        "network.dim=6000000",
+        "network.blocks=100000",
+        "network.windows=[[100000, 100000], [8, 8]]",
+        "network.windows=[[1021, 8], [1019, 8]]",
+        "network.shifts=[[100000, 0], [0, 0]]",
+        "network.mlp_ratio=4000",
+    ],
+)
+def test_sizes_beyond_all_measure_are_usage_errors(pair: str):
+    with pytest.raises(UsageError, match=r"at most|beyond"):
+        make_config("lite", pairs=[pair])

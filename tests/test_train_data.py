@@ -154,3 +154,17 @@ def test_degradation_follows_from_seed_and_step(store: PictureStore):
 
     assert np.array_equal(draws[0].lr, draws[1].lr)
     assert not np.array_equal(draws[0].lr, draws[2].lr)
+
+
+@pytest.mark.parametrize("name", ["index.json", "lr.bin", "hr.bin"])
+@pytest.mark.parametrize("damage", [b"", b'{"pictures": [["a", 1]]}', b"\xff" * 50])
+def test_damaged_store_is_made_anew(
+    tmp_path: Path, pictures: Path, store: PictureStore, name: str, damage: bytes
+):
+    expected = store.hr(0).copy()
+    (store.folder / name).unlink()  # the open store keeps its own
+    (store.folder / name).write_bytes(damage)
+
+    again = prepare(Source((pictures,), 2, smallest=16), tmp_path / "store")
+
+    assert np.array_equal(again.hr(0), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -324,3 +325,47 @@ def test_held_folder_is_free_again_afterwards(tmp_path: Path):
 
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("part", ["network", "average", "optimizers", "step", "best", "config", "seconds"])
+def test_checkpoint_with_a_damaged_part_is_an_input_error(tmp_path: Path, config: TrainConfig, part: str):
+    """Damage whose checksums are right: values of another kind, shape or size."""
+    finish(replace(config, steps=2), tmp_path / "run")
+    path = tmp_path / "run/checkpoints/step-00000002.pt"
+    values = torch.load(path, weights_only=True)
+    damaged = {
+        "network": {**values["network"], "tail.weight": torch.zeros(3)},
+        "average": {name: tensor * math.nan for name, tensor in values["average"].items()},
+        "optimizers": [{"state": {0: {"step": 1.0}}, "param_groups": []}] * 2,
+        "step": "two",
+        "best": math.nan,
+        "config": {"network.dim": 10**9},
+        "seconds": None,
+    }
+    torch.save({**values, part: damaged[part]}, path)
+
+    with pytest.raises(InputError, match=r"checkpoint.*older one with --resume"):
+        finish(config, tmp_path / "run", resume="auto")
+
+
+def test_checkpoint_with_one_bit_turned_over_is_refused(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "run")
+    path = tmp_path / "run/checkpoints/step-00000002.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(InputError, match="not a whole checkpoint"):
+        load_checkpoint(path)
+
+
+def test_damaged_log_does_not_stop_a_run_that_goes_on(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "run")
+    log = tmp_path / "run/log.jsonl"
+    log.write_bytes(
+        log.read_bytes() + b'[1]\n"x"\n{"step": "x"}\n{"step": 1, "loss": []}\n\xff\n' + b"[" * 200_000
+    )
+
+    finish(config, tmp_path / "run", resume="auto")
+
+    assert [line["step"] for line in read_log(tmp_path / "run") if "psnr" in line] == [2, 4, 8]

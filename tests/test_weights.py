@@ -9,6 +9,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -447,3 +448,33 @@ def test_damaged_file_is_a_model_or_a_model_error(
         outcome = error
 
     assert outcome is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"windows": [[4096, 4], [3, 4093]]},
+        {"windows": [[1021, 8], [1019, 8]]},
+        {"dim": 4096, "heads": 1, "mlp_ratio": 4000},
+    ],
+)
+def test_config_that_would_take_any_memory_is_refused(
+    tmp_path: Path, tiny_config: EMTConfig, change: dict[str, Any]
+) -> None:
+    entry = {"config": asdict(tiny_config) | change, "metadata": {}}
+
+    assert "beyond" in refused(with_header(tmp_path / "x.safetensors", entry))
+
+
+def test_archive_whose_members_share_their_bytes_is_refused(tmp_path: Path) -> None:
+    """Each member claims the whole file's bytes: a small file would fill any memory."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in ("a/data.pkl", "a/data/0", "a/data/1"):
+            archive.writestr(name, bytes(1000))
+        first = archive.infolist()[1]
+        for member in archive.infolist():
+            member.header_offset, member.file_size, member.compress_size = first.header_offset, 2000, 2000
+    (tmp_path / "x.pth").write_bytes(stream.getvalue())
+
+    refused(tmp_path / "x.pth")

@@ -100,7 +100,7 @@ def pictures() -> dict[str, bytes]:
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"words " * 100))
     text += png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + png_chunk(b"tEXt", b"Author\0Me")
     lines = b"".join(b"\0" + row.tobytes() for row in colours)
-    files = {
+    return {
         "plain.png": by_pillow(image, "PNG"),
         "tagged.png": by_pillow(image, "PNG", **tags),
         "text.png": png_file(24, 18, 8, 2, lines, text),
@@ -144,7 +144,6 @@ def pictures() -> dict[str, bytes]:
         "palette.bmp": by_pillow(palette, "BMP"),
         "bits.bmp": by_pillow(image.convert("1"), "BMP"),
     }
-    return files
 
 
 # Files that lie
@@ -178,7 +177,9 @@ def lying_pictures() -> dict[str, bytes]:
         + png_chunk(b"IDAT", b"") * 200_000
         + png_chunk(b"IEND", b""),
         "no-pixels.png": png_file(0, 18, 8, 2, b""),
-        "no-head.png": b"\x89PNG\r\n\x1a\n" + png_chunk(b"IDAT", zlib.compress(lines)) + png_chunk(b"IEND", b""),
+        "no-head.png": b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IDAT", zlib.compress(lines))
+        + png_chunk(b"IEND", b""),
         "odd-bits.png": png_file(24, 18, 7, 2, lines),
         "odd-colours.png": png_file(24, 18, 8, 5, lines),
         "bad-palette.png": png_file(24, 18, 8, 3, bytes(range(24)) * 19),
@@ -201,7 +202,10 @@ def lying_pictures() -> dict[str, bytes]:
         "channels.tif": _tiff(277, value=65535),
         "bits.tif": _tiff(258, value=64),
         "orientation.tif": _tiff(274, value=77),
-        "ifd-circle.tif": b"II*\0\x08\0\0\0" + b"\1\0" + struct.pack("<HHII", 0x8769, 4, 1, 8) + b"\x08\0\0\0",
+        "ifd-circle.tif": b"II*\0\x08\0\0\0"
+        + b"\1\0"
+        + struct.pack("<HHII", 0x8769, 4, 1, 8)
+        + b"\x08\0\0\0",
         "ifd-long.tif": b"II*\0\x08\0\0\0" + b"\xff\xff" + os.urandom(0) + b"\x01" * 65535 * 12 + bytes(4),
         "ifd-chain.tif": _tiff_chain(20000),
         "big-count.tif": b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0" + b"\xff" * 8 + bytes(100),
@@ -229,7 +233,12 @@ def lying_pictures() -> dict[str, bytes]:
         "vector.png": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/passwd"/></svg>',
         "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n(/etc/passwd) run\n",
     }
-    for name, other in (("plain.png", "tif"), ("plain.jpg", "png"), ("plain.webp", "bmp"), ("deep.tif", "jpg")):
+    for name, other in (
+        ("plain.png", "tif"),
+        ("plain.jpg", "png"),
+        ("plain.webp", "bmp"),
+        ("deep.tif", "jpg"),
+    ):
         lying[f"other-name.{other}"] = plain[name]
     return lying
 
@@ -274,7 +283,12 @@ def _circular_exif() -> bytes:
 
 def _huge_exif() -> bytes:
     """Counts and offsets at the end of what 32 bits hold; an orientation of 65535 numbers."""
-    fields = [(0x0112, 3, 65535, 8), (0x010F, 2, 2**32 - 1, 2**32 - 1), (0x8769, 4, 2**31, 0), (0x011A, 5, 1, 8)]
+    fields = [
+        (0x0112, 3, 65535, 8),
+        (0x010F, 2, 2**32 - 1, 2**32 - 1),
+        (0x8769, 4, 2**31, 0),
+        (0x011A, 5, 1, 8),
+    ]
     packed = b"".join(struct.pack("<HHII", *field) for field in fields)
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(fields)) + packed + b"\xff\xff\xff\xff"
 
@@ -343,7 +357,7 @@ class Payload:
         self.trace = trace
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f'"{sys.executable}" -c "open(r\'{self.trace}\', \'w\')"',)
+        return os.system, (f"\"{sys.executable}\" -c \"open(r'{self.trace}', 'w')\"",)
 
 
 class Opening:
@@ -369,7 +383,9 @@ def malicious_checkpoints(trace: Path) -> dict[str, bytes]:
     files["evaluated.pth"] = _program(b"cbuiltins\neval\n(S'open(%r, \"w\")'\ntR." % str(trace).encode())
     files["executed.pth"] = _program(b"c__builtin__\nexec\n(S'open(%r, \"w\")'\ntR." % str(trace).encode())
     files["stacked.pth"] = _program(
-        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x20" + f'echo > "{trace}"'.encode().ljust(32)[:32] + b"\x85R."
+        b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x20"
+        + f'echo > "{trace}"'.encode().ljust(32)[:32]
+        + b"\x85R."
     )
     files["inside.pth"] = _program(b"cos\nsystem\n(S'echo'\ntR.", inner="x/y/data.pkl")
     files["two.pth"] = _zip({"a/data.pkl": pickle.dumps({}), "b/data.pkl": pickle.dumps(Payload(trace))})
@@ -413,7 +429,7 @@ def lying_models() -> dict[str, bytes]:
     first = next(name for name in header if name != "__metadata__")
     one = header[first]
     huge = {**one, "shape": [2**40], "data_offsets": [0, 2**42]}
-    files = {
+    return {
         "length.safetensors": struct.pack("<Q", 2**63) + good[8:],
         "longer.safetensors": struct.pack("<Q", length + 10**6) + good[8:],
         "deep-json.safetensors": with_header(b'{"__metadata__":{"emt":' + b"[" * 200_000 + b"}}"),
@@ -432,7 +448,9 @@ def lying_models() -> dict[str, bytes]:
         "window.safetensors": with_config(windows=[[128, 129], [4, 8]]),
         "windows.safetensors": with_config(windows=[[4096, 4], [3, 4093]]),
         "shift.safetensors": with_config(shifts=[[-4096, 4096], [2, 4]]),
-        "nan.safetensors": with_state(**{first: torch.full(state[first].shape, float("nan")).to(state[first].dtype)})
+        "nan.safetensors": with_state(
+            **{first: torch.full(state[first].shape, float("nan")).to(state[first].dtype)}
+        )
         if state[first].is_floating_point()
         else good[:100],
         "infinite.safetensors": with_state(**{"head.weight": state["head.weight"] / 0}),
@@ -454,7 +472,6 @@ def lying_models() -> dict[str, bytes]:
         "zeros.pth": bytes(100_000),
         "EMT_LSR_x4.pth": released_model(),
     }
-    return files
 
 
 def _storage_claim(count: int) -> bytes:

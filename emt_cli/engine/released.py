@@ -59,7 +59,7 @@ def read_checkpoint(data: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def check_archive(data: bytes, path: Path) -> None:
-    """Refuse what is no plain file of torch.save before torch sees it: packed members, unknown globals, damage.
+    """Refuse what is no plain file of torch.save before torch sees it: packed members, strange globals.
 
     Raises ModelError, with path in front.
     """

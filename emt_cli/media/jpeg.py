@@ -3,13 +3,13 @@
 import re
 
 MOST_SCANS = 200
-"""Passes over the picture that a progressive file may take; programs write 10 or so, attackers thousands."""
+"""Passes over the picture that a file may take; programs write 10 or so, attackers thousands."""
 
 # What follows 0xFF in coded data: nothing (00), a restart (D0 to D7) or filling (FF); all else is a marker.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _ALONE, _START_OF_SCAN, _END = (0x01, 0xD8), 0xDA, 0xD9
 _LEAST_BITS = {0xC0: 2, 0xC1: 2, 0xC2: 1}
-"""Of a block of 8x8 samples, by kind of frame: a Huffman code for its mean and, but in scans, one for its end."""
+"""Of a block of 8x8 samples: a Huffman code for its mean and, unless progressive, one for its end."""
 
 
 def check_jpeg(data: bytes) -> None:

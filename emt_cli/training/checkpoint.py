@@ -83,9 +83,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _check(checkpoint: Checkpoint) -> None:
     """Raise some exception for a checkpoint whose parts are not of their kinds, or not of its own network."""
     network = {
-        key.partition(".")[2]: value
-        for key, value in checkpoint.config.items()
-        if key.startswith("network.")
+        key.partition(".")[2]: value for key, value in checkpoint.config.items() if key.startswith("network.")
     }
     with torch.device("meta"):
         expected = EMT(EMTConfig(**network)).state_dict()

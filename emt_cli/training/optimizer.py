@@ -37,9 +37,10 @@ def make_optimizers(network: EMT, config: TrainConfig) -> list[torch.optim.Optim
 
 
 def check_state(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError or KeyError for a restored state that is not finite, or not of its parameters' shapes."""
+    """Raise ValueError for a restored state that is not finite, or not of its parameters' shapes."""
     names = {frozenset(state) for state in optimizer.state.values()}
-    if len(names) > 1 or len(optimizer.state) not in (0, sum(len(g["params"]) for g in optimizer.param_groups)):
+    parameters = sum(len(group["params"]) for group in optimizer.param_groups)
+    if len(names) > 1 or len(optimizer.state) not in (0, parameters):
         raise ValueError("some parameters have no state, or another kind of it")
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
