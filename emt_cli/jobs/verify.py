@@ -7,9 +7,12 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from emt_cli.errors import InputError
+from emt_cli.media.carry import Carried
 from emt_cli.media.video import Stream, VideoInfo, open_container, probe
 
 _WRITERS_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name"}
@@ -49,17 +52,21 @@ def verify(
     *,
     times: Sequence[Fraction],
     size: tuple[int, int],
+    carried: Carried,
     shift: Fraction = Fraction(0),
     whole: bool = True,
 ) -> list[Check]:
     """Compare a result with its source and return every check that was made.
 
-    times: of the frames the result must have, in seconds of the source. shift: seconds by which the result
+    times: of the frames the result must have, in seconds of the source. carried: the other streams it was to
+    get. shift: seconds by which the result
     starts earlier than the source. whole: nothing was cut off, so that every packet of the other streams must
-    be there; else those there must follow on each other in the source. Reads both files once. Raises
-    InputError when the result cannot be read at all.
+    be there; else those there must follow on each other in the source. Reads both files once.
     """
-    made = probe(result)
+    try:
+        made = probe(result)
+    except InputError as error:
+        return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
     ours, theirs = _packets(result), _packets(source.path)
     checks = [
         *_check_frames(ours[made.stream], [time - shift for time in times]),
@@ -67,10 +74,16 @@ def verify(
         _same("pixel aspect", source.sar, made.sar),
         *_check_colour(source, made),
     ]
-    for name, before, after in _pairs(source, made):
-        before_packets = theirs[before.index] if before else None
-        after_packets = ours[after.index] if after else None
-        checks.append(_check_stream(name, before, after, before_packets, after_packets, shift, whole))
+    for name, before, after in _pairs(source, made, carried):
+        if before is None or after is None:
+            checks.append(
+                Check(name, False, before.codec if before else "none", after.codec if after else "none")
+            )
+        elif before.index in carried.as_text:
+            checks.append(_same(name, before.language, after.language))
+        else:
+            packets = theirs[before.index], ours[after.index]
+            checks.append(_check_stream(name, (before, after), packets, shift, whole=whole))
     if whole:
         checks.append(_same("chapters", *(_chapters(path) for path in (source.path, result))))
     checks += _check_tags(source, result)
@@ -126,44 +139,37 @@ def _hdr(hdr: Any) -> str:
     return "; ".join(words)
 
 
-def _pairs(source: VideoInfo, made: VideoInfo) -> Iterable[tuple[str, Stream | None, Stream | None]]:
+def _pairs(
+    source: VideoInfo, made: VideoInfo, carried: Carried
+) -> Iterable[tuple[str, Stream | None, Stream | None]]:
     """Put the other streams of both files side by side: the first audio with the first audio, and so on."""
     for kind in ("video", "audio", "subtitle", "attachment", "data"):
-        before = [one for one in source.streams if one.kind == kind and one.index != source.stream]
+        before = [one for one in source.streams if one.kind == kind and one.index in carried.streams]
         after = [one for one in made.streams if one.kind == kind and one.index != made.stream]
-        for index in range(max(len(before), len(after))):
-            name = kind if max(len(before), len(after)) == 1 else f"{kind} {index + 1}"
-            yield (
-                "picture" if kind == "video" else name,
-                before[index] if index < len(before) else None,
-                after[index] if index < len(after) else None,
-            )
+        if kind == "data":  # muxers add tracks of their own for chapters and time codes
+            after = after[: len(before)]
+        most = max(len(before), len(after))
+        for index, pair in enumerate(zip_longest(before, after)):
+            name = "picture" if kind == "video" else kind
+            yield (name if most == 1 else f"{name} {index + 1}", *pair)
 
 
 def _check_stream(
     name: str,
-    before: Stream | None,
-    after: Stream | None,
-    sent: Packets | None,
-    arrived: Packets | None,
+    streams: tuple[Stream, Stream],
+    packets: tuple[Packets, Packets],
     shift: Fraction,
+    *,
     whole: bool,
 ) -> Check:
-    """Check one copied stream: codec, language, bytes of each packet and its time."""
-    expected = "none" if before is None else _stream_text(before, sent)
-    if before is None or after is None:
-        # Chapter tracks, timecodes and the like are the muxer's business, not content.
-        passed = (before or after) is not None and (before or after).kind == "data"  # type: ignore[union-attr]
-        return Check(name, passed, expected, "none" if after is None else _stream_text(after, arrived))
-    found = _stream_text(after, arrived)
-    if (before.language or "und") != (after.language or "und"):
+    """Check one copied stream: codec, language, disposition, bytes of each packet and its time."""
+    expected, found = (_words(*both) for both in zip(streams, packets, strict=True))
+    if expected.split(", ")[:-1] != found.split(", ")[:-1]:
         return Check(name, False, expected, found)
-    if before.codec != after.codec or sent is None or arrived is None:
-        return Check(name, before.kind in ("subtitle", "data", "attachment"), expected, f"{found}, converted")
-    place = _place(sent, arrived, whole)
+    place = _place(*packets, whole)
     if place is None:
         return Check(name, False, expected, f"{found}, other bytes")
-    late = _latest(sent, arrived, place, shift)
+    late = _latest(*packets, place, shift)
     if late:
         return Check(name, False, expected, f"{found}, {float(late) * 1000:.1f} ms off")
     return Check(name, True, expected, f"{found}, same bytes")
@@ -192,11 +198,12 @@ def _latest(sent: Packets, arrived: Packets, place: int, shift: Fraction) -> Fra
     return worst if worst > allowed else Fraction(0)
 
 
-def _stream_text(stream: Stream, packets: Packets | None) -> str:
-    words = [stream.codec or stream.codec_tag or "unknown", stream.language or ""]
-    if packets is not None and len(packets):
-        words.append(f"{len(packets)} packets")
-    return ", ".join(word for word in words if word)
+def _words(stream: Stream, packets: Packets) -> str:
+    language = stream.language if stream.language not in (None, "und") else ""
+    marks = " ".join(stream.disposition)
+    return ", ".join(
+        [*filter(None, (stream.codec or stream.codec_tag, language, marks)), f"{len(packets)} packets"]
+    )
 
 
 def _chapters(path: Path) -> str:

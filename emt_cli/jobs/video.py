@@ -16,11 +16,11 @@ from emt_cli.errors import DeviceError, InputError, OutputError, UsageError
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, plan_picture
 from emt_cli.jobs.segments import Segment, plan_segments, segment_length, work_path
+from emt_cli.media.carry import container_for
 from emt_cli.media.files import check_target
-from emt_cli.media.join import container_for
 from emt_cli.media.video import VideoInfo, probe
 from emt_cli.media.video_read import VideoReader, timestamps
-from emt_cli.media.video_write import Encoding, encoders
+from emt_cli.media.video_write import Encoding, choose_pix_fmt, encoders
 
 QUEUE = 256 << 20
 """Bytes of frames that may wait before the network, and after it; one frame may always."""
@@ -119,10 +119,6 @@ class VideoTask:
         return self.start is None and self.end is None
 
     @property
-    def bits(self) -> int:
-        """Of the samples written."""
-        return self.info.bits
-
     def compare_path(self) -> Path:
         """Where the side-by-side video goes."""
         return self.target.with_name(f"{self.target.stem}_compare{self.target.suffix}")
@@ -140,7 +136,7 @@ class VideoTask:
             "rate": None if self.info.rate is None else str(self.info.rate),
             "duration": round(float(self.info.seconds(self.times[-1] - self.times[0])), 6),
             "codec": self.encoding.codec,
-            "bits": self.bits,
+            "bits": self.info.bits,
             "model": self.models[0].name,
             "passes": list(self.plan.passes),
             "resized": self.plan.resized,
@@ -185,12 +181,11 @@ class VideoJob:
             length = float(info.seconds(everything[-1] - everything[0]))
             raise UsageError(f"{source}: no frame lies there; the video lasts {length:.3f} s")
         plan = plan_picture(info.height, info.width, settings.target, self.networks.scales, name=str(source))
-        # Chroma is kept for two pixels at a time, so both sides must be even.
-        if not info.animation:
-            plan = replace(plan, out_height=plan.out_height & ~1, out_width=plan.out_width & ~1)
-        codec = settings.codec or ("h264" if info.bits == 8 and info.hdr is None else "hevc")
-        encoding = Encoding(codec, settings.crf, settings.preset, settings.pix_fmt)
-        target, container_notes = self._target(info, plan, codec, output)
+        plan = _even(plan, settings.target)
+        encoding = Encoding(settings.codec, settings.crf, settings.preset, settings.pix_fmt)
+        encoding = replace(encoding, codec=encoding.name(info.bits))
+        _, odd = choose_pix_fmt(encoding, width=plan.out_width, height=plan.out_height, bits=info.bits)
+        target, container_notes = self._target(info, plan, encoding.name(info.bits), output)
         length = settings.segment or segment_length(info.height, info.width)
         tile, tiles, memory = self._cost(info, plan)
         task = VideoTask(
@@ -206,8 +201,15 @@ class VideoJob:
             tile=tile,
             tiles=tiles,
             memory=memory,
-            disk=_disk(info, plan, codec, len(times), len(everything), compare=settings.compare),
-            notes=(*_source_notes(info, settings), *container_notes),
+            disk=_disk(
+                info,
+                plan,
+                encoding,
+                len(times) / len(everything),
+                frames=len(times),
+                compare=settings.compare,
+            ),
+            notes=(*_source_notes(info, settings), *container_notes, *([odd] if odd else [])),
         )
         self._check(task)
         return task
@@ -250,7 +252,7 @@ class VideoJob:
             preview = "_preview" if settings.preview is not None else ""
             suffix = _CONTAINERS.get(codec, source.suffix)
             target = (output or source.parent) / f"{source.stem}{size}{preview}{suffix}"
-        target, notes = container_for(target, info)
+        target, notes = container_for(target, info, codec)
         return target, list(notes)
 
     def _cost(self, info: VideoInfo, plan: Plan) -> tuple[int, int, int]:
@@ -279,7 +281,7 @@ class VideoJob:
             raise UsageError(f"{source}: would be replaced by its own result; choose another name with -o")
         check_target(task.target, overwrite=settings.overwrite)
         if settings.compare:
-            check_target(task.compare_path(), overwrite=settings.overwrite)
+            check_target(task.compare_path, overwrite=settings.overwrite)
         free = free_memory(choose_device("cpu"))
         if task.memory > free:
             raise DeviceError(
@@ -325,9 +327,20 @@ def _source_notes(info: VideoInfo, settings: Settings) -> list[str]:
     return notes
 
 
-def _disk(info: VideoInfo, plan: Plan, codec: str, frames: int, of: int, *, compare: bool) -> int:
-    """Estimate the bytes of segments and result together, the source's other streams included."""
-    bits = _BITS_A_PIXEL.get(codec, _BITS_A_PIXEL["h264"]) * plan.out_height * plan.out_width * info.bits / 8
-    video = bits / 8 * frames * (3 if compare else 1)
-    others = info.path.stat().st_size * frames / of if len(info.streams) > 1 else 0
+def _even(plan: Plan, target: Target) -> Plan:
+    """Make sides even that were not asked for to the pixel: most videos keep one colour for two pixels."""
+    if not plan.resized:
+        return plan
+    height = plan.out_height if target.height or target.long_side == plan.out_height else plan.out_height & ~1
+    width = plan.out_width if target.width or target.long_side == plan.out_width else plan.out_width & ~1
+    return replace(plan, out_height=height, out_width=width)
+
+
+def _disk(
+    info: VideoInfo, plan: Plan, encoding: Encoding, share: float, *, frames: int, compare: bool
+) -> int:
+    """Estimate the bytes of segments and result together; share: part of the source's other streams."""
+    bits = _BITS_A_PIXEL.get(encoding.name(info.bits), _BITS_A_PIXEL["h264"]) * info.bits / 8
+    video = bits / 8 * plan.out_height * plan.out_width * frames * (3 if compare else 1)
+    others = info.path.stat().st_size * share if len(info.streams) > 1 else 0
     return int(2 * video + others)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import queue
 import time
 from collections.abc import Generator, Iterator
@@ -24,12 +23,13 @@ from emt_cli.jobs.pipeline import run_pipeline
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, input_hash, pending_runs, work_folder
 from emt_cli.jobs.verify import Check, verify
 from emt_cli.jobs.video import QUEUE, VideoJob, VideoTask
+from emt_cli.media.carry import carry
 from emt_cli.media.compare import MovingComparison
 from emt_cli.media.files import put_in_place
-from emt_cli.media.join import SEGMENT_SUFFIX, join
+from emt_cli.media.join import join
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video_read import Frame, VideoReader
-from emt_cli.media.video_write import VideoWriter
+from emt_cli.media.video_write import SEGMENT_SUFFIX, VideoWriter
 from emt_cli.steps import Steps, finish
 from emt_cli.stop import stop_signals
 
@@ -73,8 +73,9 @@ def run_video(job: VideoJob, task: VideoTask) -> Steps[dict[str, Any]]:
                 job.networks.get(scale, index).tile = int(work.start["tile"])
         try:
             all_done = yield from _make(job, task, work, stop)
-        except OSError as error:
-            raise _write_error(task, work, error) from error
+        except OutputError as error:
+            reason = str(error).removeprefix(f"{work.folder}").partition(": ")[2]
+            raise OutputError(f"{task.target}: {reason}; then the same command goes on") from error
         if not all_done:
             raise _stopped(task, work)
         yield _JOINED
@@ -251,7 +252,7 @@ def _write_segment(
                             time_base=info.time_base,
                             rate=info.rate,
                             colour=info.colour,
-                            bits=task.bits,
+                            bits=info.bits,
                             hdr=info.hdr,
                         )
                     )
@@ -285,13 +286,14 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         joined[RESULT],
         times=[task.info.seconds(pts) for pts in times],
         size=(task.plan.out_width, task.plan.out_height),
+        carried=carry(task.info, task.target),
         shift=task.info.seconds(task.start) if task.start is not None else Fraction(0),
         whole=task.whole,
     )
     verified = all(check.passed for check in checks)
     facts = task.facts()
     for kind, path in joined.items():
-        target = task.target if kind == RESULT else task.compare_path()
+        target = task.target if kind == RESULT else task.compare_path
         if not verified:
             target = target.with_name(f"{target.stem}.unverified{target.suffix}")
         put_in_place(path, target, overwrite=job.settings.overwrite or not verified)
@@ -327,11 +329,3 @@ def _stopped(task: VideoTask, work: WorkFolder) -> StoppedError:
         f"{task.name}: stopped; {kept} of {len(task.times)} frames are kept in {work.folder.name},"
         " and the same command goes on from there"
     )
-
-
-def _write_error(task: VideoTask, work: WorkFolder, error: OSError) -> OutputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        what = "no room left on the disk; make some"
-    else:
-        what = f"could not be written ({error.strerror or error}); put that right"
-    return OutputError(f"{task.target}: {what}, and the same command goes on from where it stopped")

@@ -1,0 +1,65 @@
+"""How much of the network's own speed `emt video` reaches, end to end.
+
+    python tests/video_throughput.py clip.mp4 [frames] [rounds]    # 640x272 is what the README tells of
+
+Plain: frames that are decoded already, one after the other through the Upscaler, and thrown away. Job: the
+same frames by the whole job, from opening the clip to the verified result. Rounds take turns, and the
+medians are compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.pictures import Target
+from emt_cli.jobs.video import Settings, VideoJob
+from emt_cli.jobs.video_run import run_video
+from emt_cli.media.video import probe
+from emt_cli.media.video_read import VideoReader
+from emt_cli.steps import finish
+
+
+def main() -> None:
+    clip = Path(sys.argv[1])
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 30
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+    info = probe(clip)
+    with VideoReader(info) as reader:
+        frames = list(islice(reader.frames(), count + 1))
+    pixels, end = (
+        [frame.pixels for frame in frames[:count]],
+        frames[count].pts if len(frames) > count else None,
+    )
+    length = None if end is None else info.seconds(end - frames[0].pts) - Fraction(1, 10**6)
+
+    upscaler = Networks("emt-lite").get(4)
+    upscaler.upscale(pixels[0])
+    plain, whole = [], []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for frame in pixels:
+            upscaler.upscale(frame)
+        plain.append(time.perf_counter() - began)
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            job = VideoJob(Settings(target=Target(4), model="emt-lite", end=length))
+            facts = finish(run_video(job, job.open(clip, Path(folder) / "out.mkv")))
+            whole.append(time.perf_counter() - began)
+        assert facts["frames"] == facts["computed"] == len(pixels), facts
+        assert facts["verified"], facts["checks"]
+
+    network, job_time = statistics.median(plain), statistics.median(whole)
+    print(f"{info.width}x{info.height}, {len(pixels)} frames, median of {rounds}")
+    print(f"network alone {len(pixels) / network:6.2f} frames a second")
+    print(f"emt video     {len(pixels) / job_time:6.2f} frames a second, {network / job_time:.1%} of it")
+
+
+if __name__ == "__main__":
+    main()
