@@ -19,12 +19,21 @@ import numpy.typing as npt
 from emt_cli.media.metadata import PNG_COLOUR, PNG_TEXT, Metadata
 from emt_cli.media.samples import Samples
 
+# On enlarged photographs ISA-L, with the filters below, comes within 3 % of zlib's level 3 in a ninth of its
+# time, and level 3 within 6 % of level 6 in a quarter. ISA-L is not built for every processor.
+try:
+    from isal.isal_zlib import compressobj
+
+    _LEVEL = 2
+except ImportError:
+    from zlib import compressobj  # type: ignore[assignment]  # called alike
+
+    _LEVEL = 3
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _INCHES_PER_METRE = 1 / 0.0254
-# On photographs level 3 with the filters below comes within 6 % of level 6 in a quarter of its time.
-_LEVEL = 3
 _PIECE = 1 << 20
 _PROFILE_LIMIT = 1 << 26
 _TEXT_LIMIT = 1 << 20
@@ -169,7 +178,7 @@ def _write_image(stream: IO[bytes], samples: Samples) -> None:
 
     def deflate(band: tuple[int, int]) -> tuple[bytes, bytes]:
         raw = _filtered(samples, *band)
-        packer = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, 9)
+        packer = compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, 9)
         ending = zlib.Z_FINISH if band[1] == samples.height else zlib.Z_SYNC_FLUSH
         return raw, packer.compress(raw) + packer.flush(ending)
 
