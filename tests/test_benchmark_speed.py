@@ -82,6 +82,7 @@ def test_table_tells_parameters_and_machine(tiny: Path, tiny_network: EMT) -> No
         (("--size", "0x96"), "write WIDTHxHEIGHT"),
         (("--engines", "tensorrt"), "not an engine"),
         (("--precision", "fp8"), "use auto"),
+        (("--engines", "native", "--precision", "bf16"), "does not compute in bf16"),
         (("--model", "bicubic"), "for networks"),
         (("--set", "Set5"), "without pictures"),
     ],
@@ -92,6 +93,19 @@ def test_impossible_options_are_refused_in_a_line(arguments: tuple[str, ...], wh
     assert result.exit_code == 2
     assert what in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_engines_are_measured_in_precisions_they_have(tiny: Path) -> None:
+    result = speed("--model", tiny, "--json", "--engines", "auto,native,openvino", "--precision", "fp32,bf16")
+
+    cases = [(s["engine"], s["precision"]) for s in json.loads(result.stdout)["speeds"]]
+    assert cases == [
+        ("native", "fp32"),
+        ("torch", "bf16"),
+        ("native", "fp32"),
+        ("openvino", "fp32"),
+        ("openvino", "bf16"),
+    ]
 
 
 def test_engine_without_tiles_is_measured_once() -> None:

@@ -15,7 +15,7 @@ EPILOG = options.examples(
     "emt benchmark --set Set14 --model emt --model emt-lite --html report.html",
     "emt benchmark --set Urban100 --data-dir testsets --scale 2,3,4 --model emt --model bicubic",
     "emt benchmark --set Set5 --model emt-lite --against run.json --tolerance 0.02",
-    "emt benchmark --speed --engines torch,eager --precision fp32,bf16 --tile off,64",
+    "emt benchmark --speed --engines native,openvino,torch --precision fp32,bf16 --tile off,64",
     "emt benchmark --set photos --model runs/mine/model.safetensors --json > run.json",
 )
 REGRESSION = 9
@@ -76,8 +76,12 @@ def benchmark(
         str, typer.Option(help="Input WIDTHxHEIGHT in pixels, or several: A,B.", rich_help_panel=SPEED)
     ] = "160x96",
     engines: Annotated[
-        str, typer.Option(help="torch, eager (the network as trained), or both: A,B.", rich_help_panel=SPEED)
-    ] = "torch",
+        str,
+        typer.Option(
+            help="auto, native, openvino, torch, eager (the network as trained); several: A,B.",
+            rich_help_panel=SPEED,
+        ),
+    ] = "auto",
     runs: Annotated[
         int, typer.Option(min=1, help="Timed runs of each case, after a warm-up.", rich_help_panel=SPEED)
     ] = 5,

@@ -52,6 +52,12 @@ class Runner(Protocol):
         """
 
 
+def has_precision(engine: str, precision: str) -> bool:
+    """Tell whether an engine computes in a precision, both by name."""
+    lacking = {"native": ("fp16", "bf16"), "openvino": ("fp16",)}
+    return precision not in lacking.get(engine, ())
+
+
 def make_runner(engine: str, network: EMT, device: torch.device, dtype: torch.dtype) -> Runner:
     """Return the runner of an --engine value.
 

@@ -12,7 +12,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emt_cli import __version__
 from emt_cli.assets.catalog import RELEASED, find_model
+from emt_cli.engine import runner
 from emt_cli.engine.device import PRECISIONS, choose_device, choose_precision
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import build_network, load_weights
@@ -33,8 +34,8 @@ from emt_cli.media.resize import resize
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 
-ENGINES = ("torch", "eager")
-"""torch: the engine that commands use. eager: the network as it is trained, without tiles."""
+ENGINES = ("auto", *runner.ENGINES, "eager")
+"""What commands use; and eager: the network as it is trained, without tiles."""
 FRAME = (720, 1280)
 """Output (height, width) that papers count multiply-adds for."""
 PAPER_MULTIPLY_ADDS = 60e9
@@ -128,7 +129,7 @@ class SpeedTest:
         network = self.network(case.model, case.scale)
         dtype = choose_precision(case.precision, self.device)
         image = synthetic(case.height, case.width)
-        call, tiles = self._prepared(network, case, dtype, image)
+        call, engine, tiles = self._prepared(network, case, dtype, image)
         rate = self._matrix_rate(dtype)
         peak = self._peak(call)
         yield 1 / (self.runs + 1)
@@ -141,7 +142,7 @@ class SpeedTest:
         quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [0.0, 0.0, 0.0]
         median = statistics.median(seconds)
         yield Speed(
-            case=case,
+            case=replace(case, engine=engine),
             tiles=tiles,
             seconds=median,
             spread=(quartiles[2] - quartiles[0]) / median,
@@ -184,11 +185,12 @@ class SpeedTest:
 
     def _prepared(
         self, network: EMT, case: Case, dtype: torch.dtype, image: Bytes
-    ) -> tuple[Callable[[], object], int]:
-        """Return the call to time and the number of tiles it works in."""
-        if case.engine == "torch":
-            upscaler = Upscaler(network, device=self.device, dtype=dtype, tile=case.tile)
-            return lambda: upscaler.upscale(image), len(upscaler.tiles(case.height, case.width))
+    ) -> tuple[Callable[[], object], str, int]:
+        """Return the call to time, the engine it is of, and the number of tiles it works in."""
+        if case.engine != "eager":
+            upscaler = Upscaler(network, device=self.device, dtype=dtype, tile=case.tile, engine=case.engine)
+            tiles = len(upscaler.tiles(case.height, case.width))
+            return lambda: upscaler.upscale(image), upscaler.runner.name, tiles
         plain = network.to(self.device)
         x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device, torch.float32)
 
@@ -199,7 +201,7 @@ class SpeedTest:
             answer: Bytes = y.clamp(0, 255).round().byte().cpu().numpy()
             return answer
 
-        return eager, 1
+        return eager, "eager", 1
 
     def _peak(self, call: Callable[[], object]) -> int:
         """Call once and return the most memory it took."""
@@ -249,7 +251,8 @@ def make_cases(
 ) -> list[Case]:
     """Combine everything with everything; sizes are (height, width) of the input.
 
-    Raises UsageError for an unknown engine or precision. Engines without tiles are measured once, not cut.
+    Engines without tiles are measured once, not cut, and none in a precision it does not have. Raises
+    UsageError for an unknown engine or precision, and where nothing is left to measure.
     """
     for engine in engines:
         if engine not in ENGINES:
@@ -260,14 +263,17 @@ def make_cases(
         if precision not in ("auto", *PRECISIONS):
             raise UsageError(f"--precision {precision}: use auto, fp32, fp16 or bf16")
     cases = [
-        Case(model, scale, engine, precision, tile if engine == "torch" else 0, height, width)
+        Case(model, scale, engine, precision, 0 if engine == "eager" else tile, height, width)
         for model in models
         for scale in scales
         for height, width in sizes
         for engine in engines
         for precision in precisions
         for tile in tiles
+        if runner.has_precision(engine, precision)
     ]
+    if not cases:
+        raise UsageError(f"--engines {','.join(engines)}: does not compute in {','.join(precisions)}")
     return list(dict.fromkeys(cases))
 
 
