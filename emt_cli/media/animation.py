@@ -1,3 +1,257 @@
-"""Animated GIF, WebP and APNG as videos: the same facts, frames and exact durations, through Pillow."""
+"""Animated GIF, WebP and PNG as videos: the same facts, frames and exact times, through Pillow."""
 
 from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from emt_cli.errors import InputError, OutputError
+from emt_cli.media.colour import Colour
+from emt_cli.media.files import new_file
+from emt_cli.media.formats import check_input
+from emt_cli.media.pictures import MAX_PIXELS
+from emt_cli.media.png import SIGNATURE
+from emt_cli.media.samples import Pixels
+from emt_cli.media.video import Stream, VideoInfo
+
+AnimationFormat = Literal["GIF", "WEBP", "PNG"]
+
+SUFFIXES: dict[str, AnimationFormat] = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG", ".apng": "PNG"}
+"""File name suffixes, and Pillow's name of the format."""
+_CONTAINERS: dict[str, AnimationFormat] = {"gif": "GIF", "webp": "WEBP", "apng": "PNG"}
+_LONGEST = {"GIF": 65535, "WEBP": 16383, "PNG": 2**31 - 1}
+_UNSAID = Fraction(1, 10)
+"""Seconds that players show a frame for which the file says 0."""
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, UnidentifiedImageError)
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One frame of an animation."""
+
+    pixels: Pixels
+    """RGB uint8 (h, w, 3)."""
+    alpha: Pixels | None
+    """uint8 (h, w), or None where everything is opaque."""
+    pts: int
+    duration: int
+
+
+def animation_format(path: Path) -> AnimationFormat | None:
+    """Return which kind of animation or picture a file's first bytes show, or None for anything else."""
+    with path.open("rb") as stream:
+        head = stream.read(12)
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head.startswith(SIGNATURE):
+        return "PNG"
+    return "WEBP" if head[:4] == b"RIFF" and head[8:] == b"WEBP" else None
+
+
+def probe_animation(path: Path, format: AnimationFormat) -> VideoInfo:
+    """Read what an animation says of itself; InputError when it is damaged or a still picture."""
+    durations: list[Fraction] = []
+    alpha = False
+    with _open(path, format) as image:
+        size, loop = image.size, image.info.get("loop")
+        for frame in _frames(image):
+            durations.append(_duration(frame))
+            alpha = alpha or _alpha(frame) is not None
+    time_base = Fraction(1, math.lcm(1000, *(duration.denominator for duration in durations)))
+    if time_base.denominator > 10**9:
+        time_base = Fraction(1, 1_000_000)
+    total = sum(durations, Fraction(0))
+    container = next(name for name, known in _CONTAINERS.items() if known == format)
+    return VideoInfo(
+        path=path,
+        container=container,
+        stream=0,
+        codec=container,
+        width=size[0],
+        height=size[1],
+        sar=Fraction(1),
+        rotation=0,
+        mirrored=False,
+        time_base=time_base,
+        start_pts=0,
+        rate=len(durations) / total,
+        variable=len(set(durations)) > 1,
+        frames=len(durations),
+        duration=total,
+        declares_end=True,
+        bits=8,
+        pixel_format="rgba" if alpha else "rgb24",
+        colour=Colour("gbr", "pc", "bt709", "iec61966-2-1"),
+        interlaced=False,
+        hdr=None,
+        alpha=alpha,
+        streams=(Stream(0, "video", container),),
+        chapters=0,
+        animation=True,
+        loop=loop if loop is None else int(loop),
+    )
+
+
+def read_animation(info: VideoInfo) -> Iterator[Picture]:
+    """Yield the frames of an animation, whole pictures each; InputError when it is damaged."""
+    pts = Fraction(0)
+    with _open(info.path, _CONTAINERS[info.container]) as image:
+        for frame in _frames(image):
+            duration = _duration(frame)
+            start, end = round(pts / info.time_base), round((pts + duration) / info.time_base)
+            pixels = np.asarray(frame.convert("RGBA"))
+            yield Picture(np.ascontiguousarray(pixels[..., :3]), _alpha(frame), start, end - start)
+            pts += duration
+
+
+def write_animation(
+    target: Path, frames: Callable[[], Iterator[Pixels]], durations: Sequence[Fraction], *, loop: int | None
+) -> list[str]:
+    """Write frames, RGBA uint8 (h, w, 4), shown for so many seconds each; returns notes for people.
+
+    frames: gives them from the beginning each time it is called. loop: how often it is played, 0 for ever,
+    None once. GIF keeps 255 colours a frame, clear or opaque, and times to 10 ms, WebP 1 ms, PNG any; rounded
+    ends of frames add up to the whole. Frames equal to the one before may be merged with it. OutputError when
+    it cannot be written or is too large for the format.
+    """
+    format = SUFFIXES[target.suffix.lower()]
+    tick = Fraction(1, 100) if format == "GIF" else Fraction(1, 1000)
+    ends = [round(end / tick) for end in _sums(durations)]
+    shown = [max(1, end - start) * int(1000 * tick) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    first = next(frames())
+    height, width = first.shape[:2]
+    if max(width, height) > _LONGEST[format]:
+        raise OutputError(
+            f"{target}: {width}x{height} does not fit into {format}; choose .mp4, or a smaller size"
+        )
+    prepare = _gif_frame if format == "GIF" else Image.fromarray
+    options: dict[str, Any] = {"disposal": 2} if format == "GIF" else {}
+    if format == "WEBP":
+        options = {"quality": 95, "method": 4, "loop": 1 if loop is None else loop}
+    elif format == "PNG":
+        options = {"loop": 1 if loop is None else loop}
+    elif loop is not None:
+        options["loop"] = loop
+    with new_file(target, overwrite=True) as stream:
+        try:
+            prepare(first).save(
+                stream,
+                format,
+                save_all=True,
+                append_images=_Following(frames, prepare),
+                duration=shown,
+                **options,
+            )
+        except ValueError as error:
+            raise OutputError(f"{target}: could not be written ({error})") from error
+        if format == "PNG":
+            _write_delays(stream, durations)
+    return ["GIF keeps 255 colours a frame"] if format == "GIF" else []
+
+
+@dataclass(frozen=True)
+class _Following:
+    """All frames but the first as pictures; Pillow goes through them once or twice."""
+
+    frames: Callable[[], Iterator[Pixels]]
+    prepare: Callable[[Pixels], Image.Image]
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return map(self.prepare, itertools.islice(self.frames(), 1, None))
+
+
+def _sums(durations: Sequence[Fraction]) -> list[Fraction]:
+    ends, end = [], Fraction(0)
+    for duration in durations:
+        end += duration
+        ends.append(end)
+    return ends
+
+
+@contextlib.contextmanager
+def _open(path: Path, format: AnimationFormat) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=(format,)) as image:
+            check_input(str(path), height=image.height, width=image.width, max_pixels=MAX_PIXELS)
+            if getattr(image, "n_frames", 1) < 2:
+                raise InputError(f"{path}: a picture that does not move; see `emt upscale`")
+            yield image
+    except _DAMAGE as error:
+        raise InputError(f"{path}: its data are damaged or cut short; get an undamaged copy") from error
+
+
+def _frames(image: Any) -> Iterator[Image.Image]:
+    # A PNG's picture for viewers that know no animation is not a frame of it.
+    first = 1 if image.info.get("default_image") else 0
+    for index in range(first, image.n_frames):
+        image.seek(index)
+        image.load()
+        yield image
+
+
+def _duration(frame: Image.Image) -> Fraction:
+    """Return how many seconds a frame is shown; PNG's fractions are exact again after Pillow's float."""
+    milliseconds = frame.info.get("duration", 0)
+    return Fraction(milliseconds / 1000).limit_denominator(65535) or _UNSAID
+
+
+def _alpha(frame: Image.Image) -> Pixels | None:
+    if not frame.has_transparency_data:
+        return None
+    alpha: Pixels = np.asarray(frame.convert("RGBA").getchannel("A"))
+    return alpha if alpha.min() < 255 else None
+
+
+def _gif_frame(pixels: Pixels) -> Image.Image:
+    """Return a frame of 255 colours of its own, dithered, with a 256th for what is mostly clear."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+    palette = picture.quantize(255, method=Image.Quantize.MEDIANCUT)
+    frame = picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    clear = pixels[..., 3] < 128
+    if not clear.any():
+        return frame
+    indices = np.asarray(frame).copy()
+    indices[clear] = 255
+    made = Image.fromarray(indices, "P")
+    made.putpalette([*(frame.getpalette() or [])[:765], 0, 0, 0])
+    made.info["transparency"] = 255
+    return made
+
+
+def _write_delays(stream: IO[bytes], durations: Sequence[Fraction]) -> None:
+    """Put exact delays, fractions of a second, in place of Pillow's milliseconds into an animated PNG.
+
+    Pillow merges equal frames, so delays are only replaced where there are as many of them as frames.
+    """
+    stream.flush()
+    stream.seek(0)
+    stream.seek(len(SIGNATURE))
+    found = []
+    while len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"fcTL":
+            found.append(stream.tell())
+        stream.seek(length + 4, 1)
+    if len(found) != len(durations):
+        return
+    for place, duration in zip(found, durations, strict=True):
+        stream.seek(place)
+        body = bytearray(stream.read(26))
+        exact = duration.limit_denominator(65535)
+        if exact.numerator > 65535:
+            continue
+        struct.pack_into(">HH", body, 20, exact.numerator, exact.denominator)
+        stream.seek(place)
+        stream.write(body + struct.pack(">I", zlib.crc32(body, zlib.crc32(b"fcTL"))))
+    stream.seek(0, 2)

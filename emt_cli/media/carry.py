@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import av.error
 
+from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video import Stream, VideoInfo, open_container
 from emt_cli.media.video_write import FORMATS
 
@@ -38,6 +39,9 @@ def container_for(target: Path, info: VideoInfo, codec: str = "h264") -> tuple[P
 
     codec: of the video, as Encoding.name() tells it.
     """
+    animation = ANIMATIONS.get(target.suffix.lower())
+    if animation is not None:
+        return target, _animation_notes(info, animation)
     muxer = FORMATS.get(target.suffix.lower())
     matroska = target.with_suffix(".mkv")
     if muxer is None or muxer == "nut":
@@ -54,8 +58,19 @@ def container_for(target: Path, info: VideoInfo, codec: str = "h264") -> tuple[P
     return target, []
 
 
+def _animation_notes(info: VideoInfo, animation: str) -> list[str]:
+    others = [stream for stream in info.streams if stream.index != info.stream and stream.kind != "data"]
+    words = ", ".join(dict.fromkeys(_words(stream) for stream in others))
+    notes = [f"an animation holds no {words}: left out"] if others else []
+    if animation == "GIF" and not info.animation and info.rate is not None and info.rate > 50:
+        notes.append("GIF players show at most 50 frames a second, and this would play slower; choose .webp")
+    return notes
+
+
 def carry(info: VideoInfo, target: Path) -> Carried:
     """Say what becomes of the other streams of a source in a container chosen by container_for()."""
+    if target.suffix.lower() in ANIMATIONS:
+        return Carried((), (), [])
     muxer = FORMATS[target.suffix.lower()]
     held = _held(info, muxer)
     notes, as_text = [], []
@@ -89,7 +104,9 @@ def _words(stream: Stream) -> str:
 
 def _held(info: VideoInfo, muxer: str) -> set[int]:
     """Return the indices of the streams, without the video itself, that a muxer takes: it is asked."""
-    held = set()
+    held: set[int] = set()
+    if info.animation:
+        return held
     with open_container(info.path) as container:
         for stream in info.streams:
             if stream.index == info.stream or _told_otherwise(stream):

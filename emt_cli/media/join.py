@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from math import ceil, floor
 from pathlib import Path
-from typing import IO, Any
 
 import av
 import av.error
 import imageio_ffmpeg
 
 from emt_cli.errors import OutputError
+from emt_cli.media.animation import SUFFIXES as ANIMATIONS
+from emt_cli.media.animation import write_animation
 from emt_cli.media.carry import Carried, carry
 from emt_cli.media.colour import Colour
+from emt_cli.media.feed import Order, feed, pipe_format, put_in_order
 from emt_cli.media.files import new_file
+from emt_cli.media.samples import Pixels
 from emt_cli.media.video import VideoInfo, probe
 from emt_cli.media.video_write import FORMATS
 
@@ -54,8 +57,12 @@ _PLAIN_TAGS |= {"encoder", "creation_time", "major_brand", "minor_version", "com
 def result_time_base(target: Path, info: VideoInfo) -> Fraction:
     """Return the unit of PTS in a result: the source's, or the next finer one that the container can hold.
 
-    MKV and WebM count milliseconds; everything else counts whole parts of a second.
+    MKV and WebM count milliseconds, GIF hundredths; everything else counts whole parts of a second.
     """
+    if target.suffix.lower() in ANIMATIONS:
+        format = ANIMATIONS[target.suffix.lower()]
+        exact = format == "PNG" and info.animation
+        return info.time_base if exact else Fraction(1, 100 if format == "GIF" else 1000)
     if FORMATS[target.suffix.lower()] in ("matroska", "webm"):
         return Fraction(1, 1000)
     return Fraction(1, info.time_base.denominator)
@@ -76,42 +83,61 @@ def join(
     streams are cut there as well, and the result's time 0 is start. Returns notes for people. OutputError
     when it cannot be written, or the segments do not fit together.
     """
+    if target.suffix.lower() in ANIMATIONS:
+        return _animate(segments, info, target, start, end)
     plan = carry(info, target)
-    with new_file(target, overwrite=True) as file, contextlib.ExitStack() as stack:
+    with new_file(target, overwrite=True) as file:
         temporary = Path(file.name)
-        video, order = probe(segments[0]), _order(segments, info.seconds(start or 0))
+        video, order = probe(segments[0]), put_in_order(segments, info, start)
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-copyts"]
-        if video.codec == "prores":  # which NUT does not hold: written whole, in between
-            whole = temporary.with_suffix(".mov")
-            stack.callback(whole.unlink, missing_ok=True)
-            with whole.open("wb") as stream:
-                _feed(order, stream, "mov")
-            command += ["-nostdin", "-f", "mov", "-protocol_whitelist", "file", "-i", f"file:{whole}"]
-        else:
-            command += ["-f", "nut", "-i", "pipe:0"]
-        command += _source(info, start, end)
+        command += ["-f", pipe_format(video.codec), "-i", "pipe:0"]
+        if not info.animation:  # of which nothing else is to be had
+            command += _source(info, start)
         command += _streams(plan, info, video, start, end)
         command += _container(target, info, video)
+        if end is not None:
+            command += ["-t", f"{float(info.seconds(end - (start or 0))):.6f}"]
         last = order.last_duration(info) if end is None else order.step * order.tick
-        command += ["-bsf:V:0", f"setts=pts=PTS:dts=DTS:duration=round({float(last):.9f}/TB)"]
-        _run([*command, f"file:{temporary}"], order, target)
+        back = f"-({order.lead})"
+        command += ["-bsf:V:0", f"setts=pts=PTS{back}:dts=DTS{back}:duration=round({float(last):.9f}/TB)"]
+        _run([*command, f"file:{temporary}"], order, video.codec, target)
     return plan.notes
 
 
-def _source(info: VideoInfo, start: int | None, end: int | None) -> list[str]:
+def _animate(
+    segments: Sequence[Path], info: VideoInfo, target: Path, start: int | None, end: int | None
+) -> list[str]:
+    """Write the frames of segments (of any lossless encoding) as an animated GIF, WebP or PNG."""
+    order = put_in_order(segments, info, start)
+    seconds = [pts * order.tick for pts in order.times]
+    last = order.last_duration(info) if end is None else order.step * order.tick
+    # An animation begins at once: what comes before the first frame belongs to it.
+    ends = [*seconds[1:], seconds[-1] + last]
+    durations = [after - before for before, after in zip([Fraction(0), *seconds[1:]], ends, strict=True)]
+    loop = info.loop if info.animation else 0
+    return write_animation(target, partial(_pictures, segments), durations, loop=loop)
+
+
+def _pictures(segments: Sequence[Path]) -> Iterator[Pixels]:
+    """Yield the frames of segments as RGBA uint8 (h, w, 4)."""
+    for segment in segments:
+        with av.open(str(segment)) as source:
+            for frame in source.decode(video=0):
+                yield frame.to_ndarray(format="rgba")
+
+
+def _source(info: VideoInfo, start: int | None) -> list[str]:
     """Return ffmpeg's arguments that open the source, and no other file.
 
     With a start its times are moved to begin there, and reading begins a little before.
     """
-    arguments = []
+    arguments: list[str] = []
     if start is not None:
         seconds = info.seconds(start)
         arguments = ["-itsoffset", f"{float(-seconds):.6f}"]
         if seconds > 20:
             arguments += ["-seek_timestamp", "1", "-ss", str(floor(seconds) - 10)]
     arguments += ["-protocol_whitelist", "file", "-f", info.container.split(",")[0], "-i", _url(info.path)]
-    if end is not None:
-        arguments += ["-t", f"{float(info.seconds(end - (start or 0))):.6f}"]
     return arguments
 
 
@@ -119,6 +145,8 @@ def _streams(
     plan: Carried, info: VideoInfo, video: VideoInfo, start: int | None, end: int | None
 ) -> list[str]:
     """Return ffmpeg's arguments that choose the streams, in the source's order, and describe them."""
+    if info.animation:
+        return ["-c", "copy", "-map", "0:v:0", *_colour(0, video.colour)]
     arguments = ["-c", "copy", "-map_metadata:g", "1:g", "-map_chapters", "1"]
     place = 0
     for stream in info.streams:
@@ -160,7 +188,7 @@ def _container(target: Path, info: VideoInfo, video: VideoInfo) -> list[str]:
     arguments += ["-f", muxer, "-max_interleave_delta", "0", "-avoid_negative_ts", "disabled"]
     if muxer in ("mp4", "mov"):
         scale = info.time_base.denominator
-        # Edit lists, which hold a late start, count in the unit of the whole movie: of it, a multiple, so fine
+        # Edit lists, which hold a late start, count in the unit of the whole movie: a multiple, and so fine
         # that sound starts at its exact sample.
         movie = scale * max(1, ceil(Fraction(1_000_000, scale)))
         arguments += ["-video_track_timescale", str(scale), "-movie_timescale", str(movie)]
@@ -175,21 +203,20 @@ def _url(path: Path) -> str:
     return f"file:{path.resolve()}"
 
 
-def _run(command: list[str], order: _Order, target: Path) -> None:
-    """Run ffmpeg, feeding it the segments unless it reads them from a file."""
-    fed = "pipe:0" in command
+def _run(command: list[str], order: Order, codec: str, target: Path) -> None:
+    """Run ffmpeg, feeding it the segments."""
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE if fed else None, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
+        assert process.stdin is not None
         assert process.stderr is not None
         said: list[bytes] = []
         listener = threading.Thread(target=lambda pipe: said.append(pipe.read()), args=(process.stderr,))
         listener.start()
         try:
-            if process.stdin is not None:
-                # A pipe that closes early means that ffmpeg has failed and says why.
-                with contextlib.suppress(BrokenPipeError, av.error.BrokenPipeError), process.stdin as pipe:
-                    _feed(order, pipe, "nut")
+            # A pipe that closes early means that ffmpeg has failed and says why.
+            with contextlib.suppress(BrokenPipeError, av.error.BrokenPipeError), process.stdin as pipe:
+                feed(order, pipe, codec)
         except BaseException:
             process.kill()
             raise
@@ -198,89 +225,3 @@ def _run(command: list[str], order: _Order, target: Path) -> None:
     if process.returncode:
         words = b"".join(said).decode(errors="replace").strip().splitlines()
         raise OutputError(f"{target}: could not be put together ({words[-1] if words else 'ffmpeg failed'})")
-
-
-@dataclass(frozen=True)
-class _Order:
-    """How the packets of all segments follow on each other."""
-
-    segments: Sequence[Path]
-    times: tuple[int, ...]
-    """PTS of all frames in the result, sorted, in ticks of the segments."""
-    delay: int
-    """Greatest number of places by which a packet comes later than its turn to be shown."""
-    tick: Fraction
-    """In seconds."""
-    shift: int
-    """Ticks by which frames come earlier in the result than in the segments."""
-
-    @property
-    def step(self) -> int:
-        """Usual ticks from frame to frame."""
-        return max(1, (self.times[-1] - self.times[0]) // max(1, len(self.times) - 1))
-
-    def last_duration(self, info: VideoInfo) -> Fraction:
-        """Return how many seconds the last frame is shown: to the source's end where that is known."""
-        usual = 1 / info.rate if info.rate else self.step * self.tick
-        if info.duration is None or not info.declares_end:
-            return usual
-        begin = info.seconds(info.start_pts or 0) if info.container.startswith("mov") else 0
-        rest = begin + info.duration - (self.times[-1] + self.shift) * self.tick
-        return rest if 0 < rest <= max(usual * 10, Fraction(1)) else usual
-
-
-def _order(segments: Sequence[Path], start: Fraction) -> _Order:
-    ordered: list[int] = []
-    delay, tick = 0, Fraction(1)
-    for segment in segments:
-        times = []
-        for packet in _packets(segment):
-            times.append(packet.pts)
-            tick = packet.time_base
-        rank = {pts: place for place, pts in enumerate(sorted(times))}
-        delay = max([delay, *(place - rank[pts] for place, pts in enumerate(times))])
-        ordered += sorted(times)
-    shift = round(start / tick)
-    return _Order(segments, tuple(pts - shift for pts in ordered), delay, tick, shift)
-
-
-def _feed(order: _Order, pipe: IO[bytes], format: str) -> None:
-    """Write the segments' packets to a stream as one video, with new decoding times.
-
-    A packet's DTS is the PTS that lies `delay` places before it in sorted order: never after its own PTS, and
-    always rising, whatever the encoder invented at the start of each segment.
-    """
-    before = [order.times[0] - order.step * (order.delay - place) for place in range(order.delay)]
-    options = {"avoid_negative_ts": "disabled"}
-    if format == "mov":
-        scale = str(order.tick.denominator)
-        options |= {"video_track_timescale": scale, "movie_timescale": scale}
-    opening = _packets(order.segments[0])
-    first = next(opening)
-    # The first segment stays open, since the stream made after its model looks into it.
-    with contextlib.closing(opening), av.open(pipe, "w", format=format, options=options) as output:
-        stream: Any = output.add_stream_from_template(first.stream, opaque=True)
-        stream.time_base = first.time_base
-        head, place = _head(first), 0
-        for segment in order.segments:
-            for packet in _packets(segment):
-                if _head(packet) != head:
-                    raise OutputError(f"{segment}: made by another encoder; start afresh with -y")
-                late = place - order.delay
-                packet.pts -= order.shift
-                packet.dts = before[place] if late < 0 else order.times[late]
-                packet.stream = stream
-                output.mux(packet)
-                place += 1
-
-
-def _head(packet: Any) -> bytes:
-    """Return what a decoder must know before the first packet."""
-    return bytes(packet.stream.codec_context.extradata or b"")
-
-
-def _packets(segment: Path) -> Generator[Any, None, None]:
-    with av.open(str(segment)) as source:
-        for packet in source.demux(source.streams.video[0]):
-            if packet.size:
-                yield packet

@@ -124,17 +124,23 @@ def probe(path: Path) -> VideoInfo:
     Neither the network nor another file is touched, whatever the file names. InputError: not a video, no
     video stream, no frame that can be decoded, an unknown codec, colours of a kind that is not converted.
     """
+    # Not at the top, since animations are described in this module's terms.
+    from emt_cli.media.animation import animation_format, probe_animation
+
+    format = animation_format(path) if path.is_file() else None
+    if format is not None:
+        return probe_animation(path, format)
     with open_container(path) as container:
         stream = choose_stream(container, path)
         frame = _first_frame(container, stream, path)
-        format = frame.format
-        rgb = format.is_rgb or format.has_palette
-        bits = max(component.bits for component in format.components)
+        layout = frame.format
+        rgb = layout.is_rgb or layout.has_palette
+        bits = max(component.bits for component in layout.components)
         rotation, mirrored = _orientation(frame)
         turned = rotation in (90, 270)
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
         sar = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
-        full = format.name.startswith("yuvj")
+        full = layout.name.startswith("yuvj")
         context = stream.codec_context
         colour = guess_colour(
             frame.colorspace if frame.colorspace != 2 else context.colorspace,
@@ -172,11 +178,11 @@ def probe(path: Path) -> VideoInfo:
             declares_end=own is not None
             or (len(container.streams) == 1 and container.format.name != "mpegts"),
             bits=8 if bits <= 8 else 10 if bits <= 10 else 12 if bits <= 12 else 16,
-            pixel_format=format.name,
+            pixel_format=layout.name,
             colour=colour,
             interlaced=frame.interlaced_frame,
             hdr=_hdr(frame),
-            alpha=any(component.is_alpha for component in format.components),
+            alpha=any(component.is_alpha for component in layout.components),
             streams=tuple(_stream(one) for one in container.streams),
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
@@ -244,37 +250,43 @@ def _container_duration(container: Any) -> Fraction | None:
     return Fraction(container.duration, 1_000_000) if container.duration else None
 
 
+def _side_data(frame: av.video.frame.VideoFrame, kind: SideData) -> bytes | None:
+    every = cast(Any, frame.side_data)  # PyAV's annotations take it for a mapping of names
+    return next((bytes(data) for data in every if data.type == kind), None)
+
+
 def _orientation(frame: av.video.frame.VideoFrame) -> tuple[int, bool]:
     """Return the turn clockwise in degrees, and the mirroring after it, of a frame's display matrix."""
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    data = _side_data(frame, SideData.DISPLAYMATRIX)
     if data is None:
         return 0, False
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+    a, b, _, c, d, *_ = struct.unpack("=9i", data)
     if abs(b) > abs(a):  # x' = c y, y' = b x
         return (90, b < 0) if c < 0 else (270, b > 0)
     return (0, a < 0) if d >= 0 else (180, a > 0)
 
 
 def _hdr(frame: av.video.frame.VideoFrame) -> Hdr | None:
-    mastering = frame.side_data.get(SideData.MASTERING_DISPLAY_METADATA)
-    level = frame.side_data.get(SideData.CONTENT_LIGHT_LEVEL)
+    mastering = _side_data(frame, SideData.MASTERING_DISPLAY_METADATA)
+    level = _side_data(frame, SideData.CONTENT_LIGHT_LEVEL)
     if mastering is None and level is None:
         return None
     primaries = luminance = light_level = None
     if mastering is not None:
-        *numbers, has_primaries, has_luminance = struct.unpack_from("=22i", bytes(mastering))
+        *numbers, has_primaries, has_luminance = struct.unpack_from("=22i", mastering)
         values = [Fraction(a, b or 1) for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
         if has_primaries:
             primaries = tuple((values[i], values[i + 1]) for i in range(0, 8, 2))
         if has_luminance:
             luminance = (values[8], values[9])
     if level is not None:
-        light_level = cast("tuple[int, int]", struct.unpack_from("=2I", bytes(level)))
+        light_level = cast("tuple[int, int]", struct.unpack_from("=2I", level))
     return Hdr(primaries, luminance, light_level)
 
 
 def _stream(stream: Any) -> Stream:
-    kind = stream.type if stream.type in ("video", "audio", "subtitle", "attachment") else "data"
+    kinds: tuple[StreamKind, ...] = ("video", "audio", "subtitle", "attachment")
+    kind: StreamKind = next((known for known in kinds if known == stream.type), "data")
     context = stream.codec_context
     return Stream(
         index=stream.index,
@@ -282,7 +294,7 @@ def _stream(stream: Any) -> Stream:
         codec=context.codec.canonical_name if context is not None else "",
         language=stream.metadata.get("language"),
         title=stream.metadata.get("title"),
-        disposition=tuple(flag.name for flag in av.stream.Disposition if flag & stream.disposition),
+        disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
         tags=dict(stream.metadata),
         codec_tag=context.codec_tag if context is not None else "",
     )

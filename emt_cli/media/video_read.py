@@ -13,6 +13,7 @@ import av.filter
 import av.video.frame
 import numpy as np
 
+from emt_cli.media.animation import read_animation
 from emt_cli.media.colour import FLAGS, swscale_matrix
 from emt_cli.media.losses import Losses, has_index, one_to_one
 from emt_cli.media.samples import Pixels
@@ -35,6 +36,8 @@ class Frame:
     """When it is shown, in the file's time base."""
     duration: int | None
     """How long, where the file says."""
+    alpha: Pixels | None = None
+    """(h, w) in the type of the pixels, of animations that are transparent."""
 
 
 class VideoReader:
@@ -71,6 +74,9 @@ class VideoReader:
         beginning. A frame of another size than the info's is given as it is. InputError when the file has
         become unreadable.
         """
+        if self.info.animation:
+            yield from _animation_frames(self.info, start, end)
+            return
         if not self._goes_on(start):
             self._stop()
             self._losses = Losses(self.info, start, self.damage)
@@ -108,11 +114,21 @@ def timestamps(info: VideoInfo) -> list[int]:
 
     Packets tell them where every packet is a frame that is shown; else all frames are decoded.
     """
+    if info.animation:
+        return [picture.pts for picture in read_animation(info)]
     if one_to_one(info):
         found = _packet_times(info)
         if found is not None:
             return found
     return [timed.pts for timed in _timed(info, None, Losses(info, None, []))]
+
+
+def _animation_frames(info: VideoInfo, start: int | None, end: int | None) -> Iterator[Frame]:
+    for picture in read_animation(info):
+        if end is not None and picture.pts >= end:
+            return
+        if start is None or picture.pts >= start:
+            yield Frame(picture.pixels, picture.pts, picture.duration, picture.alpha)
 
 
 @dataclass(frozen=True, eq=False)

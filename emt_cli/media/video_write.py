@@ -47,6 +47,10 @@ class Encoding:
         return self.codec or ("h264" if bits == 8 else "hevc")
 
 
+ANIMATION = Encoding("ffv1", pix_fmt="bgra")
+"""Of the segments of an animated GIF, WebP or PNG: lossless, with transparency."""
+
+
 def encoders() -> list[str]:
     """Return the names Encoding.codec can have on this machine: all codecs, and the hardware that opens."""
     return [*(name for name in ENCODERS if _opens(name)), *(name for name in HARDWARE if _opens(name))]
@@ -127,6 +131,7 @@ class VideoWriter:
         self.time_base = time_base
         self.colour = encoded_colour(encoding, colour, bits=bits)
         self._tags = code_points(self.colour)
+        self._alpha = any(part.is_alpha for part in av.VideoFormat(self.pix_fmt).components)
         self._name = encoding.name(bits)
         self._encoder = _encoder(self._name)
         self._options = self._encoder.options(encoding.crf, encoding.preset, self.colour, hdr)
@@ -165,8 +170,11 @@ class VideoWriter:
             self._cleanup = stack.pop_all()
         return self
 
-    def write(self, pixels: Pixels, pts: int) -> None:
-        """Add a frame: RGB (h, w, 3), uint8, uint16 or float32 of 0..1, shown at pts, later than the last."""
+    def write(self, pixels: Pixels, pts: int, alpha: Pixels | None = None) -> None:
+        """Add a frame: RGB (h, w, 3), uint8, uint16 or float32 of 0..1, shown at pts, later than the last.
+
+        alpha: (h, w) of the same type, kept by pixel formats that have it, None where all is opaque.
+        """
         if pixels.shape != (self.height, self.width, 3):
             raise ValueError(f"a frame of shape {pixels.shape} in a video of {self.width}x{self.height}")
         if self._last is not None and pts <= self._last:
@@ -175,6 +183,9 @@ class VideoWriter:
         if pixels.dtype.kind == "f":
             pixels = convert(pixels, "uint16")
         kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+        if alpha is not None and self._alpha:
+            pixels = np.dstack((pixels, convert(alpha, pixels.dtype)))
+            kind = "rgba" if pixels.dtype == np.uint8 else "rgba64le"
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), kind)
         frame.pts, frame.time_base = pts, self.time_base
         graph = self._graphs.get(kind)
@@ -206,8 +217,11 @@ class VideoWriter:
                 stack.__exit__(kind, error, trace)
 
     def _mux(self, frame: Any) -> None:
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
+        try:
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
+        except (av.error.ArgumentError, av.error.ExternalError) as error:
+            raise OutputError(f"{self.path}: {self._name} failed ({error.strerror}); try again") from error
 
     def _open(self) -> Any:
         # SVT-AV1 talks to the terminal by itself unless told not to.
@@ -230,7 +244,9 @@ class VideoWriter:
         graph = av.filter.Graph()
         graph.threads = 1
         nodes = [
-            graph.add_buffer(width=self.width, height=self.height, format=kind, time_base=self.time_base),
+            graph.add_buffer(
+                width=self.width, height=self.height, format=av.VideoFormat(kind), time_base=self.time_base
+            ),
             graph.add("scale", **options),
             graph.add("format", pix_fmts=self.pix_fmt),
             graph.add("buffersink"),
