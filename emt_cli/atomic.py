@@ -1,10 +1,22 @@
-"""Write a file whole or not at all; imports nothing of the package."""
+"""Files that appear whole or not at all; imports nothing of the package."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\.emt-[0-9a-f]{16}\.tmp")
+_STALE_SECONDS = 3600
+"""Where files cannot be locked, they count as left behind after this."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -12,12 +24,81 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Whoever reads path meanwhile, and whatever ends the process, path is the old file or the new one.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+    with temporary_beside(path) as (temporary, stream):
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+        if sys.platform == "win32":  # which moves no open files
+            stream.close()
         temporary.replace(path)
+
+
+@contextlib.contextmanager
+def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open a new file in place's folder, for writing and reading back; yield its path and stream.
+
+    It has the permissions of the file at place, if there is one. When the block ends it is closed, and
+    removed unless it has been moved. What a killed process left in the folder is removed first: such files
+    that nobody holds a lock on. Raises OSError.
+    """
+    _sweep(place.parent)
+    temporary, stream = _open_locked(place.parent)
+    try:
+        if sys.platform != "win32":
+            with contextlib.suppress(OSError):
+                os.fchmod(stream.fileno(), stat.S_IMODE(place.stat().st_mode))
+        yield temporary, stream
     finally:
+        if sys.platform == "win32":
+            stream.close()
         temporary.unlink(missing_ok=True)
+        stream.close()
+
+
+def _open_locked(folder: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        path = folder / f".emt-{secrets.token_hex(8)}.tmp"
+        stream = path.open("x+b")
+        # Another process may have taken the new file for one left behind, before it was locked.
+        if _is_free(stream.fileno()) is not False and path.exists():
+            return path, stream
+        stream.close()
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder, once in the life of this one."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _TEMPORARY.fullmatch(path.name):
+                _remove_if_stale(path)
+
+
+def _remove_if_stale(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            free = _is_free(descriptor)
+            if free is None:
+                free = time.time() - os.fstat(descriptor).st_mtime > _STALE_SECONDS
+            if free and sys.platform != "win32":
+                path.unlink()
+        finally:
+            os.close(descriptor)
+        if free and sys.platform == "win32":
+            path.unlink()
+
+
+def _is_free(descriptor: int) -> bool | None:
+    """Lock an open file until it is closed; False when another process has, None where nobody can tell."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True

@@ -3,11 +3,11 @@
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from emt_cli.atomic import temporary_beside
 from emt_cli.errors import OutputError, OutputExistsError
 
 
@@ -39,10 +39,13 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             with place.open("wb") as stream:
                 yield stream
             return
-        temporary = place.with_name(f".emt-{secrets.token_hex(8)}.tmp")
-        with file_aside(temporary, target) as stream:
+        with temporary_beside(place) as (temporary, stream):
             yield stream
-        put_in_place(temporary, target, overwrite=overwrite)
+            stream.flush()
+            os.fsync(stream.fileno())
+            if os.name == "nt":  # moves no open files
+                stream.close()
+            put_in_place(temporary, target, overwrite=overwrite)
 
 
 @contextlib.contextmanager
