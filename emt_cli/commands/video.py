@@ -42,6 +42,7 @@ def video(
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.TileSide = "auto",
+    engine: options.EngineChoice = options.Engine.auto,
     tta: options.Ensemble = False,
     codec: Annotated[
         str | None,
@@ -112,6 +113,7 @@ def video(
         model=model,
         device=device,
         precision=precision.value,
+        engine=engine.value,
         tile=options.tile_side(tile),
         ensemble=tta,
         codec=codec,
@@ -186,7 +188,8 @@ def _say_plan(job: VideoJob, task: VideoTask, *, quiet: bool, verbose: bool) -> 
         ui.say(f"{task.name}: {note}", quiet=quiet)
     if verbose:
         for model, scale in zip(task.models, plan.passes, strict=True):
-            ui.say(f"  x{scale}: {model.path}, tiles of up to {task.tile} px", quiet=quiet)
+            runner = job.networks.get(scale).runner
+            ui.say(f"  x{scale}: {model.path}; {runner.about}; tiles of up to {task.tile} px", quiet=quiet)
         ui.say(
             f"  {len(task.segments)} segments of {len(task.segments[0].times)} frames;"
             f" {info.codec}, {info.pixel_format}, {info.colour.matrix}, {info.colour.range}",
@@ -230,7 +233,7 @@ def _show_result(task: VideoTask, facts: dict[str, Any], *, as_json: bool, quiet
     for note in facts["notes"][len(task.notes) :]:
         ui.say(f"{task.name}: {note}", quiet=quiet)
     for text in facts["damage"]:
-        ui.say(f"{task.name}: damaged at {text}", quiet=quiet)
+        ui.say(f"{task.name}: damaged: {text}", quiet=quiet)
     checks = facts["checks"]
     names = max(len(check["name"]) for check in checks)
     for check in checks:

@@ -7,9 +7,12 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
+
+import av
+import av.logging
 
 from emt_cli.errors import InputError
 from emt_cli.media.carry import Carried
@@ -45,9 +48,15 @@ class Packets:
     def __len__(self) -> int:
         return len(self.times)
 
+    def last_duration(self) -> Fraction:
+        """Return how long the last frame is shown, in seconds; 0 where the file does not say."""
+        last = max(range(len(self.times)), key=self.times.__getitem__, default=None)
+        return Fraction(0) if last is None else self.durations[last] * self.tick
+
 
 def verify(
     source: VideoInfo,
+    theirs: Mapping[int, Packets],
     result: Path,
     *,
     times: Sequence[Fraction],
@@ -58,18 +67,19 @@ def verify(
 ) -> list[Check]:
     """Compare a result with its source and return every check that was made.
 
-    times: of the frames the result must have, in seconds of the source. carried: the other streams it was to
-    get. shift: seconds by which the result
-    starts earlier than the source. whole: nothing was cut off, so that every packet of the other streams must
-    be there; else those there must follow on each other in the source. Reads both files once.
+    theirs: the source's packets, by stream. times: of the frames the result must have, in seconds of the
+    source. carried: the other streams it was to get. shift: seconds by which the result starts earlier than
+    the source. whole: nothing was cut off, so that every packet of the other streams must be there; else
+    those that are there must follow on each other in the source. Reads the result once.
     """
     try:
         made = probe(result)
     except InputError as error:
         return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
-    ours, theirs = _packets(result), _packets(source.path)
+    ours, _ = read_packets(result)
     checks = [
         *_check_frames(ours[made.stream], [time - shift for time in times]),
+        _check_duration(ours[made.stream], theirs[source.stream], times, whole=whole),
         _same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}"),
         _same("pixel aspect", source.sar, made.sar),
         *_check_colour(source, made),
@@ -109,10 +119,22 @@ def _check_frames(packets: Packets, times: Sequence[Fraction]) -> list[Check]:
     return checks
 
 
+def _check_duration(packets: Packets, source: Packets, times: Sequence[Fraction], *, whole: bool) -> Check:
+    """Check how long the video is, from its first frame to the end of its last one, to half a frame."""
+    distances = sorted(after - before for before, after in pairwise(times))
+    usual = distances[len(distances) // 2] if distances else Fraction(0)
+    last = (source.last_duration() if whole else Fraction(0)) or usual
+    expected = times[-1] - times[0] + last
+    found = (max(packets.times) - min(packets.times)) * packets.tick + (packets.last_duration() or last)
+    close = abs(found - expected) <= max(usual, last) / 2 + packets.tick
+    return Check("duration", close, f"{float(expected):.3f} s", f"{float(found):.3f} s")
+
+
 def _check_colour(source: VideoInfo, made: VideoInfo) -> list[Check]:
     """Check the colour tags; where the source was silent, the result must say what was guessed."""
-    rgb = "gbr" in (source.colour.matrix, made.colour.matrix)
-    names = ("primaries", "transfer") if rgb else ("matrix", "range", "primaries", "transfer")
+    if made.colour.matrix == "gbr" != source.colour.matrix:
+        return [Check("colour", True, source.colour.matrix, "RGB, as the pixel format says")]
+    names = ("matrix", "range", "primaries", "transfer")
     before, after = (" ".join(getattr(info.colour, name) for name in names) for info in (source, made))
     silent = [name for name in names if name in made.colour.guessed]
     checks = [Check("colour", before == after and not silent, before, after + _untagged(silent))]
@@ -232,18 +254,25 @@ def _tags(path: Path) -> Mapping[str, str]:
     return {name: value for name, value in tags.items() if name not in _WRITERS_TAGS}
 
 
-def _packets(path: Path) -> dict[int, Packets]:
-    """Read all packets of a file that show something, once; some bytes of each are kept."""
-    with open_container(path) as container:
-        found = {stream.index: Packets(stream.time_base or Fraction(1)) for stream in container.streams}
-        for packet in container.demux():
-            if not packet.size or packet.is_discard:
-                continue
-            packets = found[packet.stream_index]
-            packets.hashes += hashlib.blake2b(bytes(packet), digest_size=_HASH).digest()
-            packets.times.append(packet.pts if packet.pts is not None else packet.dts or 0)
-            packets.durations.append(packet.duration or 0)
-    return found
+def read_packets(path: Path) -> tuple[dict[int, Packets], list[str]]:
+    """Read the packets of a file, by stream; return them and what its demuxer complains of."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as log, open_container(path) as container:
+            name = container.format.name
+            found = {stream.index: Packets(stream.time_base or Fraction(1)) for stream in container.streams}
+            log.clear()
+            for packet in container.demux():
+                if not packet.size or packet.is_discard:
+                    continue
+                packets = found[packet.stream_index]
+                packets.hashes += hashlib.blake2b(bytes(packet), digest_size=_HASH).digest()
+                packets.times.append(packet.pts if packet.pts is not None else packet.dts or 0)
+                packets.durations.append(packet.duration or 0)
+    finally:
+        av.logging.set_level(level)
+    return found, [text.strip() for _, source, text in log if source == name]
 
 
 def _same(name: str, expected: object, found: object) -> Check:

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from threading import Event
 from typing import Any
 
@@ -21,7 +22,7 @@ from emt_cli.jobs.duplicates import RecentFrames
 from emt_cli.jobs.pictures import enlarge_pixels
 from emt_cli.jobs.pipeline import run_pipeline
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, input_hash, pending_runs, work_folder
-from emt_cli.jobs.verify import Check, verify
+from emt_cli.jobs.verify import Check, read_packets, verify
 from emt_cli.jobs.video import QUEUE, VideoJob, VideoTask
 from emt_cli.media.carry import carry
 from emt_cli.media.compare import MovingComparison
@@ -278,11 +279,14 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
     for kind in (RESULT, COMPARE) if job.settings.compare else (RESULT,):
         joined[kind] = work.folder / f"joined-{kind}{task.target.suffix}"
         notes += join(work.files(kind), task.info, joined[kind], start=task.start, end=task.end)
+    packets, complaints = read_packets(task.info.path)
     damage = list(dict.fromkeys(text for done in parts for text in done.damage))
+    damage += _container_damage(task, times, complaints)
     lost = sorted(set(task.times) - set(times))
     checks = [_source_check(task, lost, damage, tolerant=job.settings.tolerant)]
     checks += verify(
         task.info,
+        packets,
         joined[RESULT],
         times=[task.info.seconds(pts) for pts in times],
         size=(task.plan.out_width, task.plan.out_height),
@@ -310,6 +314,26 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         "checks": [asdict(check) for check in checks],
         "verified": verified,
     }
+
+
+def _container_damage(task: VideoTask, times: list[int], complaints: list[str]) -> list[str]:
+    """Say where frames may be missing because the container is damaged: nothing tells of these but the gaps.
+
+    Gaps alone are no damage: screen recordings and phones leave frames out.
+    """
+    if not complaints:
+        return []
+    distances = [after - before for before, after in pairwise(times)]
+    usual = sorted(distances)[len(distances) // 2] if distances else 0
+    seconds = task.info.seconds
+    gaps = [
+        f"{float(seconds(before)):.3f} to {float(seconds(after)):.3f} s: no frames in between"
+        for before, after in pairwise(times)
+        if after - before > 1.5 * usual
+    ]
+    if not task.whole and not gaps:
+        return []
+    return [*gaps, f"the container is damaged ({complaints[0]})"]
 
 
 def _source_check(task: VideoTask, lost: list[int], damage: list[str], *, tolerant: bool) -> Check:

@@ -1,0 +1,410 @@
+"""What becomes of a video: frames, times, duplicates, parts, damage, failures."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import clips
+import numpy as np
+import pytest
+import torch
+
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.engine.weights import save_weights
+from emt_cli.errors import DeviceError, EmtError, OutputError, StoppedError, UsageError
+from emt_cli.jobs import video_run
+from emt_cli.jobs.duplicates import RecentFrames
+from emt_cli.jobs.pictures import Target
+from emt_cli.jobs.video import Settings, VideoJob
+from emt_cli.jobs.video_run import run_video
+from emt_cli.media.resize import resize
+from emt_cli.media.video import probe
+from emt_cli.media.video_read import VideoReader
+from emt_cli.media.video_write import VideoWriter
+from emt_cli.model.emt import EMT
+from emt_cli.steps import finish
+
+LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, tiny_network: EMT) -> str:
+    """A model file, x2, that takes no time."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_weights(path, tiny_network.config, tiny_network.state_dict(), {"name": "tiny"})
+    return str(path)
+
+
+@pytest.fixture
+def enlarge(model: str) -> Callable[..., dict[str, Any]]:
+    """Run a job on a clip with settings that differ from the usual ones."""
+
+    def run(clip: Path, output: Path | None = None, **settings: Any) -> dict[str, Any]:
+        job = VideoJob(Settings(**{"target": Target(2), "model": model} | settings))
+        return finish(run_video(job, job.open(clip, output)))
+
+    return run
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with VideoReader(probe(path)) as reader:
+        return [frame.pixels for frame in reader.frames()]
+
+
+def threads_left() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("emt-")]
+
+
+def test_every_frame_is_enlarged_and_shown_at_its_time(
+    tmp_path: Path, tiny_network: EMT, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="64x48", seconds=0.4)
+    upscaler = Upscaler(tiny_network)
+
+    facts = enlarge(source, **LOSSLESS, segment=4)
+
+    result = Path(facts["output"])
+    assert result == tmp_path / "clip_x2.mkv"
+    assert facts["verified"], facts["checks"]
+    assert clips.times(result) == clips.times(source)
+    for before, after in zip(frames_of(source), frames_of(result), strict=True):
+        np.testing.assert_array_equal(after, upscaler.upscale(before))
+    assert [path.name for path in tmp_path.iterdir()].count(".clip_x2.mkv.emt-work") == 0
+
+
+@pytest.mark.parametrize("make", [clips.vfr, clips.offset])
+def test_odd_times_survive(
+    tmp_path: Path, make: Callable[[Path], Path], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = make(tmp_path / "odd.mp4")
+
+    facts = enlarge(source, segment=7)
+
+    assert facts["verified"], facts["checks"]
+    assert clips.times(Path(facts["output"])) == clips.times(source)
+
+
+def test_copied_sound_has_the_same_packets_at_the_same_times(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "sound.mp4", size="32x32", audio=True)
+
+    result = Path(enlarge(source)["output"])
+
+    assert clips.packets(result, "0:a:0") == clips.packets(source, "0:a:0")
+
+
+def test_every_stream_of_a_rich_file_passes_its_check(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.every_stream(tmp_path / "rich.mkv")
+
+    checks = {check["name"]: check for check in enlarge(source)["checks"]}
+
+    expected = {
+        "source",
+        "frames",
+        "frame times",
+        "duration",
+        "size",
+        "pixel aspect",
+        "colour",
+        "chapters",
+        "tags",
+    }
+    expected |= {"audio 1", "audio 2", "subtitle 1", "subtitle 2", "subtitle 3", "attachment"}
+    assert expected <= set(checks)
+    assert [name for name, check in checks.items() if not check["passed"]] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "size"), [(Target(2.5), (120, 160)), (Target(width=150), (112, 150)), (Target(1.33), (64, 84))]
+)
+def test_any_size_is_reached_and_both_sides_are_even(
+    tmp_path: Path, target: Target, size: tuple[int, int], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="64x48", seconds=0.2)
+
+    facts = enlarge(source, target=target)
+
+    info = probe(Path(facts["output"]))
+    assert (info.height, info.width) == size
+    assert facts["verified"], facts["checks"]
+
+
+def test_equal_frames_are_computed_once_and_the_result_is_the_same(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(
+        tmp_path / "still.mkv", "-vf", "fps=5,fps=25", "-qp", "0", size="32x32", codec=("-c:v", "libx264")
+    )
+    saving = enlarge(source, tmp_path / "saving.mkv", **LOSSLESS)
+    monkeypatch.setattr(RecentFrames, "find", lambda *_: None)
+    plain = enlarge(source, tmp_path / "plain.mkv", **LOSSLESS)
+
+    assert (saving["frames"], saving["computed"], saving["duplicates"]) == (25, 5, 20)
+    assert (plain["frames"], plain["computed"]) == (25, 25)
+    assert clips.shown(Path(saving["output"])) == clips.shown(Path(plain["output"]))
+
+
+def test_frames_of_another_size_are_brought_to_the_first_ones(
+    tmp_path: Path, tiny_network: EMT, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.size_change(tmp_path / "change.mkv")
+
+    facts = enlarge(source, **LOSSLESS)
+
+    assert "frames of 128x80 were brought to the size of the others" in facts["notes"]
+    before, after = frames_of(source)[-1], frames_of(Path(facts["output"]))[-1]
+    assert before.shape == (80, 128, 3)
+    large = Upscaler(tiny_network).upscale(before, dtype=np.float32)
+    np.testing.assert_allclose(after, np.clip(resize(large, 128, 192) * 255, 0, 255), atol=0.51)
+
+
+def test_a_part_is_cut_out_with_its_sound(tmp_path: Path, enlarge: Callable[..., dict[str, Any]]) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=2, audio=True)
+
+    facts = enlarge(source, **LOSSLESS, start=Fraction(1, 2), end=Fraction(6, 5))
+
+    result = Path(facts["output"])
+    wanted = [frame for frame in clips.shown(source) if Fraction(1, 2) <= frame.time < Fraction(6, 5)]
+    shown = clips.times(result)
+    assert facts["verified"], facts["checks"]
+    assert len(shown) == len(wanted) == 17
+    assert [time - shown[0] for time in shown] == [frame.time - wanted[0].time for frame in wanted]
+    sound = clips.packets(source, "0:a:0")
+    inside = [packet.digest for packet in clips.packets(result, "0:a:0")]
+    assert inside == [packet.digest for packet in sound if packet.digest in set(inside)]
+    assert 0.6 < len(inside) * 1024 / 48000 < 0.8
+
+
+def test_a_preview_is_the_middle_under_another_name(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=2)
+
+    facts = enlarge(source, preview=Fraction(2, 5))
+
+    assert facts["output"] == str(tmp_path / "clip_x2_preview.mkv")
+    assert facts["frames"] == 10
+    assert facts["verified"], facts["checks"]
+
+
+def test_a_comparison_shows_bicubic_and_the_result(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="160x96", seconds=0.2)
+
+    facts = enlarge(source, **LOSSLESS, compare=True)
+
+    assert facts["compare"] == str(tmp_path / "clip_x2_compare.mkv")
+    small, large, both = (frames_of(Path(p))[-1] for p in (source, facts["output"], facts["compare"]))
+    bar = both.shape[0] - large.shape[0]
+    plain = np.rint(np.clip(resize(small.astype(np.float32), 192, 320), 0, 255))
+    np.testing.assert_array_equal(both[bar : bar + 192, -320:][:, : large.shape[1]], large)
+    np.testing.assert_array_equal(both[bar : bar + 192, :320], plain)
+    assert clips.times(Path(facts["compare"])) == clips.times(source)
+
+
+def test_several_devices_keep_the_order(tmp_path: Path, model: str) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    job = VideoJob(Settings(target=Target(2), model=model, **LOSSLESS))
+    one = finish(run_video(job, job.open(source, tmp_path / "one.mkv")))
+    job.networks.devices, job.networks.dtypes = [torch.device("cpu")] * 3, [torch.float32] * 3
+    three = finish(run_video(job, job.open(source, tmp_path / "three.mkv")))
+
+    assert clips.shown(Path(one["output"])) == clips.shown(Path(three["output"]))
+
+
+def test_what_was_damaged_is_reported_and_the_rest_is_kept(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    healthy = clips.clip(tmp_path / "healthy.mkv", "-g", "5", size="64x64", seconds=2)
+    source = clips.damaged(tmp_path / "damaged.mkv", healthy)
+
+    strict = enlarge(source, segment=10)
+    tolerant = enlarge(source, segment=10, tolerant=True)
+
+    assert not strict["verified"]
+    assert strict["output"] == str(tmp_path / "damaged_x2.unverified.mkv")
+    assert Path(strict["output"]).exists()
+    assert [check["name"] for check in strict["checks"] if not check["passed"]] == ["source"]
+    assert strict["damage"] or strict["lost"]
+    assert tolerant["verified"]
+    assert tolerant["output"] == str(tmp_path / "damaged_x2.mkv")
+    assert clips.times(Path(tolerant["output"])) == clips.times(Path(strict["output"]))
+
+
+def lose_a_frame(segments: list[Path]) -> None:
+    """Write a segment again without its last packet."""
+    path = segments[0]
+    small = path.with_name("less.nut")
+    with av.open(str(path)) as source, av.open(str(small), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in [packet for packet in source.demux() if packet.size][:-1]:
+            packet.stream = stream
+            target.mux(packet)
+    small.replace(path)
+
+
+def test_a_result_that_lacks_a_frame_fails_and_gets_another_name(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.4)
+    join = video_run.join
+
+    def careless(segments: list[Path], *arguments: Any, **options: Any) -> list[str]:
+        lose_a_frame(segments)
+        return join(segments, *arguments, **options)
+
+    monkeypatch.setattr(video_run, "join", careless)
+
+    facts = enlarge(source)
+
+    failed = [check["name"] for check in facts["checks"] if not check["passed"]]
+    assert failed == ["frames", "frame times", "duration"]
+    assert facts["output"] == str(tmp_path / "clip_x2.unverified.mp4")
+    assert not (tmp_path / "clip_x2.mp4").exists()
+
+
+def test_sound_that_comes_late_fails(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.4, audio=True)
+    join = video_run.join
+
+    def late(segments: list[Path], info: Any, target: Path, **options: Any) -> list[str]:
+        notes = join(segments, info, target, **options)
+        shifted = target.with_name("late.mkv")
+        clips.ffmpeg(
+            "-i", target, "-itsoffset", "0.1", "-i", target, "-map", "0:v", "-map", "1:a",
+            "-c", "copy", shifted,
+        )  # fmt: skip
+        shifted.replace(target)
+        return notes
+
+    monkeypatch.setattr(video_run, "join", late)
+
+    facts = enlarge(source)
+
+    (failed,) = [check for check in facts["checks"] if not check["passed"]]
+    assert failed["name"] == "audio"
+    assert "100.0 ms off" in failed["found"]
+
+
+def test_a_full_disk_keeps_the_work_and_the_same_job_goes_on(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    whole = enlarge(source, tmp_path / "whole.mkv", segment=5)
+    write, written = VideoWriter.write, 0
+
+    def full(self: VideoWriter, *arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written > 13:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, *arguments)
+
+    monkeypatch.setattr(VideoWriter, "write", full)
+    with pytest.raises(OutputError, match=r"no room left on the disk.*same command goes on"):
+        enlarge(source, tmp_path / "out.mkv", segment=5)
+    assert threads_left() == []
+    monkeypatch.undo()
+
+    facts = enlarge(source, tmp_path / "out.mkv", segment=5)
+
+    assert facts["resumed"] == 10
+    assert clips.shown(tmp_path / "out.mkv") == clips.shown(Path(whole["output"]))
+
+
+def test_a_failure_of_the_network_comes_out_and_leaves_nothing_running(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    monkeypatch.setattr(Upscaler, "steps", lambda *_, **__: (_ for _ in ()).throw(DeviceError("cpu: gone")))
+
+    with pytest.raises(DeviceError, match="gone"):
+        enlarge(source)
+
+    assert threads_left() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_after_the_frame_at_hand(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    steps, calls = Upscaler.steps, 0
+
+    def signalled(self: Upscaler, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            os.kill(os.getpid(), number)
+        return steps(self, *arguments, **options)
+
+    monkeypatch.setattr(Upscaler, "steps", signalled)
+    before = signal.getsignal(number)
+    with pytest.raises(StoppedError, match=r"1[05] of 25 frames are kept in \.clip_x2\.mkv\.emt-work"):
+        enlarge(source, segment=5)
+    monkeypatch.undo()
+
+    assert calls < 20
+    assert signal.getsignal(number) is before
+    assert enlarge(source, segment=5)["resumed"] in (10, 15)
+
+
+def test_other_settings_are_refused_until_told_to_begin_again(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    monkeypatch.setattr(video_run, "join", lambda *_, **__: (_ for _ in ()).throw(OutputError("x: full")))
+    with pytest.raises(OutputError):
+        enlarge(source, segment=5, crf=20)
+    monkeypatch.undo()
+
+    with pytest.raises(UsageError, match=r"other settings \(crf 20\)"):
+        enlarge(source, segment=5, crf=24)
+
+    assert enlarge(source, segment=5, crf=24, overwrite=True)["resumed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": Fraction(5)}, "no frame lies there; the video lasts"),
+        ({"codec": "realvideo"}, "not in this build"),
+        ({"target": Target(9)}, "beyond 4 times"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_work(
+    tmp_path: Path, settings: dict[str, Any], message: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
+
+    with pytest.raises(EmtError, match=message):
+        enlarge(source, **settings)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+def test_too_small_a_disk_is_noticed_before_the_work(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
+    usage = SimpleNamespace(total=10**9, used=10**9, free=1000)
+    monkeypatch.setattr("emt_cli.jobs.video.shutil.disk_usage", lambda _: usage)
+
+    with pytest.raises(OutputError, match=r"needs about .* make room"):
+        enlarge(source, codec="ffv1")
