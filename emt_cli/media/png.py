@@ -22,11 +22,11 @@ from emt_cli.media.samples import Samples
 # On enlarged photographs ISA-L, with the filters below, comes within 3 % of zlib's level 3 in a ninth of its
 # time, and level 3 within 6 % of level 6 in a quarter. ISA-L is not built for every processor.
 try:
-    from isal.isal_zlib import compressobj
+    from isal.isal_zlib import adler32, compressobj
 
     _LEVEL = 2
 except ImportError:
-    from zlib import compressobj  # type: ignore[assignment]  # called alike
+    from zlib import adler32, compressobj  # type: ignore[assignment]  # called alike
 
     _LEVEL = 3
 
@@ -34,6 +34,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _INCHES_PER_METRE = 1 / 0.0254
+_SAMPLED = 7
+"""One byte in so many is enough to choose a row's filter by; no pixel has a multiple of 7 bytes."""
 _PIECE = 1 << 20
 _PROFILE_LIMIT = 1 << 26
 _TEXT_LIMIT = 1 << 20
@@ -185,7 +187,7 @@ def _write_image(stream: IO[bytes], samples: Samples) -> None:
     check = 1
     start = b"\x78\x5e"  # zlib header: deflate, 32 kB window, fast
     for raw, packed in in_order(deflate, samples.bands()):
-        check = zlib.adler32(raw, check)
+        check = adler32(raw, check)
         _write_chunk(stream, b"IDAT", start + packed)
         start = b""
     _write_chunk(stream, b"IDAT", struct.pack(">I", check))
@@ -207,7 +209,7 @@ def _filtered(samples: Samples, start: int, stop: int) -> bytes:
     up = rows - above
     average = rows - ((left & above) + ((left ^ above) >> 1))
     out = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
-    better = _cost(average) < _cost(up)
+    better = _cost(average[:, ::_SAMPLED]) < _cost(up[:, ::_SAMPLED])
     out[:, 0] = np.where(better, 3, 2)
     out[:, 1:] = np.where(better[:, None], average, up)
     return out.tobytes()
