@@ -1,10 +1,9 @@
-"""One video in, one larger video out: what will be done, and what it will cost."""
+"""One video in, one larger video out: what will be done, checked before it is done."""
 
 from __future__ import annotations
 
 import math
 import shutil
-import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,20 +15,13 @@ from emt_cli.errors import DeviceError, InputError, OutputError, UsageError
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, plan_picture
 from emt_cli.jobs.segments import Segment, plan_segments, segment_length, work_path
+from emt_cli.jobs.video_cost import disk_of, memory_of, seconds_a_frame, tiles_of
 from emt_cli.media.carry import container_for
 from emt_cli.media.files import check_target
 from emt_cli.media.video import VideoInfo, probe
-from emt_cli.media.video_read import VideoReader, timestamps
+from emt_cli.media.video_read import timestamps
 from emt_cli.media.video_write import Encoding, choose_pix_fmt, encoders
 
-QUEUE = 256 << 20
-"""Bytes of frames that may wait before the network, and after it; one frame may always."""
-_ENCODER_FRAMES = 64
-"""Frames that an encoder keeps for looking ahead and back, about."""
-_SAMPLE = 320
-"""Side in pixels of the part of a frame that speed is measured on."""
-_BITS_A_PIXEL = {"h264": 0.15, "hevc": 0.1, "av1": 0.08, "ffv1": 9.0, "prores": 3.5}
-"""Of results, for an estimate: half of what detailed pictures take at the default quality."""
 _CONTAINERS = {"ffv1": ".mkv", "prores": ".mov"}
 """Where codecs go that not every container holds."""
 
@@ -187,7 +179,7 @@ class VideoJob:
         _, odd = choose_pix_fmt(encoding, width=plan.out_width, height=plan.out_height, bits=info.bits)
         target, container_notes = self._target(info, plan, encoding.name(info.bits), output)
         length = settings.segment or segment_length(info.height, info.width)
-        tile, tiles, memory = self._cost(info, plan)
+        tile, tiles = tiles_of(self.networks, plan)
         task = VideoTask(
             info=info,
             plan=plan,
@@ -200,14 +192,9 @@ class VideoJob:
             segments=tuple(plan_segments(times, length, start=start, end=end)),
             tile=tile,
             tiles=tiles,
-            memory=memory,
-            disk=_disk(
-                info,
-                plan,
-                encoding,
-                len(times) / len(everything),
-                frames=len(times),
-                compare=settings.compare,
+            memory=memory_of(self.networks, info, plan, compare=settings.compare),
+            disk=disk_of(
+                info, plan, encoding.name(info.bits), len(times), of=len(everything), compare=settings.compare
             ),
             notes=(*_source_notes(info, settings), *container_notes, *([odd] if odd else [])),
         )
@@ -215,29 +202,10 @@ class VideoJob:
         return task
 
     def measure(self, task: VideoTask) -> float:
-        """Return how many seconds a frame takes, by enlarging a part of a real one."""
-        height, width = min(task.plan.height, _SAMPLE), min(task.plan.width, _SAMPLE)
-        with VideoReader(task.info, deinterlace=self.settings.deinterlace) as reader:
-            frame = next(iter(reader.frames(task.times[len(task.times) // 2], task.end)), None)
-        if frame is None:
-            raise InputError(f"{task.name}: its middle cannot be decoded; get an undamaged copy")
-        top, left = (frame.pixels.shape[0] - height) // 2, (frame.pixels.shape[1] - width) // 2
-        part = frame.pixels[top : top + height, left : left + width]
-        seconds, factor = 0.0, 1
-        for scale in task.plan.passes:
-            upscaler = self.networks.get(scale)
-            upscaler.upscale(part)  # once to warm up
-            began = time.perf_counter()
-            upscaler.upscale(part)
-            taken = time.perf_counter() - began
-            h, w = task.plan.height * factor, task.plan.width * factor
-            read = sum(
-                (tile.read_bottom - tile.read_top) * (tile.read_right - tile.read_left)
-                for tile in upscaler.tiles(h, w)
-            )
-            seconds += taken * read / (part.shape[0] * part.shape[1])
-            factor *= scale
-        return seconds / len(self.networks.devices)
+        """Measure how many seconds a frame will take; raises InputError."""
+        middle = task.times[len(task.times) // 2]
+        deinterlace = self.settings.deinterlace
+        return seconds_a_frame(self.networks, task.info, task.plan, pts=middle, deinterlace=deinterlace)
 
     def _target(self, info: VideoInfo, plan: Plan, codec: str, output: Path | None) -> tuple[Path, list[str]]:
         settings, source = self.settings, info.path
@@ -254,26 +222,6 @@ class VideoJob:
             target = (output or source.parent) / f"{source.stem}{size}{preview}{suffix}"
         target, notes = container_for(target, info, codec)
         return target, list(notes)
-
-    def _cost(self, info: VideoInfo, plan: Plan) -> tuple[int, int, int]:
-        """Return the tile's side, the tiles of a frame, and the bytes needed at most."""
-        tiles, tile, dearest, height, width = 0, 0, 0, plan.height, plan.width
-        size = 1 if info.bits == 8 else 2
-        workers = len(self.networks.devices)
-        for scale in plan.passes:
-            upscaler = self.networks.get(scale)
-            tiles += len(upscaler.tiles(height, width))
-            tile = upscaler.tile_size(height, width)
-            frame = height * width * 3 * (4 + 4 * scale**2)
-            dearest = max(dearest, frame + upscaler.peak_bytes(height, width))
-            height, width = height * scale, width * scale
-        before, after = plan.height * plan.width * 3 * size, plan.out_height * plan.out_width * 3 * size
-        sides = 3 if self.settings.compare else 1
-        waiting = sum(max(QUEUE, one) for one in (before, after * sides)) + (workers + 2) * (
-            before + after * sides
-        )
-        encoding = _ENCODER_FRAMES * after // 2 * sides
-        return tile, tiles, workers * dearest + waiting + encoding
 
     def _check(self, task: VideoTask) -> None:
         settings, source = self.settings, task.info.path
@@ -334,13 +282,3 @@ def _even(plan: Plan, target: Target) -> Plan:
     height = plan.out_height if target.height or target.long_side == plan.out_height else plan.out_height & ~1
     width = plan.out_width if target.width or target.long_side == plan.out_width else plan.out_width & ~1
     return replace(plan, out_height=height, out_width=width)
-
-
-def _disk(
-    info: VideoInfo, plan: Plan, encoding: Encoding, share: float, *, frames: int, compare: bool
-) -> int:
-    """Estimate the bytes of segments and result together; share: part of the source's other streams."""
-    bits = _BITS_A_PIXEL.get(encoding.name(info.bits), _BITS_A_PIXEL["h264"]) * info.bits / 8
-    video = bits / 8 * plan.out_height * plan.out_width * frames * (3 if compare else 1)
-    others = info.path.stat().st_size * share if len(info.streams) > 1 else 0
-    return int(2 * video + others)

@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import time
-from collections.abc import Generator, Iterator
-from concurrent.futures import Executor, Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from threading import Event
 from typing import Any
 
-import numpy as np
-
 from emt_cli import __version__
 from emt_cli.errors import InputError, OutputError, StoppedError
-from emt_cli.jobs.duplicates import RecentFrames
-from emt_cli.jobs.pictures import enlarge_pixels
 from emt_cli.jobs.pipeline import run_pipeline
-from emt_cli.jobs.segments import Done, Segment, WorkFolder, input_hash, pending_runs, work_folder
+from emt_cli.jobs.segments import WorkFolder, input_hash, pending_runs, work_folder
 from emt_cli.jobs.verify import Check, read_packets, verify
-from emt_cli.jobs.video import QUEUE, VideoJob, VideoTask
+from emt_cli.jobs.video import VideoJob, VideoTask
+from emt_cli.jobs.video_cost import QUEUE
+from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, read_shots, write_segments
 from emt_cli.media.carry import carry
-from emt_cli.media.compare import MovingComparison
 from emt_cli.media.files import put_in_place
 from emt_cli.media.join import join
-from emt_cli.media.samples import Pixels
-from emt_cli.media.video_read import Frame, VideoReader
-from emt_cli.media.video_write import SEGMENT_SUFFIX, VideoWriter
-from emt_cli.steps import Steps, finish
+from emt_cli.steps import Steps
 from emt_cli.stop import stop_signals
 
-RESULT, COMPARE = "result", "compare"
-_REMEMBERED = 256 << 20
-"""Bytes of frames, small and large, that are kept to recognise duplicates."""
 _JOINED = 0.98
 """Share of the work that is done when all segments are."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Shot:
-    """A frame on its way, or the end of its segment."""
-
-    segment: Segment
-    frame: Frame | None
-    damage: tuple[str, ...] = ()
-    """What the decoder lost within the segment; given with its end."""
-
-
-class _CutError(Exception):
-    """The job is stopped before a segment ends."""
 
 
 def run_video(job: VideoJob, task: VideoTask) -> Steps[dict[str, Any]]:
@@ -124,12 +97,12 @@ def _make(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> Step
     pending = [segment for run in pending_runs(task.segments, work.done) for segment in run]
     if not pending:
         return True
-    enlarger = _Enlarger(job, task)
+    enlarger = Enlarger(job, task)
     done = sum(len(work.done[index].times) for index in work.done)
     steps = run_pipeline(
-        _read(task, work, deinterlace=job.settings.deinterlace),
+        read_shots(task, work, deinterlace=job.settings.deinterlace),
         enlarger.submit,
-        lambda made: _write_segments(task, work, pending, made, enlarger),
+        lambda made: write_segments(task, work, pending, made, enlarger),
         workers=len(job.networks.devices),
         limit=QUEUE,
         read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
@@ -143,129 +116,6 @@ def _make(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> Step
             return bool(end.value)
         done += shot.frame is not None
         yield min(1.0, done / len(task.times)) * _JOINED
-
-
-def _read(task: VideoTask, work: WorkFolder, *, deinterlace: bool) -> Generator[_Shot, None, None]:
-    """Yield the frames of all segments that are not there yet, and the end of each."""
-    with VideoReader(task.info, deinterlace=deinterlace) as reader:
-        for run in pending_runs(task.segments, dict(work.done)):
-            heard, rest = len(reader.damage), iter(run)
-            segment = next(rest)
-            for frame in reader.frames(run[0].start, run[-1].end):
-                while segment.end is not None and frame.pts >= segment.end:
-                    yield _Shot(segment, None, tuple(reader.damage[heard:]))
-                    heard, segment = len(reader.damage), next(rest)
-                yield _Shot(segment, frame)
-            yield _Shot(segment, None, tuple(reader.damage[heard:]))
-            for segment in rest:
-                yield _Shot(segment, None)
-
-
-class _Enlarger:
-    """Enlarges frames on free devices; the same pixels once."""
-
-    def __init__(self, job: VideoJob, task: VideoTask) -> None:
-        self.job, self.task = job, task
-        plan = task.plan
-        size = np.dtype(task.info.dtype).itemsize
-        a_frame = 3 * size * (plan.height * plan.width + plan.out_height * plan.out_width)
-        self.recent: RecentFrames[Future[dict[str, Pixels]]] = RecentFrames(
-            max(1, min(8, _REMEMBERED // a_frame))
-        )
-        self.free: queue.Queue[int] = queue.Queue()
-        for index in range(len(job.networks.devices)):
-            self.free.put(index)
-        self.duplicates: set[int] = set()
-        self.comparison = MovingComparison(plan.out_height, plan.out_width)
-
-    def submit(self, executor: Executor, shot: _Shot) -> Future[dict[str, Pixels]]:
-        """Return the future of what a frame becomes, by kind of result."""
-        if shot.frame is None:
-            nothing: Future[dict[str, Pixels]] = Future()
-            nothing.set_result({})
-            return nothing
-        future = self.recent.find(shot.frame.pixels)
-        if future is not None:
-            self.duplicates.add(shot.frame.pts)
-            return future
-        future = executor.submit(self.enlarge, shot.frame.pixels)
-        self.recent.add(shot.frame.pixels, future)
-        return future
-
-    def enlarge(self, pixels: Pixels) -> dict[str, Pixels]:
-        """Enlarge one frame, of any size, to the size of the result."""
-        plan = self.task.plan
-        plan = replace(plan, height=pixels.shape[0], width=pixels.shape[1])
-        index = self.free.get()
-        try:
-            large = finish(enlarge_pixels(pixels, plan, lambda scale: self.job.networks.get(scale, index)))
-        finally:
-            self.free.put(index)
-        made = {RESULT: large}
-        if self.job.settings.compare:
-            made[COMPARE] = self.comparison.show(pixels, large)
-        return made
-
-
-def _write_segments(
-    task: VideoTask,
-    work: WorkFolder,
-    segments: list[Segment],
-    made: Iterator[tuple[_Shot, dict[str, Pixels]]],
-    enlarger: _Enlarger,
-) -> None:
-    """Write segment after segment until all are there, or the frames stop coming."""
-    for segment in segments:
-        try:
-            done = _write_segment(task, work, segment, made, enlarger)
-        except _CutError:
-            return
-        work.finish(segment, done)
-
-
-def _write_segment(
-    task: VideoTask,
-    work: WorkFolder,
-    segment: Segment,
-    made: Iterator[tuple[_Shot, dict[str, Pixels]]],
-    enlarger: _Enlarger,
-) -> Done:
-    """Write the frames of one segment, each kind of result to its file."""
-    times, notes, files = [], [], {}
-    writers: dict[str, VideoWriter] = {}
-    info, usual = task.info, (task.plan.height, task.plan.width)
-    with contextlib.ExitStack() as stack:
-        for shot, pictures in made:
-            if shot.frame is None:
-                damage = shot.damage
-                break
-            for kind, pixels in pictures.items():
-                if kind not in writers:
-                    path = work.path(segment, kind, SEGMENT_SUFFIX)
-                    files[kind] = path.name
-                    writers[kind] = stack.enter_context(
-                        VideoWriter(
-                            path,
-                            task.encoding,
-                            width=pixels.shape[1],
-                            height=pixels.shape[0],
-                            sar=info.sar,
-                            time_base=info.time_base,
-                            rate=info.rate,
-                            colour=info.colour,
-                            bits=info.bits,
-                            hdr=info.hdr,
-                        )
-                    )
-                writers[kind].write(pixels, shot.frame.pts)
-            times.append(shot.frame.pts)
-            if shot.frame.pixels.shape[:2] != usual:
-                height, width = shot.frame.pixels.shape[:2]
-                notes.append(f"frames of {width}x{height} were brought to the size of the others")
-        else:
-            raise _CutError
-    computed = sum(pts not in enlarger.duplicates for pts in times)
-    return Done(tuple(times), files, computed, damage, tuple(dict.fromkeys(notes)))
 
 
 def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
