@@ -1,4 +1,4 @@
-"""Temporary files beside their place: private to one process, gone when it ends, or else when the next begins."""
+"""Temporary files beside their place: gone when their process ends, or else when the next one begins."""
 
 from __future__ import annotations
 

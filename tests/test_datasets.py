@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,3 +116,47 @@ def test_folder_of_a_sets_name_comes_first(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
 
     assert picture_folders("DIV2K") == (Path("DIV2K"),)
+
+
+def test_archive_that_would_fill_the_disk_is_refused(tmp_path: Path):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in range(5):
+            archive.writestr(f"{name}.png", bytes(20_000_000))
+    (tmp_path / "bomb.zip").write_bytes(stream.getvalue())
+
+    with pytest.raises(InputError, match="far more than pictures do"):
+        unpack(tmp_path / "bomb.zip", tmp_path / "set")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["bomb.zip"]
+
+
+def test_answer_without_end_is_cut_off(archive: Archive, httpserver: HTTPServer, tmp_path: Path):
+    httpserver.expect_request("/tiny.zip").respond_with_data(bytes(5 << 20))
+
+    with pytest.raises(InputError, match="far longer"):
+        download(archive, tmp_path / "part")
+
+    assert not (tmp_path / "part").exists()
+
+
+def test_leftovers_of_a_killed_run_are_removed(archive: Archive, httpserver: HTTPServer, tmp_path: Path):
+    httpserver.expect_request("/tiny.zip").respond_with_data(DATA)
+    left = tmp_path / "cache" / "datasets" / ".tiny.unpacking" / "set" / "0001.png"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+
+    (folder,) = picture_folders("tiny", fetch=True)
+
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
+    assert (folder / "set" / "0001.png").read_bytes() == b"one"
+
+
+def test_two_processes_fetch_a_set_once(archive: Archive, httpserver: HTTPServer):
+    httpserver.expect_oneshot_request("/tiny.zip").respond_with_data(DATA)
+
+    with ThreadPoolExecutor(4) as pool:
+        folders = set(pool.map(lambda _: picture_folders("tiny", fetch=True), range(4)))
+
+    assert len(folders) == 1
+    assert len(httpserver.log) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import secrets
 import shutil
 import tarfile
 import zlib
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from emt_cli.assets.catalog import cache_folder
-from emt_cli.assets.datasets import LARGEST_PICTURE, Report, transfer
+from emt_cli.assets.datasets import LARGEST_PICTURE, Report, check_room, transfer
 from emt_cli.errors import InputError, OutputError, UsageError
+from emt_cli.lock import lock
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 HOME = "https://huggingface.co/datasets/eugenesiow"
@@ -138,29 +138,36 @@ def find_set(
 
 
 def fetch_set(known: TestSet, folder: Path, *, home: str = HOME, report: Report | None = None) -> None:
-    """Download a set into a folder that does not exist yet; nothing stays there unless its checksum fits."""
-    part = folder.parent / f"{known.name}.tar.gz.part"
-    unpacked = folder.with_name(f".{secrets.token_hex(8)}.part")
+    """Download a set into a folder that does not exist yet; nothing stays there unless its checksum fits.
+
+    Another process that is fetching it is waited for. Raises InputError, OutputError.
+    """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        transfer(known.name, f"{home}/{known.path}", part, known.size, report)
-        unpacked.mkdir()
-        try:
-            _unpack(part, unpacked)
-            found = folder_md5(unpacked)
-            if found != known.folder_md5:
-                raise InputError(
-                    f"{home}/{known.path}: wrong checksum: the folder's md5 is {found}; it was removed"
-                )
-        except InputError:
-            part.unlink()
-            raise
-        unpacked.replace(folder)
-        part.unlink()
+        with lock(folder.parent / f".{known.name}.lock", busy="", wait=True):
+            if not folder.is_dir():  # no other process has fetched it meanwhile
+                _fetch(known, f"{home}/{known.path}", folder, report)
     except OSError as error:
         raise OutputError(
             f"{folder}: {error.strerror or error}; make room, or set EMT_CACHE=FOLDER"
         ) from error
+
+
+def _fetch(known: TestSet, url: str, folder: Path, report: Report | None) -> None:
+    part = folder.parent / f"{known.name}.tar.gz.part"
+    unpacked = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(unpacked, ignore_errors=True)  # of a run that was killed
+    transfer(known.name, url, part, known.size, report)
+    try:
+        unpacked.mkdir()
+        _unpack(part, unpacked)
+        found = folder_md5(unpacked)
+        if found != known.folder_md5:
+            raise InputError(f"{url}: wrong checksum: the folder's md5 is {found}; it was removed")
+        unpacked.replace(folder)
+        part.unlink()
+    except InputError:
+        part.unlink()
+        raise
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 
@@ -177,12 +184,15 @@ def _unpack(archive: Path, folder: Path) -> None:
     """Take the pictures out of a tar file, under their own names only; anything else stays in it."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
+            size = 0
             for count, member in enumerate(tar):
                 name = PurePosixPath(member.name).name
                 if not member.isfile() or name.startswith(".") or Path(name).suffix.lower() not in SUFFIXES:
                     continue
                 if member.size > LARGEST_PICTURE or count > LARGEST_SET:
                     raise InputError(f"{archive.name}: more in it than a test set holds; it was removed")
+                size += member.size
+                check_room(size, archive)
                 stream = tar.extractfile(member)
                 if stream is not None:
                     with stream, (folder / name).open("xb") as file:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from emt_cli.assets.catalog import cache_folder
 from emt_cli.errors import InputError, OutputError
+from emt_cli.lock import lock
 
 PICTURES = (".png", ".jpg", ".jpeg")
 LARGEST_PICTURE = 200 << 20
 """Most bytes that one unpacked file may have."""
+MOST_LONGER = 1.5
+"""How much longer than its known size an archive may be, and how much more than it the pictures inside."""
 TIMEOUT = (10, 60)
 """Seconds to wait for a connection, and for each further piece."""
 
@@ -88,10 +91,12 @@ def _folder(archive: Archive, fetch: bool, report: Report | None) -> Path:
         )
     part = folder.parent / f"{archive.name}.zip.part"
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        download(archive, part, report)
-        unpack(part, folder)
-        part.unlink()
+        with lock(folder.parent / f".{archive.name}.lock", busy="", wait=True):
+            if folder.is_dir():  # another process has fetched it meanwhile
+                return folder
+            download(archive, part, report)
+            unpack(part, folder)
+            part.unlink()
     except OSError as error:
         raise OutputError(
             f"{folder}: {error.strerror or error}; make room, or set EMT_CACHE=FOLDER"
@@ -114,7 +119,7 @@ def download(archive: Archive, target: Path, report: Report | None = None) -> No
 def transfer(name: str, url: str, target: Path, size: int, report: Report | None = None) -> None:
     """Fetch a file, going on where an earlier try broke off; raises InputError where that fails.
 
-    size: bytes, about, for the report.
+    size: bytes, about; an answer far longer is refused.
     """
     import requests
 
@@ -129,6 +134,9 @@ def transfer(name: str, url: str, target: Path, size: int, report: Report | None
                     for piece in answer.iter_content(1 << 20):
                         file.write(piece)
                         done += len(piece)
+                        if done > MOST_LONGER * size + (1 << 20):
+                            target.unlink()
+                            raise InputError(f"{url}: far longer than the {size:,} bytes it should have")
                         if report:
                             report(name, done, max(done, size))
     except requests.RequestException as error:
@@ -139,10 +147,12 @@ def transfer(name: str, url: str, target: Path, size: int, report: Report | None
 
 def unpack(path: Path, folder: Path) -> None:
     """Unpack the pictures of a zip file into folder, all or none; names that lead elsewhere are refused."""
-    temporary = folder.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = folder.with_name(f".{folder.name}.unpacking")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if _is_picture(info, path)]
+            check_room(sum(info.file_size for info in members), path)
             for info in members:
                 target = temporary.joinpath(*PurePosixPath(info.filename).parts)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -151,10 +161,16 @@ def unpack(path: Path, folder: Path) -> None:
         if not members:
             raise InputError(f"{path}: no pictures in this archive")
         temporary.replace(folder)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # or encrypted, or foreign
         raise InputError(f"{path}: damaged archive; remove it and fetch it again") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_room(size: int, archive: Path) -> None:
+    """Raise InputError when so many bytes would come out of an archive of compressed pictures: a bomb."""
+    if size > MOST_LONGER * archive.stat().st_size + (64 << 20):
+        raise InputError(f"{archive}: would unpack to {size:,} bytes, far more than pictures do; remove it")
 
 
 def _is_picture(info: zipfile.ZipInfo, path: Path) -> bool:
