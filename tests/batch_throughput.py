@@ -1,0 +1,76 @@
+"""Wall time of `emt batch` as a ratio to the pure inference time of its pictures.
+
+python tests/batch_throughput.py [count] [png|jpg]     # pictures of 512x512, emt-lite x4; 20 and png
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from emt_cli.jobs.batch import Shard, plan_batch
+from emt_cli.jobs.batch_run import Tally, held, run_batch, tag_of
+from emt_cli.jobs.find import Selection, find_pictures
+from emt_cli.jobs.local import default_threads, room_for_pictures, run_locally
+from emt_cli.jobs.pictures import Target
+from emt_cli.jobs.upscale import PictureJob, Settings
+from emt_cli.jobs.work import PictureWork
+from emt_cli.media.pictures import read_picture
+
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+SIDE = 512
+
+
+def make_pictures(folder: Path, count: int, kind: str) -> None:
+    """Write photographs of 512x512, no two alike."""
+    astronaut = np.array(Image.open(SAMPLES / "astronaut.png").convert("RGB").resize((SIDE, SIDE)))
+    for number in range(count):
+        turned = np.rot90(np.roll(astronaut, 37 * number, axis=number % 2), number)
+        Image.fromarray(turned).save(folder / f"{number:04}.{kind}")
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    kind = sys.argv[2] if len(sys.argv) > 2 else "png"
+    job = PictureJob(Settings(Target(scale=4), model="emt-lite"))
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder, "in"), Path(folder, "out")
+        source.mkdir()
+        make_pictures(source, count, kind)
+        upscaler = job.networks.get(4)
+        decoded = [read_picture(path).pixels for path in sorted(source.iterdir())]
+        upscaler.upscale(decoded[0])
+        start, pure_cpu = time.perf_counter(), time.process_time()
+        for pixels in decoded:
+            upscaler.upscale(pixels)
+        pure, pure_cpu = time.perf_counter() - start, time.process_time() - pure_cpu
+        del decoded
+
+        shard, stop = Shard(), threading.Event()
+        start, cpu = time.perf_counter(), time.process_time()
+        with held(output, shard):
+            batch = plan_batch(find_pictures([str(source)], [], Selection(), output), job, output)
+            tally, threads = Tally(batch.total), default_threads(job.networks.devices)
+            room = room_for_pictures(batch.items, len(job.networks.devices), threads)
+            work = PictureWork(job, tag_of(shard))
+            happenings = run_locally(batch.items, work, threads=threads, room=room, stop=stop)
+            for _ in run_batch(batch, output, shard, happenings, stop, tally):
+                pass
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    assert tally.done == count
+    print(f"{count} pictures of {SIDE}x{SIDE}, {kind}, {upscaler.device}, {os.cpu_count()} cores")
+    print(f"inference alone    {pure:7.2f} s")
+    print(f"emt batch          {wall:7.2f} s  {wall / pure:.3f} of inference alone")
+    print(f"inference within   {tally.computed:7.2f} s  {wall / tally.computed:.3f}")
+    print(f"processor time     {cpu:7.2f} s  {cpu / pure_cpu:.3f} of inference alone")
+
+
+if __name__ == "__main__":
+    main()
