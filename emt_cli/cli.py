@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -14,7 +15,8 @@ import typer.core
 from emt_cli import __version__
 from emt_cli.commands import batch, benchmark, explain, export, models, train, ui, upscale, video
 from emt_cli.commands.options import examples
-from emt_cli.errors import EmtError
+from emt_cli.commands.tour import TOUR
+from emt_cli.errors import DeviceError, EmtError, OutputError
 
 INTERRUPTED = 130
 
@@ -32,12 +34,16 @@ class Commands(typer.core.TyperGroup):
         except KeyboardInterrupt as interrupt:
             ui.say("emt: interrupted")
             raise typer.Exit(INTERRUPTED) from interrupt
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            ui.say("emt: error: not enough memory; choose smaller sizes, or close other programs")
+            raise typer.Exit(DeviceError.exit_code) from error
 
 
 app = typer.Typer(
     name="emt",
     cls=Commands,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=examples("emt upscale photo.png --scale 4", "emt upscale --help"),
@@ -50,14 +56,18 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def emt(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Upscale pictures and video with the Efficient Mixed Transformer (EMT)."""
+    if context.invoked_subcommand is None:
+        for line in TOUR.splitlines():
+            ui.show(line)
 
 
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
@@ -72,9 +82,15 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Run the command line: the console script `emt`."""
-    signal.signal(signal.SIGTERM, _stop)
+    _open_streams()
+    for number in _ENDINGS:
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup has told to ignore one
+            signal.signal(number, _stop)
     try:
         app(prog_name="emt")
+    except KeyboardInterrupt:
+        ui.say("emt: interrupted")
+        sys.exit(INTERRUPTED)
     except Exception:
         traceback.print_exc()
         ui.say("emt: this is a mistake of the program; please report it with the lines above")
@@ -83,16 +99,48 @@ def main() -> None:
         _close_stdout()
 
 
+_ENDINGS = [signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]
+
+
 def _stop(number: int, frame: object) -> None:
     """End as an exception does, so that temporary files are removed on the way."""
     raise SystemExit(128 + number)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an allocation failed, on any device; without torch there is no other than MemoryError."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from emt_cli.engine.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _open_streams() -> None:
+    """Make the three standard streams usable, whatever the shell has done to them.
+
+    A closed one (`>&-`) would leave its number to the next file that is opened, and what a library prints
+    would go into that file. Characters that the terminal's encoding lacks are written as escapes.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _close_stdout() -> None:
     """Write out what is left; a reader that has gone away (`emt models | head -1`) is no error."""
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        ui.say(f"emt: error: standard output: {error.strerror or error}")
+        sys.exit(OutputError.exit_code)

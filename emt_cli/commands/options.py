@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from emt_cli.errors import UsageError
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return what a shell may complete a model to: names, model files, folders; nothing is fetched."""
+    from emt_cli.assets.catalog import SUFFIXES, known_models
+
+    folder = Path(incomplete if incomplete.endswith(("/", os.sep)) else Path(incomplete).parent)
+    try:
+        near = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    except OSError:
+        near = []
+    files = [f"{path}{os.sep}" for path in near if path.is_dir()]
+    files += [str(path) for path in near if path.suffix in SUFFIXES]
+    return [choice for choice in ("auto", *known_models(), *files) if choice.startswith(incomplete)]
+
 
 SIZE, MODEL, FILES, RUN = "Size", "Network", "Files", "Run"
 """Panels of the help text."""
@@ -70,7 +87,11 @@ LongSide = Annotated[
 Model = Annotated[
     str,
     typer.Option(
-        "--model", "-m", help="auto, a name from `emt models`, or a model file.", rich_help_panel=MODEL
+        "--model",
+        "-m",
+        help="auto, a name from `emt models`, or a model file.",
+        rich_help_panel=MODEL,
+        autocompletion=complete_model,
     ),
 ]
 Device = Annotated[

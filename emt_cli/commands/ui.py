@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import typer
+
+from emt_cli.errors import OutputError
 
 
 class Update(Protocol):
@@ -20,7 +24,7 @@ class Update(Protocol):
 
 def show(text: str) -> None:
     """Print one line of the result on stdout."""
-    typer.echo(plain(text))
+    _print(plain(text))
 
 
 def say(text: str, *, quiet: bool = False) -> None:
@@ -31,7 +35,7 @@ def say(text: str, *, quiet: bool = False) -> None:
 
 def show_json(value: Any) -> None:
     """Print one JSON value on one line of stdout, in ASCII, so that any name of a file can be printed."""
-    typer.echo(json.dumps(value))
+    _print(json.dumps(value))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -48,11 +52,20 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if sys.stdout.isatty():
         Console().print(table)
         return
-    console = Console(width=1000, color_system=None)
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        typer.echo(line.rstrip())
+    stream = io.StringIO()
+    Console(file=stream, width=1000, color_system=None).print(table)
+    for line in stream.getvalue().splitlines():
+        _print(line.rstrip())
+
+
+def _print(line: str) -> None:
+    """Print on stdout; a reader that has gone away stops the talk, not the work."""
+    try:
+        typer.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise OutputError(f"standard output: cannot be written ({error.strerror or error})") from error
 
 
 @contextmanager

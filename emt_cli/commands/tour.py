@@ -1,0 +1,21 @@
+"""What `emt` alone shows: each command in a line, and three lines to copy."""
+
+TOUR = """\
+emt enlarges pictures and video with the Efficient Mixed Transformer (EMT).
+
+  emt upscale    pictures, to any size up to 16 times
+  emt batch      folders of pictures, unattended, resumed after anything
+  emt video      videos, with their sound, subtitles and timing
+  emt models     the networks: list them, fetch the published one, look inside
+  emt benchmark  quality, speed and memory, measured as papers do
+  emt explain    what the network looks at
+  emt train      a network of your own
+  emt export     a network as ONNX or OpenVINO
+  emt doctor     what works on this machine, and what mends the rest
+
+Try:
+  emt upscale photo.jpg                        photo_x4.jpg, beside it
+  emt upscale photo.jpg --long-side 3840 -f png
+  emt video clip.mp4 --scale 2
+
+`emt COMMAND --help` tells all of a command; `emt --install-completion` lets Tab finish it."""
