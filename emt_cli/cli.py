@@ -91,6 +91,9 @@ def main() -> None:
     except KeyboardInterrupt:
         ui.say("emt: interrupted")
         sys.exit(INTERRUPTED)
+    except EmtError as error:  # before any command: --version on a full disk
+        ui.say(f"emt: error: {error}")
+        sys.exit(error.exit_code)
     except Exception:
         traceback.print_exc()
         ui.say("emt: this is a mistake of the program; please report it with the lines above")

@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMT_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "openvino"
+    return tmp_path / "cache" / "compiled"
 
 
 def expected(network: EMT, pixels: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ def test_torch_works_until_compiling_pays(
 def test_only_so_many_compiled_models_are_kept(
     tiny_config: EMTConfig, photo: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino_runner, "KEPT_FILES", 1)
+    monkeypatch.setattr("emt_cli.engine.compiled.KEPT_FILES", 1)
 
     for seed in (0, 1):
         torch.manual_seed(seed)

@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from emt_cli import __version__
-from emt_cli.assets.catalog import cache_folder
-from emt_cli.atomic import write_atomically
+from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
 from emt_cli.engine.device import cpu_threads
 from emt_cli.engine.ensemble import average_views
 from emt_cli.engine.tiling import Floats
@@ -27,8 +25,6 @@ from emt_cli.steps import Steps
 
 COMPILE_COST = 1e11
 """Multiply-adds in which OpenVINO gains on torch what compiling costs: 90,000 pixels of network emt."""
-KEPT_FILES = 16
-"""Compiled models in the cache folder; the oldest go."""
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -57,17 +53,16 @@ class OpenVINORunner:
         self._meanwhile = meanwhile
         self._done = 0.0
         self._request: Any = None
-        self.path = cache_folder() / "openvino" / f"{self._key(ov.get_version())}.bin"
+        self.path = self._path(ov.get_version())
 
-    def _key(self, version: str) -> str:
+    def _path(self, version: str) -> Path:
         """Name everything a compiled model depends on."""
-        device = [
-            self._core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
-        ]
-        digest = hashlib.sha256(f"{self.config} {__version__} {version} {device} {self._settings}".encode())
+        names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+        device = [self._core.get_property("CPU", name) for name in names]
+        digest = hashlib.sha256()
         for name, value in self.network.state_dict().items():
             digest.update(name.encode() + value.cpu().numpy().tobytes())
-        return digest.hexdigest()[:32]
+        return compiled_path("openvino", self.config, version, device, self._settings, digest.hexdigest())
 
     @property
     def about(self) -> str:
@@ -116,33 +111,14 @@ class OpenVINORunner:
 
     def _compiled(self) -> Any:
         """Read the compiled model from the cache, or compile it and leave it there."""
-        data = _read_checked(self.path)
+        data = read_compiled(self.path)
         if data is not None:
             with suppress(RuntimeError):  # of another machine after all, or a version that lies
                 return self._core.import_model(BytesIO(data), "CPU", self._settings)
         from emt_cli.engine.graph_openvino import openvino_model
 
         model = self._core.compile_model(openvino_model(self.network), "CPU", self._settings)
-        with suppress(OSError):  # the cache saves time, no more
-            stream = BytesIO()
-            model.export_model(stream)
-            exported = stream.getvalue()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, hashlib.sha256(exported).digest() + exported)
-            _remove_old(self.path.parent)
+        stream = BytesIO()
+        model.export_model(stream)
+        keep_compiled(self.path, stream.getvalue())
         return model
-
-
-def _read_checked(path: Path) -> bytes | None:
-    """Return a cached model if it is what was written."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
-
-
-def _remove_old(folder: Path) -> None:
-    files = sorted(folder.glob("*.bin"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[KEPT_FILES:]:
-        path.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
+
 _EXP2 = (
     1.0000001192092896,
     0.6931469440460205,
@@ -65,9 +67,13 @@ def processor() -> Processor | None:
 
 
 class Program:
-    """Compiled functions, called by name with integers and addresses; other threads run meanwhile."""
+    """Compiled functions, called by name with integers and addresses; other threads run meanwhile.
+
+    They are compiled once for each processor and version of llvmlite, and then read from the cache folder.
+    """
 
     def __init__(self, functions: Sequence[Function], cpu: Processor) -> None:
+        import llvmlite
         import llvmlite.binding as llvm
 
         llvm.initialize_native_target()
@@ -76,21 +82,27 @@ class Program:
         machine = target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=2)
         kind = f"<{cpu.lanes} x float>"
         width = f'"prefer-vector-width"="{32 * cpu.lanes}" "min-legal-vector-width"="{32 * cpu.lanes}"'
-        module = llvm.parse_assembly(
+        source = (
             f"declare {kind} @llvm.fmuladd.v{cpu.lanes}f32({kind}, {kind}, {kind})\n"
             "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)\n"
             + "\n".join(function.text() for function in functions)
             + f"\nattributes #0 = {{ nounwind {width} }}\n"
         )
-        module.verify()
-        self._engine: Any = llvm.create_mcjit_compiler(module, machine)
+        path = compiled_path("native", llvmlite.__version__, cpu, source)
+        code = read_compiled(path)
+        if code is None:
+            module = llvm.parse_assembly(source)
+            module.verify()
+            code = machine.emit_object(module)
+            keep_compiled(path, code)
+        self._engine: Any = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         self._functions = {
             function.name: ctypes.CFUNCTYPE(None, *(_CTYPES[kind] for _, kind in function.arguments))(
                 self._engine.get_function_address(function.name)
             )
             for function in functions
-            if function.public
         }
 
     def __call__(self, name: str, *arguments: int) -> None:
@@ -107,16 +119,13 @@ class Function:
     Integers are i64, addresses count in floats.
     """
 
-    def __init__(
-        self, name: str, arguments: Sequence[tuple[str, str]], cpu: Processor, *, public: bool = True
-    ) -> None:
-        self.name, self.arguments, self.public = name, arguments, public
+    def __init__(self, name: str, arguments: Sequence[tuple[str, str]], cpu: Processor) -> None:
+        self.name, self.arguments = name, arguments
         self.lanes = cpu.lanes
         self.vector = f"<{cpu.lanes} x float>"
         self.integers = f"<{cpu.lanes} x i32>"
         listed = ", ".join(f"{kind} %{argument}" for argument, kind in arguments)
-        how = "" if public else "internal "
-        self._lines = [f"define {how}void @{name}({listed}) #0 {{", "entry:"]
+        self._lines = [f"define void @{name}({listed}) #0 {{", "entry:"]
         self._block = "entry"
         self._count = 0
 
@@ -164,13 +173,6 @@ class Function:
         """Write an i64 into an array of them."""
         place = self.set(f"getelementptr i64, ptr {address}, i64 {index}")
         self.emit(f"store i64 {value}, ptr {place}, align 8")
-
-    def call(self, function: Function, *arguments: str | int) -> None:
-        """Call another function."""
-        listed = ", ".join(
-            f"{kind} {value}" for (_, kind), value in zip(function.arguments, arguments, strict=True)
-        )
-        self.emit(f"call void @{function.name}({listed})")
 
     # Vectors
 
