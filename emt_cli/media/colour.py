@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
+
+from emt_cli.media.samples import Pixels
+
 # ITU-T H.273's code points, which ffmpeg uses as well, with ffmpeg's names.
 MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco"}
 MATRICES |= {9: "bt2020nc", 10: "bt2020c", 11: "smpte2085", 12: "chroma-derived-nc"}
@@ -44,6 +49,40 @@ def code_points(colour: Colour) -> tuple[int, int, int, int]:
         {name: code for code, name in table.items()}[name] for table, name in zip(tables, names, strict=True)
     ]
     return (numbers[0], numbers[1], numbers[2], numbers[3])
+
+
+def swscale_white(*, deep: bool, bits: int, range: str, rgb: bool) -> int:
+    """Return what swscale makes of white, and takes for it, in RGB samples of 8 bits or (deep) of 16.
+
+    Full scale it is for 8 bits and for RGB; but between 16-bit RGB and YUV of so many bits it only shifts, so
+    that white is 255 * 256 in the range tv, and the largest sample shifted to the left in the range pc.
+    """
+    if not deep:
+        return 255
+    if rgb:
+        return 65535
+    return 65280 if range == "tv" else (2**bits - 1) << (16 - bits)
+
+
+def stretch(pixels: Pixels, low: int, white: int, *, to: int) -> Pixels:
+    """Return pixels uint8 or uint16 with low moved to 0 and white to `to`, rounded and clipped."""
+    if low == 0 and white == to:
+        return pixels
+    if low == 0:
+        flat = np.ascontiguousarray(pixels).reshape(pixels.shape[0], -1)
+        return cv2.multiply(flat, to / white).reshape(pixels.shape)
+    moved = (pixels.astype(np.float32) - low) * np.float32(to / (white - low))
+    return np.clip(np.rint(moved), 0, to).astype(pixels.dtype)
+
+
+def chroma_location(colour: Colour, codec: str) -> str:
+    """Return where the chroma samples of a video with fewer of them lie; PyAV does not tell what a file says.
+
+    In the middle of theirs for JPEG and its oldest kin, at their upper left for BT.2020, else at their left.
+    """
+    if codec in ("mjpeg", "mpeg1video", "h261", "h263", "flv1"):
+        return "center"
+    return "topleft" if colour.primaries == "bt2020" else "left"
 
 
 def swscale_matrix(matrix: str) -> str:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import av
 
-from emt_cli.media.colour import Colour
+from emt_cli.media.colour import Colour, chroma_location
 from emt_cli.media.video import Hdr
 
 
@@ -41,7 +41,7 @@ class Encoder:
             options[self.quality] = str(crf)
         if preset is not None:
             options[self.speed] = preset
-        options["chroma_sample_location"] = "left"
+        options["chroma_sample_location"] = chroma_location(colour, self.encoder)
         extra = {"libx264": _x264, "libx265": _x265, "libsvtav1": _svt}.get(self.encoder)
         if extra is not None:
             name, parameters = extra(hdr)

@@ -75,13 +75,15 @@ def join(
     *,
     start: int | None = None,
     end: int | None = None,
+    colour: Colour | None = None,
 ) -> list[str]:
     """Write target: the segments one after the other, and the source's other streams, all by stream copy.
 
     segments: files of VideoWriter of one encoding, in order, with the source's PTS. info: of the source.
     target: as container_for() names it; replaced when it is there. start, end: PTS of a cut; the other
-    streams are cut there as well, and the result's time 0 is start. Returns notes for people. OutputError
-    when it cannot be written, or the segments do not fit together.
+    streams are cut there as well, and the result's time 0 is start. colour: VideoWriter.colour, which some
+    codecs (FFV1) do not say themselves; None asks the segments. Returns notes for people. OutputError when it
+    cannot be written, or the segments do not fit together.
     """
     if target.suffix.lower() in ANIMATIONS:
         return _animate(segments, info, target, start, end)
@@ -93,7 +95,7 @@ def join(
         command += ["-f", pipe_format(video.codec), "-i", "pipe:0"]
         if not info.animation:  # of which nothing else is to be had
             command += _source(info, start)
-        command += _streams(plan, info, video, start, end)
+        command += _streams(plan, info, colour or video.colour, start, end)
         command += _container(target, info, video)
         if end is not None:
             command += ["-t", f"{float(info.seconds(end - (start or 0))):.6f}"]
@@ -141,12 +143,10 @@ def _source(info: VideoInfo, start: int | None) -> list[str]:
     return arguments
 
 
-def _streams(
-    plan: Carried, info: VideoInfo, video: VideoInfo, start: int | None, end: int | None
-) -> list[str]:
+def _streams(plan: Carried, info: VideoInfo, colour: Colour, start: int | None, end: int | None) -> list[str]:
     """Return ffmpeg's arguments that choose the streams, in the source's order, and describe them."""
     if info.animation:
-        return ["-c", "copy", "-map", "0:v:0", *_colour(0, video.colour)]
+        return ["-c", "copy", "-map", "0:v:0", *_colour(0, colour)]
     arguments = ["-c", "copy", "-map_metadata:g", "1:g", "-map_chapters", "1"]
     place = 0
     for stream in info.streams:
@@ -161,7 +161,7 @@ def _streams(
                 if tag.upper().startswith(_STALE):
                     arguments += [f"-metadata:s:{place}", f"{tag}="]
         if own:
-            arguments += _colour(place, video.colour)
+            arguments += _colour(place, colour)
         elif start is not None and stream.kind != "video":
             arguments += [f"-copypriorss:{place}", "0"]  # nothing from before the start
         if stream.index in plan.as_text:

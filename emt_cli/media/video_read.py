@@ -14,13 +14,11 @@ import av.video.frame
 import numpy as np
 
 from emt_cli.media.animation import read_animation
-from emt_cli.media.colour import FLAGS, swscale_matrix
+from emt_cli.media.colour import FLAGS, chroma_location, stretch, swscale_matrix, swscale_white
 from emt_cli.media.losses import Losses, has_index, one_to_one
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video import VideoInfo, open_container
 
-# These decoders name the chroma siting themselves; for others it is that of MPEG-2, but JPEG's in between.
-_SITED = ("h264", "hevc", "mpeg1video", "mpeg2video", "av1", "vc1", "mjpeg")
 _UNSPECIFIED = 2  # of H.273's code points
 _FAR = 10
 """Seconds ahead from which a seek beats decoding on."""
@@ -233,9 +231,14 @@ class _Converter:
         self._options = {"in_range": colour.range, "out_range": "pc", "flags": FLAGS}
         if colour.matrix != "gbr":
             self._options["in_color_matrix"] = swscale_matrix(colour.matrix)
-            if info.codec not in _SITED:
-                self._options["in_chroma_loc"] = "center" if colour.range == "pc" else "left"
-        self._format = "rgb24" if info.dtype == "uint8" else "rgb48le"
+            self._options["in_chroma_loc"] = chroma_location(colour, info.codec)
+        deep = info.dtype == "uint16"
+        self._format = "rgb48le" if deep else "rgb24"
+        rgb = colour.matrix == "gbr"
+        self._low, self._white = 0, swscale_white(deep=deep, bits=info.bits, range=colour.range, rgb=rgb)
+        if info.pixel_format.startswith(("gray", "ya")) and colour.range == "tv":
+            # swscale takes gray for full range, whatever it is told.
+            self._low, self._white = (4096, 60160) if deep else (16, 235)
 
     def pixels(self, frame: av.video.frame.VideoFrame) -> Pixels:
         """Return a frame's RGB (h, w, 3), turned upright."""
@@ -247,6 +250,7 @@ class _Converter:
         frame.color_primaries = frame.color_trc = _UNSPECIFIED
         self._graph.vpush(frame)
         rgb = self._graph.vpull().to_ndarray()
+        rgb = stretch(rgb, self._low, self._white, to=65535 if rgb.dtype == np.uint16 else 255)
         turned = np.rot90(rgb, -self._info.rotation // 90)
         return np.ascontiguousarray(turned[:, ::-1] if self._info.mirrored else turned)
 

@@ -17,7 +17,15 @@ import av.filter
 import numpy as np
 
 from emt_cli.errors import OutputError, UsageError
-from emt_cli.media.colour import FLAGS, Colour, code_points, swscale_matrix
+from emt_cli.media.colour import (
+    FLAGS,
+    Colour,
+    chroma_location,
+    code_points,
+    stretch,
+    swscale_matrix,
+    swscale_white,
+)
 from emt_cli.media.encoders import ENCODERS, HARDWARE, Encoder
 from emt_cli.media.files import new_file
 from emt_cli.media.samples import Pixels, convert
@@ -131,7 +139,11 @@ class VideoWriter:
         self.time_base = time_base
         self.colour = encoded_colour(encoding, colour, bits=bits)
         self._tags = code_points(self.colour)
-        self._alpha = any(part.is_alpha for part in av.VideoFormat(self.pix_fmt).components)
+        layout = av.VideoFormat(self.pix_fmt)
+        depth = max(part.bits for part in layout.components)
+        rgb = self.colour.matrix == "gbr"
+        self._white = swscale_white(deep=True, bits=depth, range=self.colour.range, rgb=rgb)
+        self._alpha = any(part.is_alpha for part in layout.components)
         self._name = encoding.name(bits)
         self._encoder = _encoder(self._name)
         self._options = self._encoder.options(encoding.crf, encoding.preset, self.colour, hdr)
@@ -183,6 +195,8 @@ class VideoWriter:
         if pixels.dtype.kind == "f":
             pixels = convert(pixels, "uint16")
         kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
+        if kind == "rgb48le":
+            pixels = stretch(pixels, 0, 65535, to=self._white)
         if alpha is not None and self._alpha:
             pixels = np.dstack((pixels, convert(alpha, pixels.dtype)))
             kind = "rgba" if pixels.dtype == np.uint8 else "rgba64le"
@@ -240,7 +254,8 @@ class VideoWriter:
     def _graph(self, kind: str) -> Any:
         options = {"in_range": "pc", "out_range": self.colour.range, "flags": FLAGS}
         if self.colour.matrix != "gbr":
-            options |= {"out_color_matrix": swscale_matrix(self.colour.matrix), "out_chroma_loc": "left"}
+            location = chroma_location(self.colour, self._encoder.encoder)
+            options |= {"out_color_matrix": swscale_matrix(self.colour.matrix), "out_chroma_loc": location}
         graph = av.filter.Graph()
         graph.threads = 1
         nodes = [
