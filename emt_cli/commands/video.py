@@ -180,7 +180,7 @@ def _say_plan(job: VideoJob, task: VideoTask, *, quiet: bool, verbose: bool) -> 
     ui.say(
         f"{task.name}: {plan.width}x{plan.height} to {plan.out_width}x{plan.out_height},"
         f" {len(task.times)} frames{rate} ({task.models[0].name} {passes}{resized}; {devices}, {tiles};"
-        f" {task.encoding.codec}; about {ui.bytes_text(task.memory)} of memory,"
+        f" {task.codec}; about {ui.bytes_text(task.memory)} of memory,"
         f" {ui.bytes_text(task.disk)} of disk)",
         quiet=quiet,
     )
@@ -205,7 +205,7 @@ def _show_plan(task: VideoTask, seconds: float, as_json: bool) -> None:
         ui.show_json({"event": "planned"} | task.facts() | more)
         return
     plan = task.plan
-    ui.show(f"result    {task.target}, {task.encoding.codec}")
+    ui.show(f"result    {task.target}, {task.codec}")
     ui.show(f"frames    {len(task.times):,} of {plan.out_width}x{plan.out_height}")
     ui.show(f"time      about {ui.seconds_text(total)} ({seconds:.2f} s a frame)")
     ui.show(f"memory    about {ui.bytes_text(task.memory)} at most")

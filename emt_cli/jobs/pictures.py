@@ -107,12 +107,12 @@ def enlarge(picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]) -
         colours = bleed_alpha(colours, picture.alpha)
     if picture.gray:
         colours = colours[..., 0]
-    pixels = yield from part(enlarge_pixels(colours, plan, upscaler), 0.0, colours_end)
+    pixels = yield from part(_enlarge(colours, plan, upscaler), 0.0, colours_end)
     if picture.gray:
         pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
     alpha: Pixels | None = None
     if picture.alpha is not None and transparent:
-        alpha = yield from part(enlarge_pixels(picture.alpha, plan, upscaler), colours_end, 1.0)
+        alpha = yield from part(_enlarge(picture.alpha, plan, upscaler), colours_end, 1.0)
         _keep_extremes(alpha, picture.alpha)
     elif picture.alpha is not None:
         top = full_scale(picture.alpha.dtype)
@@ -120,7 +120,7 @@ def enlarge(picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]) -
     return replace(picture, pixels=pixels, alpha=alpha)
 
 
-def enlarge_pixels(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> Steps[Pixels]:
+def _enlarge(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> Steps[Pixels]:
     """Run the passes on RGB (h, w, 3) or one plane (h, w); floats between them, one rounding at the end.
 
     Yields the share done; the result is of the same sample type.

@@ -16,7 +16,9 @@ import av.logging
 
 from emt_cli.errors import InputError
 from emt_cli.media.carry import Carried
+from emt_cli.media.colour import Colour
 from emt_cli.media.video import Stream, VideoInfo, open_container, probe
+from emt_cli.media.video_read import timestamps
 
 _WRITERS_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name"}
 _WRITERS_TAGS |= {"vendor_id", "creation_time", "bps", "number_of_frames", "number_of_bytes"}
@@ -61,6 +63,7 @@ def verify(
     *,
     times: Sequence[Fraction],
     size: tuple[int, int],
+    colour: Colour,
     carried: Carried,
     shift: Fraction = Fraction(0),
     whole: bool = True,
@@ -68,22 +71,31 @@ def verify(
     """Compare a result with its source and return every check that was made.
 
     theirs: the source's packets, by stream. times: of the frames the result must have, in seconds of the
-    source. carried: the other streams it was to get. shift: seconds by which the result starts earlier than
-    the source. whole: nothing was cut off, so that every packet of the other streams must be there; else
-    those that are there must follow on each other in the source. Reads the result once.
+    source. colour: what they were encoded in. carried: the other streams it was to get. shift: seconds by
+    which the result starts earlier than the source. whole: nothing was cut off, so that every packet of the
+    other streams must be there; else those that are there must follow on each other in the source.
     """
     try:
         made = probe(result)
     except InputError as error:
         return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
-    ours, _ = read_packets(result)
+    shown = [time - shift for time in times]
+    checks = [_same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}")]
+    last = _last_duration(source, theirs, times, whole=whole)
+    if made.animation:
+        return [*checks, *_check_animation(made, shown, last)]
+    ours, _ = read_packets(made)
     checks = [
-        *_check_frames(ours[made.stream], [time - shift for time in times]),
-        _check_duration(ours[made.stream], theirs[source.stream], times, whole=whole),
-        _same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}"),
+        *_check_frames(ours[made.stream], shown),
+        _check_duration(made, ours[made.stream], shown, last),
+        *checks,
         _same("pixel aspect", source.sar, made.sar),
-        *_check_colour(source, made),
+        _check_colour(colour, made.colour),
     ]
+    if source.hdr is not None:
+        checks.append(_same("HDR metadata", _hdr(source.hdr), _hdr(made.hdr)))
+    if source.animation:
+        return checks
     for name, before, after in _pairs(source, made, carried):
         if before is None or after is None:
             checks.append(
@@ -119,28 +131,55 @@ def _check_frames(packets: Packets, times: Sequence[Fraction]) -> list[Check]:
     return checks
 
 
-def _check_duration(packets: Packets, source: Packets, times: Sequence[Fraction], *, whole: bool) -> Check:
-    """Check how long the video is, from its first frame to the end of its last one, to half a frame."""
+def _last_duration(
+    source: VideoInfo, theirs: Mapping[int, Packets], times: Sequence[Fraction], *, whole: bool
+) -> Fraction:
+    """Return how long the last frame is to be shown, in seconds: as in the source, else as most frames."""
     distances = sorted(after - before for before, after in pairwise(times))
     usual = distances[len(distances) // 2] if distances else Fraction(0)
-    last = (source.last_duration() if whole else Fraction(0)) or usual
+    if not whole:
+        return usual
+    if source.animation:
+        return (source.duration or times[-1]) - times[-1] or usual
+    return theirs[source.stream].last_duration() or usual
+
+
+def _check_duration(made: VideoInfo, packets: Packets, times: Sequence[Fraction], last: Fraction) -> Check:
+    """Check how long the video is, from its first frame to the end of its last one, to half a frame.
+
+    MP4 tells how long packets are decoded, not how long frames are shown, so its whole length counts as well.
+    """
     expected = times[-1] - times[0] + last
-    found = (max(packets.times) - min(packets.times)) * packets.tick + (packets.last_duration() or last)
-    close = abs(found - expected) <= max(usual, last) / 2 + packets.tick
+    by_packets = (max(packets.times) - min(packets.times)) * packets.tick + (packets.last_duration() or last)
+    found = min((by_packets, made.duration or by_packets), key=lambda one: abs(one - expected))
+    close = abs(found - expected) <= last / 2 + packets.tick
     return Check("duration", close, f"{float(expected):.3f} s", f"{float(found):.3f} s")
 
 
-def _check_colour(source: VideoInfo, made: VideoInfo) -> list[Check]:
-    """Check the colour tags; where the source was silent, the result must say what was guessed."""
-    if made.colour.matrix == "gbr" != source.colour.matrix:
-        return [Check("colour", True, source.colour.matrix, "RGB, as the pixel format says")]
-    names = ("matrix", "range", "primaries", "transfer")
-    before, after = (" ".join(getattr(info.colour, name) for name in names) for info in (source, made))
-    silent = [name for name in names if name in made.colour.guessed]
-    checks = [Check("colour", before == after and not silent, before, after + _untagged(silent))]
-    if source.hdr is not None:
-        checks.append(_same("HDR metadata", _hdr(source.hdr), _hdr(made.hdr)))
-    return checks
+def _check_animation(made: VideoInfo, times: Sequence[Fraction], last: Fraction) -> list[Check]:
+    """Check the frames of an animation, which begins at once and shows equal frames as one, to a tick."""
+    tick = Fraction(1, 100 if made.container == "gif" else 1000)
+    found = [made.seconds(pts) for pts in timestamps(made)]
+    wanted = [Fraction(0), *times[1:]]
+    wrong = [time for time in found if min(abs(time - one) for one in wanted) > tick]
+    merged = len(times) - len(found)
+    words = "all equal" if not merged else f"all equal, {merged} merged with the frame before"
+    end, length = times[-1] + last, made.duration or Fraction(0)
+    return [
+        Check("frames", 0 <= merged < len(times), str(len(times)), str(len(found))),
+        Check("frame times", not wrong, "to a tick", f"{len(wrong)} differ" if wrong else words),
+        Check("duration", abs(end - length) <= tick, f"{float(end):.3f} s", f"{float(length):.3f} s"),
+    ]
+
+
+def _check_colour(before: Colour, after: Colour) -> Check:
+    """Check the colour tags; what the source left unsaid, the result must say."""
+    names = (
+        ("primaries", "transfer") if after.matrix == "gbr" else ("matrix", "range", "primaries", "transfer")
+    )
+    silent = [name for name in names if name in after.guessed]
+    expected, found = (" ".join(getattr(one, name) for name in names) for one in (before, after))
+    return Check("colour", expected == found and not silent, expected, found + _untagged(silent))
 
 
 def _untagged(names: Sequence[str]) -> str:
@@ -254,12 +293,17 @@ def _tags(path: Path) -> Mapping[str, str]:
     return {name: value for name, value in tags.items() if name not in _WRITERS_TAGS}
 
 
-def read_packets(path: Path) -> tuple[dict[int, Packets], list[str]]:
-    """Read the packets of a file, by stream; return them and what its demuxer complains of."""
+def read_packets(info: VideoInfo) -> tuple[dict[int, Packets], list[str]]:
+    """Read the packets of a file, by stream; return them and what its demuxer complains of.
+
+    There are none of animations.
+    """
+    if info.animation:
+        return {}, []
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
-        with av.logging.Capture() as log, open_container(path) as container:
+        with av.logging.Capture() as log, open_container(info.path) as container:
             name = container.format.name
             found = {stream.index: Packets(stream.time_base or Fraction(1)) for stream in container.streams}
             log.clear()

@@ -9,6 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+
 from emt_cli.assets.catalog import FoundModel
 from emt_cli.engine.device import choose_device, free_memory
 from emt_cli.errors import DeviceError, InputError, OutputError, UsageError
@@ -16,11 +18,12 @@ from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, plan_picture
 from emt_cli.jobs.segments import Segment, plan_segments, segment_length, work_path
 from emt_cli.jobs.video_cost import disk_of, memory_of, seconds_a_frame, tiles_of
+from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.carry import container_for
 from emt_cli.media.files import check_target
 from emt_cli.media.video import VideoInfo, probe
 from emt_cli.media.video_read import timestamps
-from emt_cli.media.video_write import Encoding, choose_pix_fmt, encoders
+from emt_cli.media.video_write import ANIMATION, Encoding, choose_pix_fmt, encoders
 
 _CONTAINERS = {"ffv1": ".mkv", "prores": ".mov"}
 """Where codecs go that not every container holds."""
@@ -111,6 +114,24 @@ class VideoTask:
         return self.start is None and self.end is None
 
     @property
+    def codec(self) -> str:
+        """The codec for people."""
+        if self.encoding is ANIMATION:
+            return ANIMATIONS[self.target.suffix.lower()].lower()
+        return self.encoding.name(self.info.bits)
+
+    @property
+    def bits(self) -> int:
+        """Of the samples written."""
+        return 8 if self.encoding is ANIMATION else self.info.bits
+
+    @property
+    def transparent(self) -> bool:
+        """Whether the result holds transparency."""
+        format = av.VideoFormat(self.encoding.pix_fmt or "yuv420p")
+        return any(component.is_alpha for component in format.components)
+
+    @property
     def compare_path(self) -> Path:
         """Where the side-by-side video goes."""
         return self.target.with_name(f"{self.target.stem}_compare{self.target.suffix}")
@@ -127,8 +148,8 @@ class VideoTask:
             "frames": len(self.times),
             "rate": None if self.info.rate is None else str(self.info.rate),
             "duration": round(float(self.info.seconds(self.times[-1] - self.times[0])), 6),
-            "codec": self.encoding.codec,
-            "bits": self.info.bits,
+            "codec": self.codec,
+            "bits": self.bits,
             "model": self.models[0].name,
             "passes": list(self.plan.passes),
             "resized": self.plan.resized,
@@ -176,8 +197,14 @@ class VideoJob:
         plan = _even(plan, settings.target)
         encoding = Encoding(settings.codec, settings.crf, settings.preset, settings.pix_fmt)
         encoding = replace(encoding, codec=encoding.name(info.bits))
-        _, odd = choose_pix_fmt(encoding, width=plan.out_width, height=plan.out_height, bits=info.bits)
-        target, container_notes = self._target(info, plan, encoding.name(info.bits), output)
+        target, notes = self._target(info, plan, encoding, output)
+        if target.suffix.lower() in ANIMATIONS:
+            _refuse_encoding(settings, target)
+            encoding = ANIMATION
+        bits = 8 if encoding is ANIMATION else info.bits
+        _, odd = choose_pix_fmt(encoding, width=plan.out_width, height=plan.out_height, bits=bits)
+        if odd and encoding is not ANIMATION:
+            notes.append(odd)
         length = settings.segment or segment_length(info.height, info.width)
         tile, tiles = tiles_of(self.networks, plan)
         task = VideoTask(
@@ -194,11 +221,14 @@ class VideoJob:
             tiles=tiles,
             memory=memory_of(self.networks, info, plan, compare=settings.compare),
             disk=disk_of(
-                info, plan, encoding.name(info.bits), len(times), of=len(everything), compare=settings.compare
+                info, plan, encoding.name(bits), len(times), of=len(everything), compare=settings.compare
             ),
-            notes=(*_source_notes(info, settings), *container_notes, *([odd] if odd else [])),
+            notes=(*_source_notes(info, settings), *notes),
         )
         self._check(task)
+        if info.animation and info.alpha and not task.transparent:
+            note = f"what is transparent is shown on black, since {target.suffix} holds no transparency"
+            task = replace(task, notes=(*task.notes, note))
         return task
 
     def measure(self, task: VideoTask) -> float:
@@ -207,8 +237,10 @@ class VideoJob:
         deinterlace = self.settings.deinterlace
         return seconds_a_frame(self.networks, task.info, task.plan, pts=middle, deinterlace=deinterlace)
 
-    def _target(self, info: VideoInfo, plan: Plan, codec: str, output: Path | None) -> tuple[Path, list[str]]:
-        settings, source = self.settings, info.path
+    def _target(
+        self, info: VideoInfo, plan: Plan, encoding: Encoding, output: Path | None
+    ) -> tuple[Path, list[str]]:
+        settings, source, codec = self.settings, info.path, encoding.name(info.bits)
         if output is not None and not output.is_dir():
             target = output
         else:
@@ -218,7 +250,7 @@ class VideoJob:
                 else f"_{plan.out_width}x{plan.out_height}"
             )
             preview = "_preview" if settings.preview is not None else ""
-            suffix = _CONTAINERS.get(codec, source.suffix)
+            suffix = _CONTAINERS.get(codec, ".mp4" if info.animation and settings.codec else source.suffix)
             target = (output or source.parent) / f"{source.stem}{size}{preview}{suffix}"
         target, notes = container_for(target, info, codec)
         return target, list(notes)
@@ -260,6 +292,15 @@ def _window(info: VideoInfo, times: list[int], settings: Settings) -> tuple[int 
     first = None if not start else pts(start)
     last = None if end is None or pts(end) > times[-1] else pts(end)
     return first, last
+
+
+def _refuse_encoding(settings: Settings, target: Path) -> None:
+    """Raise UsageError for options of video codecs where an animation is written."""
+    given = {"--codec": settings.codec, "--crf": settings.crf, "--preset": settings.preset}
+    given["--pix-fmt"] = settings.pix_fmt
+    wrong = [option for option, value in given.items() if value is not None]
+    if wrong:
+        raise UsageError(f"{target}: {wrong[0]} is for videos; leave it out, or name an .mp4 with -o")
 
 
 def _source_notes(info: VideoInfo, settings: Settings) -> list[str]:

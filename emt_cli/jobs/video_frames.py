@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from emt_cli.jobs.duplicates import RecentFrames
-from emt_cli.jobs.pictures import enlarge_pixels
+from emt_cli.jobs.pictures import enlarge
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
 from emt_cli.jobs.video import VideoJob, VideoTask
 from emt_cli.media.compare import MovingComparison
-from emt_cli.media.samples import Pixels
+from emt_cli.media.pictures import Picture
+from emt_cli.media.samples import Pixels, full_scale
 from emt_cli.media.video_read import Frame, VideoReader
 from emt_cli.media.video_write import SEGMENT_SUFFIX, VideoWriter
 from emt_cli.steps import finish
@@ -56,6 +57,21 @@ def read_shots(task: VideoTask, work: WorkFolder, *, deinterlace: bool) -> Gener
                 yield Shot(segment, None)
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A frame of a result."""
+
+    pixels: Pixels
+    """RGB (h, w, 3)."""
+    alpha: Pixels | None = None
+    """(h, w), where the result holds transparency and the frame has some."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all samples."""
+        return int(self.pixels.nbytes) + (0 if self.alpha is None else int(self.alpha.nbytes))
+
+
 class Enlarger:
     """Enlarges frames on free devices; the same pixels once."""
 
@@ -64,7 +80,7 @@ class Enlarger:
         plan = task.plan
         size = np.dtype(task.info.dtype).itemsize
         a_frame = 3 * size * (plan.height * plan.width + plan.out_height * plan.out_width)
-        self.recent: RecentFrames[Future[dict[str, Pixels]]] = RecentFrames(
+        self.recent: RecentFrames[Future[dict[str, Made]]] = RecentFrames(
             max(1, min(8, _REMEMBERED // a_frame))
         )
         self.free: queue.Queue[int] = queue.Queue()
@@ -73,32 +89,37 @@ class Enlarger:
         self.duplicates: set[int] = set()
         self.comparison = MovingComparison(plan.out_height, plan.out_width)
 
-    def submit(self, executor: Executor, shot: Shot) -> Future[dict[str, Pixels]]:
+    def submit(self, executor: Executor, shot: Shot) -> Future[dict[str, Made]]:
         """Return the future of what a frame becomes, by kind of result."""
         if shot.frame is None:
-            nothing: Future[dict[str, Pixels]] = Future()
+            nothing: Future[dict[str, Made]] = Future()
             nothing.set_result({})
             return nothing
-        future = self.recent.find(shot.frame.pixels)
+        pixels, alpha = shot.frame.pixels, shot.frame.alpha
+        everything = pixels if alpha is None else np.dstack((pixels, alpha))
+        future = self.recent.find(everything)
         if future is not None:
             self.duplicates.add(shot.frame.pts)
             return future
-        future = executor.submit(self.enlarge, shot.frame.pixels)
-        self.recent.add(shot.frame.pixels, future)
+        future = executor.submit(self.enlarge, Picture(pixels, alpha))
+        self.recent.add(everything, future)
         return future
 
-    def enlarge(self, pixels: Pixels) -> dict[str, Pixels]:
+    def enlarge(self, frame: Picture) -> dict[str, Made]:
         """Enlarge one frame, of any size, to the size of the result."""
-        plan = self.task.plan
-        plan = replace(plan, height=pixels.shape[0], width=pixels.shape[1])
+        plan = replace(self.task.plan, height=frame.height, width=frame.width)
         index = self.free.get()
         try:
-            large = finish(enlarge_pixels(pixels, plan, lambda scale: self.job.networks.get(scale, index)))
+            large = finish(enlarge(frame, plan, lambda scale: self.job.networks.get(scale, index)))
         finally:
             self.free.put(index)
-        made = {RESULT: large}
+        pixels, alpha = large.pixels, large.alpha
+        if alpha is not None and not self.task.transparent:
+            opaque = alpha[..., None].astype(np.float32) / np.float32(full_scale(alpha.dtype))
+            pixels, alpha = np.rint(pixels * opaque).astype(pixels.dtype), None
+        made = {RESULT: Made(pixels, alpha)}
         if self.job.settings.compare:
-            made[COMPARE] = self.comparison.show(pixels, large)
+            made[COMPARE] = Made(self.comparison.show(frame.pixels, pixels))
         return made
 
 
@@ -106,7 +127,7 @@ def write_segments(
     task: VideoTask,
     work: WorkFolder,
     segments: list[Segment],
-    made: Iterator[tuple[Shot, dict[str, Pixels]]],
+    made: Iterator[tuple[Shot, dict[str, Made]]],
     enlarger: Enlarger,
 ) -> None:
     """Write segment after segment until all are there, or the frames stop coming."""
@@ -122,7 +143,7 @@ def _write_segment(
     task: VideoTask,
     work: WorkFolder,
     segment: Segment,
-    made: Iterator[tuple[Shot, dict[str, Pixels]]],
+    made: Iterator[tuple[Shot, dict[str, Made]]],
     enlarger: Enlarger,
 ) -> Done:
     """Write the frames of one segment, each kind of result to its file."""
@@ -134,7 +155,7 @@ def _write_segment(
             if shot.frame is None:
                 damage = shot.damage
                 break
-            for kind, pixels in pictures.items():
+            for kind, picture in pictures.items():
                 if kind not in writers:
                     path = work.path(segment, kind, SEGMENT_SUFFIX)
                     files[kind] = path.name
@@ -142,17 +163,17 @@ def _write_segment(
                         VideoWriter(
                             path,
                             task.encoding,
-                            width=pixels.shape[1],
-                            height=pixels.shape[0],
+                            width=picture.pixels.shape[1],
+                            height=picture.pixels.shape[0],
                             sar=info.sar,
                             time_base=info.time_base,
                             rate=info.rate,
                             colour=info.colour,
-                            bits=info.bits,
+                            bits=task.bits,
                             hdr=info.hdr,
                         )
                     )
-                writers[kind].write(pixels, shot.frame.pts)
+                writers[kind].write(picture.pixels, shot.frame.pts, picture.alpha)
             times.append(shot.frame.pts)
             if shot.frame.pixels.shape[:2] != usual:
                 height, width = shot.frame.pixels.shape[:2]
@@ -160,4 +181,5 @@ def _write_segment(
         else:
             raise _CutError
     computed = sum(pts not in enlarger.duplicates for pts in times)
+    enlarger.duplicates.difference_update(times)
     return Done(tuple(times), files, computed, damage, tuple(dict.fromkeys(notes)))

@@ -21,6 +21,7 @@ from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, read_shots, wri
 from emt_cli.media.carry import carry
 from emt_cli.media.files import put_in_place
 from emt_cli.media.join import join
+from emt_cli.media.video_write import encoded_colour
 from emt_cli.steps import Steps
 from emt_cli.stop import stop_signals
 
@@ -106,7 +107,7 @@ def _make(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> Step
         workers=len(job.networks.devices),
         limit=QUEUE,
         read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
-        made_size=lambda made: sum(pixels.nbytes for pixels in made.values()),
+        made_size=lambda made: sum(picture.nbytes for picture in made.values()),
         stop=stop,
     )
     while True:
@@ -126,10 +127,13 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         raise InputError(f"{task.name}: not one frame could be decoded; get an undamaged copy")
     notes = [note for done in parts for note in done.notes]
     joined = {}
+    colour = encoded_colour(task.encoding, task.info.colour, bits=task.bits)
     for kind in (RESULT, COMPARE) if job.settings.compare else (RESULT,):
         joined[kind] = work.folder / f"joined-{kind}{task.target.suffix}"
-        notes += join(work.files(kind), task.info, joined[kind], start=task.start, end=task.end)
-    packets, complaints = read_packets(task.info.path)
+        notes += join(
+            work.files(kind), task.info, joined[kind], start=task.start, end=task.end, colour=colour
+        )
+    packets, complaints = read_packets(task.info)
     damage = list(dict.fromkeys(text for done in parts for text in done.damage))
     damage += _container_damage(task, times, complaints)
     lost = sorted(set(task.times) - set(times))
@@ -140,6 +144,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         joined[RESULT],
         times=[task.info.seconds(pts) for pts in times],
         size=(task.plan.out_width, task.plan.out_height),
+        colour=colour,
         carried=carry(task.info, task.target),
         shift=task.info.seconds(task.start) if task.start is not None else Fraction(0),
         whole=task.whole,
