@@ -3,7 +3,7 @@
 Channels first, every shift a depthwise convolution with a constant mask, attention matrices materialised,
 batch normalisation as a layer of its own. Takes the state of `emt_cli.model.emt.EMT`. Used by tests and by
 
-    python tests/released_reference.py [weights]      # engine speed as a ratio to this code, 96x160, x4
+    python tests/released_reference.py WEIGHTS [WIDTHxHEIGHT ...]     # all engines, as ratios to this code
 """
 
 from __future__ import annotations
@@ -87,35 +87,64 @@ def norm(layer: nn.BatchNorm1d, x: Tensor) -> Tensor:
 
 
 def main() -> None:
+    """Print thousand input pixels a second, from bytes to bytes, of this code and of all engines."""
     import statistics
     import sys
     import time
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy as np
+
+    from emt_cli.engine.runner import ENGINES
+    from emt_cli.engine.upscaler import Upscaler
     from emt_cli.engine.weights import build_network, load_weights
-    from emt_cli.model.inference import InferenceEMT
+    from emt_cli.errors import EmtError
+    from emt_cli.evaluation.speed import count_multiply_adds, synthetic
 
-    def median_seconds(call: Callable[[], object]) -> float:
-        call()
-        seconds = []
-        for _ in range(7):
+    def seconds(call: Callable[..., object], *arguments: object, runs: int) -> float:
+        call(*arguments)
+        times = []
+        for _ in range(runs):
             start = time.perf_counter()
-            call()
-            seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds)
+            call(*arguments)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
 
-    torch.set_num_threads(2)
     network = build_network(load_weights(Path(sys.argv[1])))
-    x = torch.rand(1, 3, 96, 160) * 255
-    with torch.inference_mode():
-        released = ReleasedEMT(network).eval()
-        slow = median_seconds(lambda: released(x))
-        plain = median_seconds(lambda: network(x))
-        engine = InferenceEMT(network)
-        fast = median_seconds(lambda: engine(x))
-    for name, seconds in (("released operations", slow), ("network, eager", plain), ("engine", fast)):
-        print(f"{name:20} {96 * 160 / seconds / 1000:7.1f} kpx/s  {slow / seconds:5.2f} times")
+    sizes = [tuple(map(int, text.split("x"))) for text in sys.argv[2:]] or [(160, 96), (512, 512)]
+    released = ReleasedEMT(network).eval()
+
+    @torch.inference_mode()
+    def plain(net: nn.Module, image: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+        return net(x)[0].clamp(0, 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+    a = torch.rand(2048, 2048)
+    rate = 2048**3 / seconds(torch.matmul, a, a, runs=5)
+    print(f"{torch.get_num_threads()} threads, matrix product {rate / 1e9:.0f} G multiply-adds/s")
+    for width, height in sizes:
+        image = synthetic(height, width)
+        runs = 5 if height * width < 1 << 16 else 1
+        work = count_multiply_adds(network.config, height, width)
+        slow = seconds(plain, released, image, runs=runs)
+        exact = plain(released, image).astype(int)
+        rows = [("released operations", slow, exact)]
+        for engine in reversed(ENGINES):
+            try:
+                upscaler = Upscaler(network, engine=engine)
+            except EmtError as error:
+                print(error)
+                continue
+            took = seconds(upscaler.upscale, image, runs=runs)
+            rows.append((f"engine {engine}", took, upscaler.upscale(image).astype(int)))
+        for name, took, answer in rows:
+            speed = height * width / took / 1000
+            print(
+                f"{width}x{height}  {name:20} {speed:7.1f} kpx/s  {slow / took:5.2f} times"
+                f"  {100 * work / took / rate:4.0f} % of matrix product"
+                f"  off by {abs(answer - exact).max()} in {(answer != exact).mean():.1e} of samples"
+            )
 
 
 if __name__ == "__main__":
