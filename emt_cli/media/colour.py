@@ -51,17 +51,30 @@ def code_points(colour: Colour) -> tuple[int, int, int, int]:
     return (numbers[0], numbers[1], numbers[2], numbers[3])
 
 
-def swscale_white(*, deep: bool, bits: int, range: str, rgb: bool) -> int:
-    """Return what swscale makes of white, and takes for it, in RGB samples of 8 bits or (deep) of 16.
+WHITE_16 = 65280
+"""White in the 16-bit RGB that swscale makes YUV of, and of YUV: 255 * 256, since it only shifts."""
+_WEIGHTS = {"bt709": (0.2126, 0.0722), "bt2020nc": (0.2627, 0.0593), "fcc": (0.30, 0.11)}
+_WEIGHTS |= {"smpte240m": (0.212, 0.087), "bt470bg": (0.299, 0.114), "smpte170m": (0.299, 0.114)}
+"""Of red and blue in the luma of a matrix (H.273)."""
 
-    Full scale it is for 8 bits and for RGB; but between 16-bit RGB and YUV of so many bits it only shifts, so
-    that white is 255 * 256 in the range tv, and the largest sample shifted to the left in the range pc.
-    """
-    if not deep:
-        return 255
-    if rgb:
+
+def white_of(bits: int, colour: Colour) -> int:
+    """Return what swscale makes of white in samples of so many bits, as 16-bit RGB."""
+    if colour.matrix == "gbr":
         return 65535
-    return 65280 if range == "tv" else (2**bits - 1) << (16 - bits)
+    return WHITE_16 if colour.range == "tv" else (2**bits - 1) << (16 - bits)
+
+
+def half_a_step(colour: Colour, bits: int) -> tuple[float, float, float, float]:
+    """Return what to add to 16-bit RGB so that swscale's chroma of full range is rounded, not cut off.
+
+    It is half a step of both chroma samples, of so many bits, seen as RGB; with a zero for OpenCV.
+    """
+    red, blue = _WEIGHTS[colour.matrix]
+    of_red, of_blue = 2 * (1 - red), 2 * (1 - blue)
+    of_green = -(red * of_red + blue * of_blue) / (1 - red - blue)
+    step = WHITE_16 / (2**bits - 1) / 2
+    return (of_red * step, of_green * step, of_blue * step, 0.0)
 
 
 def stretch(pixels: Pixels, low: int, white: int, *, to: int) -> Pixels:

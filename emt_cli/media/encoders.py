@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
+import cv2
 
 from emt_cli.media.colour import Colour, chroma_location
 from emt_cli.media.video import Hdr
+
+_AVX_512F = 13  # OpenCV's number of it, which not all of its builds name
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ HARDWARE = {
 
 def _x264(hdr: Hdr | None) -> tuple[str, list[str]]:
     parameters = ["open-gop=0"]
+    if cv2.checkHardwareSupport(_AVX_512F):
+        # x264's macroblock tree reads past its rows with AVX-512: of most widths, each run gives other bytes.
+        parameters.append("asm=avx2,fma3,bmi1,bmi2,lzcnt")
     if hdr and hdr.primaries and hdr.luminance:
         parameters.append(f"mastering-display={_master(hdr)}")
     if hdr and hdr.light_level:

@@ -14,7 +14,7 @@ import av.video.frame
 import numpy as np
 
 from emt_cli.media.animation import read_animation
-from emt_cli.media.colour import FLAGS, chroma_location, stretch, swscale_matrix, swscale_white
+from emt_cli.media.colour import FLAGS, chroma_location, stretch, swscale_matrix, white_of
 from emt_cli.media.losses import Losses, has_index, one_to_one
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video import VideoInfo, open_container
@@ -234,8 +234,7 @@ class _Converter:
             self._options["in_chroma_loc"] = chroma_location(colour, info.codec)
         deep = info.dtype == "uint16"
         self._format = "rgb48le" if deep else "rgb24"
-        rgb = colour.matrix == "gbr"
-        self._low, self._white = 0, swscale_white(deep=deep, bits=info.bits, range=colour.range, rgb=rgb)
+        self._low, self._white = 0, white_of(info.bits, colour) if deep else 255
         if info.pixel_format.startswith(("gray", "ya")) and colour.range == "tv":
             # swscale takes gray for full range, whatever it is told.
             self._low, self._white = (4096, 60160) if deep else (16, 235)

@@ -14,17 +14,19 @@ from typing import Any
 import av
 import av.error
 import av.filter
+import cv2
 import numpy as np
 
 from emt_cli.errors import OutputError, UsageError
 from emt_cli.media.colour import (
     FLAGS,
+    WHITE_16,
     Colour,
     chroma_location,
     code_points,
+    half_a_step,
     stretch,
     swscale_matrix,
-    swscale_white,
 )
 from emt_cli.media.encoders import ENCODERS, HARDWARE, Encoder
 from emt_cli.media.files import new_file
@@ -142,7 +144,8 @@ class VideoWriter:
         layout = av.VideoFormat(self.pix_fmt)
         depth = max(part.bits for part in layout.components)
         rgb = self.colour.matrix == "gbr"
-        self._white = swscale_white(deep=True, bits=depth, range=self.colour.range, rgb=rgb)
+        self._white = 65535 if rgb else WHITE_16
+        self._rounding = None if rgb or self.colour.range == "tv" else half_a_step(self.colour, depth)
         self._alpha = any(part.is_alpha for part in layout.components)
         self._name = encoding.name(bits)
         self._encoder = _encoder(self._name)
@@ -194,9 +197,13 @@ class VideoWriter:
         self._last = pts
         if pixels.dtype.kind == "f":
             pixels = convert(pixels, "uint16")
-        kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
-        if kind == "rgb48le":
+        if self._rounding is not None and pixels.dtype == np.uint8:
+            pixels = pixels.astype(np.uint16) << 8
+        elif pixels.dtype == np.uint16:
             pixels = stretch(pixels, 0, 65535, to=self._white)
+        if self._rounding is not None:
+            pixels = cv2.add(pixels, self._rounding)
+        kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
         if alpha is not None and self._alpha:
             pixels = np.dstack((pixels, convert(alpha, pixels.dtype)))
             kind = "rgba" if pixels.dtype == np.uint8 else "rgba64le"
