@@ -23,6 +23,7 @@ EPILOG = options.examples(
     "emt batch photos/ -r -o large/ --long-side 3840 --format jpeg --exclude 'thumbs'",
     "find photos -name '*.png' -print0 | emt batch - -0 --base photos -o large/",
     "emt batch photos/ -r -o large/ --shard 3/16",
+    "emt batch photos/ -r -o large/ --ray head.example.org:6379",
 )
 SELECTION = "Selection"
 
@@ -124,6 +125,8 @@ def batch(
         Path | None,
         typer.Option(help="Write what became of each picture: .json or .csv.", rich_help_panel=options.RUN),
     ] = None,
+    ray: options.Ray = None,
+    ray_cpus: options.RayCpus = 1,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -135,7 +138,9 @@ def batch(
     not done again. A bad picture does not stop the others. Ctrl-C finishes the pictures under way.
     """
     from emt_cli.jobs.batch import plan_batch
+    from emt_cli.jobs.batch_cluster import run_on_cluster
     from emt_cli.jobs.batch_run import Tally, held, run_batch, tag_of
+    from emt_cli.jobs.cluster import connected
     from emt_cli.jobs.estimate import expect
     from emt_cli.jobs.find import Selection
     from emt_cli.jobs.local import default_threads, room_for_pictures, run_locally
@@ -192,11 +197,17 @@ def batch(
         talk.plan(plan, job, expect(plan, job, output, try_anyway=dry_run), dry_run=dry_run)
         if dry_run:
             raise typer.Exit(0 if not plan.failures else 4 if len(plan.failures) == plan.total else 3)
-        work, tally = PictureWork(job, tag_of(part)), Tally(plan.total)
-        threads = jobs or default_threads(job.networks.devices)
-        room = room_for_pictures(plan.items, len(job.networks.devices), threads)
-        with stop_signals() as stop:
-            happenings = run_locally(plan.items, work, threads=threads, room=room, stop=stop)
+        tally = Tally(plan.total)
+        with nullcontext() if ray is None else connected(ray), stop_signals() as stop:
+            if ray is None:
+                threads = jobs or default_threads(job.networks.devices)
+                room = room_for_pictures(plan.items, len(job.networks.devices), threads)
+                work = PictureWork(job, tag_of(part))
+                happenings = run_locally(plan.items, work, threads=threads, room=room, stop=stop)
+            else:
+                happenings = run_on_cluster(
+                    plan.items, job, tag_of(part), output, cpus=ray_cpus, stop=stop, say=talk.note
+                )
             talk.run(run_batch(plan, output, part, happenings, stop, tally), tally, plan)
     if code := talk.summary(tally):
         raise typer.Exit(code)

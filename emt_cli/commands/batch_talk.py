@@ -34,6 +34,13 @@ class Talk:
         self.as_json, self.quiet, self.verbose = as_json, quiet or as_json, verbose
         self.record = record
 
+    def note(self, text: str) -> None:
+        """Say something about the run itself."""
+        if self.as_json:
+            ui.show_json({"event": "note", "message": text})
+        else:
+            ui.say(f"emt: {text}", quiet=self.quiet)
+
     def found(self, findings: Findings) -> None:
         """Say what was passed over."""
         for note in findings.notes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from emt_cli.errors import UsageError
 
@@ -25,6 +27,8 @@ def complete_model(incomplete: str) -> list[str]:
     files += [str(path) for path in near if path.suffix in SUFFIXES]
     return [choice for choice in ("auto", *known_models(), *files) if choice.startswith(incomplete)]
 
+
+_RAY_ADDRESS = re.compile(r"local|auto|ray://\S+|[\w.-]+:\d+|\[[\da-fA-F:]+\]:\d+")
 
 SIZE, MODEL, FILES, RUN = "Size", "Network", "Files", "Run"
 """Panels of the help text."""
@@ -163,6 +167,33 @@ MaxPixels = Annotated[
     int,
     typer.Option(min=1, help="Refuse inputs that declare more pixels than this.", rich_help_panel=FILES),
 ]
+
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster: HOST:PORT, auto for the one this machine is in; alone, this machine.",
+        rich_help_panel=RUN,
+    ),
+]
+RayCpus = Annotated[
+    int,
+    typer.Option(min=1, help="Processors of a worker on a node without GPU.", rich_help_panel=RUN),
+]
+
+
+class RayCommand(typer.core.TyperCommand):
+    """A command whose --ray may stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a --ray without an address the one of this machine."""
+        end = args.index("--") if "--" in args else len(args)
+        for place in range(end):
+            following = args[place + 1] if place + 1 < end else ""
+            if args[place] == "--ray" and not _RAY_ADDRESS.fullmatch(following):
+                args = [*args[:place], "--ray=local", *args[place + 1 :]]
+        return super().parse_args(ctx, args)
 
 
 def tile_side(text: str) -> int | None:

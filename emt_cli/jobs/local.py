@@ -180,8 +180,6 @@ class _Line:
 
     def enlarge(self, index: int) -> None:
         """Enlarge what was read, on one device."""
-        if self.work.job.networks.devices[index].type == "cpu":
-            torch.set_flush_denormal(True)  # holds for a thread
         while (opened := self.opened.get()) is not None:
             item = opened.item
             if self.stop.is_set():

@@ -7,9 +7,12 @@ import hashlib
 import secrets
 import time
 import traceback
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from emt_cli.errors import DeviceError, EmtError, OutputError
 from emt_cli.jobs.batch import Item
@@ -89,6 +92,8 @@ class PictureWork:
 
     def enlarge(self, opened: Opened, index: int = 0) -> Steps[Picture]:
         """Enlarge a picture on a device, by its place in the list; yields the share done."""
+        if self.job.networks.devices[index].type == "cpu":
+            torch.set_flush_denormal(True)  # holds for a thread
         return self.job.enlarge(opened.task, index)
 
     def write(self, opened: Opened, result: Picture, seconds: float, index: int = 0) -> Written:
@@ -139,15 +144,20 @@ class PictureWork:
         }
         return Written(opened.task.facts() | more, record, tuple(moves))
 
-    def whole(self, item: Item) -> Written | Failure | None:
-        """Do all steps of a picture on the first device; errors are returned. None as `read` says."""
+    def whole(self, item: Item, device: AbstractContextManager[object]) -> Written | Failure | None:
+        """Do all steps of a picture on the first device; errors are returned. None as `read` says.
+
+        device: held while the network is at work, by one of several threads.
+        """
         try:
             opened = self.read(item)
             if opened is None:
                 return None
-            start = time.perf_counter()
-            result = finish(self.enlarge(opened))
-            return self.write(opened, result, time.perf_counter() - start)
+            with device:
+                start = time.perf_counter()
+                result = finish(self.enlarge(opened))
+                seconds = time.perf_counter() - start
+            return self.write(opened, result, seconds)
         except Exception as error:
             return failure(error, item)
 
