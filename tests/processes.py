@@ -44,7 +44,7 @@ def start(
     return process
 
 
-def finish(process: BaseProcess, talk: Path, *, seconds: float = 120) -> Ended:
+def finish(process: BaseProcess, talk: Path, *, seconds: float = 600) -> Ended:
     """Wait for a command's end; one that takes longer is killed, and has failed the test."""
     process.join(seconds)
     if process.exitcode is None:

@@ -134,11 +134,21 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path, config: TrainCo
         finish(other, tmp_path / "run", "auto")
 
 
-def test_finished_run_asks_for_more_steps(tmp_path: Path, config: TrainConfig):
+def test_finished_run_has_nothing_left_to_do(tmp_path: Path, config: TrainConfig):
+    """The command that was killed just before its end may be given again."""
+    finish(config, tmp_path / "run")
+    before = tensors_of(tmp_path / "run/last.safetensors")
+
+    assert finish(config, tmp_path / "run", "auto") == []
+
+    assert same(tensors_of(tmp_path / "run/last.safetensors"), before)
+
+
+def test_run_past_its_steps_asks_for_more(tmp_path: Path, config: TrainConfig):
     finish(config, tmp_path / "run")
 
     with pytest.raises(UsageError, match="has its 8 steps already"):
-        finish(config, tmp_path / "run", "auto")
+        finish(replace(config, steps=6), tmp_path / "run", "auto")
 
 
 def test_branch_from_a_checkpoint_leaves_the_run_alone(tmp_path: Path, config: TrainConfig):

@@ -173,15 +173,16 @@ def _run_and_show(recipe: TrainConfig, place: Place, *, as_json: bool, quiet: bo
     with _live(recipe.steps, silent) as show:
         for last in chain([first] if first else [], steps):
             show(last)
-    if process_rank() > 0 or last is None:
+    if process_rank() > 0:
         return
-    finished = last.step == recipe.steps
+    step = recipe.steps if last is None else last.step  # none was left to do
+    finished = step == recipe.steps
     if as_json:
-        ui.show_json({"step": last.step, "finished": finished, "model": str(place.out / BEST)})
+        ui.show_json({"step": step, "finished": finished, "model": str(place.out / BEST)})
     elif finished:
         ui.show(str(place.out / BEST))
     if not finished:
-        ui.say(f"stopped after step {last.step:,}; --resume auto goes on from there")
+        ui.say(f"stopped after step {step:,}; --resume auto goes on from there")
         raise typer.Exit(130)
 
 

@@ -113,10 +113,10 @@ def _save(run: Run, psnr: float | None, validation: PictureStore | None, *, ende
     if psnr is not None and validation is not None:
         path = run.out / "samples" / f"step-{run.step:08d}.png"
         save_comparison(path, validation.lr(0), run.answer(validation.lr(0)), validation.hr(0))
+    if run.step == run.config.steps:  # before the checkpoint, after which a run is done
+        run.save_model(run.out / LAST, psnr)
     if due:
         save_checkpoint(run.out / CHECKPOINTS, run.checkpoint(), keep=run.config.keep)
-    if run.step == run.config.steps:
-        run.save_model(run.out / LAST, psnr)
 
 
 class _Recent:

@@ -52,7 +52,10 @@ class Place:
 
 
 def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
-    """Return the checkpoint to go on from, None for a new run; raises EmtError where neither can be."""
+    """Return the checkpoint to go on from, None for a new run; raises EmtError where neither can be.
+
+    With resume "auto" it may be the last step's: the run is done, but may have been killed before its end.
+    """
     if config.batch % place.processes:
         raise UsageError(f"batch {config.batch} is no multiple of the {place.processes} processes")
     there = checkpoints(place.out / CHECKPOINTS)
@@ -75,7 +78,8 @@ def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
                 raise UsageError(
                     f"{path}: {key} is {theirs} there and {ours} in this run; choose another --out"
                 )
-    if checkpoint.step >= config.steps:
+    done = checkpoint.step == config.steps and place.resume == "auto"
+    if checkpoint.step >= config.steps and not done:
         raise UsageError(f"{path}: has its {checkpoint.step} steps already; ask for more with --steps")
     return checkpoint
 
