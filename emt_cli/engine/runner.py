@@ -45,6 +45,10 @@ class Runner(Protocol):
     def fixed_bytes(self) -> int:
         """Memory it takes whatever the tile."""
 
+    @property
+    def cpu_budget(self) -> int:
+        """Most bytes a tile may use on a CPU, however many are free."""
+
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile, yielding the share done; ensemble averages over its eight flips and turns.
 

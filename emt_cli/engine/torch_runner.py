@@ -23,6 +23,7 @@ class TorchRunner:
     """
 
     name = "torch"
+    cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
 
     def __init__(self, network: EMT, device: torch.device, dtype: torch.dtype) -> None:
         self.network = network

@@ -27,9 +27,6 @@ seams of small tiles make up more of the picture, so these get the wide one."""
 SMALL_TILE = 256
 """Tiles below this side get the wide halo."""
 
-CPU_BUDGET = 800 << 20
-"""Most bytes a tile may use on a CPU: a picture of 1024x1024 is still one tile at x4."""
-
 _WHITE = {"uint8": 1.0, "uint16": 257.0, "float32": 1 / 255}
 """What a picture's own numbers are, for each step of the network's 0..255."""
 
@@ -84,7 +81,7 @@ class Upscaler:
             return min(whole, max(self.multiple, self.tile // self.multiple * self.multiple))
         budget = free_memory(self.device) * 3 // 4
         if self.device.type == "cpu":
-            budget = min(budget, CPU_BUDGET)
+            budget = min(budget, self.runner.cpu_budget)
         pixels = max(0, budget - self.runner.fixed_bytes) // self.runner.bytes_per_pixel
         if height * width <= pixels:
             return whole

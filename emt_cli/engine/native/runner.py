@@ -42,6 +42,7 @@ class NativeRunner:
     """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped."""
 
     name = "native"
+    cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
     dtype = torch.float32
     fell_back = False
 

@@ -6,8 +6,13 @@ channels a head has, and no row of weights is summed across lanes.
 
 from __future__ import annotations
 
+from math import gcd
+
 from emt_cli.engine.native.llvm import Function
 from emt_cli.engine.native.shapes import Part, Shapes
+
+KEYS = 8
+"""Most tokens whose weights are computed before they are used: queries and sums take turns in registers."""
 
 
 def write_window_kernels(shapes: Shapes) -> list[Function]:
@@ -141,13 +146,18 @@ def _attend(f: Function, shapes: Shapes, part: Part, q: str, v: str, out: str) -
 
         def mix(shift: str) -> str:
             """Write the answer with this number subtracted (as a vector to add); return the sums."""
-            with f.loop(0, part.tokens, carried=["zeroinitializer"] * (size + 1)) as key:
-                power = f.exp2(f.clamp(logits(key.index, shift), -100.0, 120.0))
+            keys = gcd(KEYS, part.tokens)
+            with f.loop(0, part.tokens, step=keys, carried=["zeroinitializer"] * (size + 1)) as key:
+                places = [f.integer("add", key.index, number) for number in range(keys)]
+                found = [logits(place, shift) for place in places]
+                powers = [f.exp2(f.clamp(logit, -100.0, 120.0)) for logit in found]
                 total, *sums = key.values
-                key.values = [f.op("fadd", total, power)]
-                for d in range(size):
-                    value = f.broadcast(f.at(v, key.index, d * padded))
-                    key.values.append(f.multiply_add(power, value, sums[d]))
+                for place, power in zip(places, powers, strict=True):
+                    total = f.op("fadd", total, power)
+                    for d in range(size):
+                        value = f.broadcast(f.at(v, place, d * padded))
+                        sums[d] = f.multiply_add(power, value, sums[d])
+                key.values = [total, *sums]
             total, *sums = key.values
             inverse = f.op("fdiv", f.number(1.0), total)
             for d in range(size):
