@@ -30,6 +30,8 @@ class Carried:
     """Indices of those that go into the result."""
     as_text: tuple[int, ...]
     """Those among them that become SubRip: MP4's own timed text, which only MP4 holds."""
+    covers: tuple[int, ...]
+    """Those among them that are pictures which MKV keeps as attachments, at the end."""
     notes: list[str]
     """What is changed or left out, for people."""
 
@@ -70,7 +72,7 @@ def _animation_notes(info: VideoInfo, animation: str) -> list[str]:
 def carry(info: VideoInfo, target: Path) -> Carried:
     """Say what becomes of the other streams of a source in a container chosen by container_for()."""
     if target.suffix.lower() in ANIMATIONS:
-        return Carried((), (), [])
+        return Carried((), (), (), [])
     muxer = FORMATS[target.suffix.lower()]
     held = _held(info, muxer)
     notes, as_text = [], []
@@ -80,25 +82,30 @@ def carry(info: VideoInfo, target: Path) -> Carried:
         if stream.codec == "mov_text" and muxer == "matroska":
             as_text.append(stream.index)
             notes.append(f"stream {stream.index}: MP4's timed text became SubRip, as MKV needs")
-        elif not _told_otherwise(stream):
+        elif not _told_otherwise(stream, info):
             notes.append(
                 f"stream {stream.index}: {_words(stream)} left out, which {target.suffix} does not hold"
             )
-    return Carried(tuple(sorted({*held, *as_text})), tuple(as_text), notes)
+    covers = [s.index for s in info.streams if "attached_pic" in s.disposition and s.index in held]
+    return Carried(
+        streams=tuple(sorted({*held, *as_text})),
+        as_text=tuple(as_text),
+        covers=tuple(covers) if muxer == "matroska" else (),
+        notes=notes,
+    )
 
 
-def _told_otherwise(stream: Stream) -> bool:
+def _told_otherwise(stream: Stream, info: VideoInfo) -> bool:
     """Whether a stream only says what chapters and tags, which are carried, say as well."""
-    return stream.codec_tag == "tmcd" or (stream.codec == "bin_data" and stream.codec_tag == "text")
+    chapters = stream.codec == "bin_data" and info.chapters > 0
+    return stream.kind == "data" and (chapters or "timecode" in stream.tags)
 
 
 def _words(stream: Stream) -> str:
     if stream.kind == "attachment":
         return "attachments"
     return (
-        f"{stream.kind} {stream.codec}".strip()
-        if stream.kind != "data"
-        else f"data {stream.codec_tag}".strip()
+        f"{stream.kind} {stream.codec}".strip() if stream.kind != "data" else f"data {stream.codec}".strip()
     )
 
 
@@ -109,11 +116,13 @@ def _held(info: VideoInfo, muxer: str) -> set[int]:
         return held
     with open_container(info.path) as container:
         for stream in info.streams:
-            if stream.index == info.stream or _told_otherwise(stream):
+            if stream.index == info.stream or _told_otherwise(stream, info):
+                continue
+            attached = stream.kind == "attachment" or "attached_pic" in stream.disposition
+            if attached and muxer == "matroska":
+                held.add(stream.index)
                 continue
             if stream.kind == "attachment":
-                if muxer == "matroska":
-                    held.add(stream.index)
                 continue
             try:
                 with av.open(io.BytesIO(), "w", format=muxer) as trial:

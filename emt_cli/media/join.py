@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -23,7 +24,7 @@ from emt_cli.media.colour import Colour
 from emt_cli.media.feed import Order, feed, pipe_format, put_in_order
 from emt_cli.media.files import new_file
 from emt_cli.media.samples import Pixels
-from emt_cli.media.video import VideoInfo, probe
+from emt_cli.media.video import VideoInfo, open_container, probe
 from emt_cli.media.video_write import FORMATS
 
 _STALE = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER", "ROTATE")
@@ -88,21 +89,27 @@ def join(
     if target.suffix.lower() in ANIMATIONS:
         return _animate(segments, info, target, start, end)
     plan = carry(info, target)
-    with new_file(target, overwrite=True) as file:
-        temporary = Path(file.name)
+    with new_file(target, overwrite=True) as file, tempfile.TemporaryDirectory() as folder:
         video, order = probe(segments[0]), put_in_order(segments, info, start)
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-copyts"]
         command += ["-f", pipe_format(video.codec), "-i", "pipe:0"]
         if not info.animation:  # of which nothing else is to be had
             command += _source(info, start)
-        command += _streams(plan, info, colour or video.colour, start, end)
-        command += _container(target, info, video)
-        if end is not None:
-            command += ["-t", f"{float(info.seconds(end - (start or 0))):.6f}"]
         last = order.last_duration(info) if end is None else order.step * order.tick
         back = f"-({order.lead})"
-        command += ["-bsf:V:0", f"setts=pts=PTS{back}:dts=DTS{back}:duration=round({float(last):.9f}/TB)"]
-        _run([*command, f"file:{temporary}"], order, video.codec, target)
+        place = sum(index < info.stream for index in plan.streams if index not in plan.covers)
+        command += _streams(plan, info, start, end) + _covers(plan, info, Path(folder))
+        command += _colour(place, colour or video.colour)
+        command += [
+            f"-bsf:{place}",
+            f"setts=pts=PTS{back}:dts=DTS{back}:duration=round({float(last):.9f}/TB)",
+        ]
+        command += _container(target, info)
+        if video.codec == "hevc" and FORMATS[target.suffix.lower()] in ("mp4", "mov"):
+            command += [f"-tag:{place}", "hvc1"]  # Apple's players know no other
+        if end is not None:
+            command += ["-t", f"{float(info.seconds(end - (start or 0))):.6f}"]
+        _run([*command, f"file:{file.name}"], order, video.codec, target)
     return plan.notes
 
 
@@ -143,15 +150,15 @@ def _source(info: VideoInfo, start: int | None) -> list[str]:
     return arguments
 
 
-def _streams(plan: Carried, info: VideoInfo, colour: Colour, start: int | None, end: int | None) -> list[str]:
+def _streams(plan: Carried, info: VideoInfo, start: int | None, end: int | None) -> list[str]:
     """Return ffmpeg's arguments that choose the streams, in the source's order, and describe them."""
     if info.animation:
-        return ["-c", "copy", "-map", "0:v:0", *_colour(0, colour)]
+        return ["-c", "copy", "-map", "0:v:0"]
     arguments = ["-c", "copy", "-map_metadata:g", "1:g", "-map_chapters", "1"]
     place = 0
     for stream in info.streams:
         own = stream.index == info.stream
-        if not own and stream.index not in plan.streams:
+        if not own and (stream.index not in plan.streams or stream.index in plan.covers):
             continue
         arguments += ["-map", "0:v:0" if own else f"1:{stream.index}"]
         arguments += [f"-map_metadata:s:{place}", f"1:s:{stream.index}"]
@@ -160,12 +167,30 @@ def _streams(plan: Carried, info: VideoInfo, colour: Colour, start: int | None, 
             for tag in stream.tags:
                 if tag.upper().startswith(_STALE):
                     arguments += [f"-metadata:s:{place}", f"{tag}="]
-        if own:
-            arguments += _colour(place, colour)
-        elif start is not None and stream.kind != "video":
+        if not own and start is not None and stream.kind != "video":
             arguments += [f"-copypriorss:{place}", "0"]  # nothing from before the start
         if stream.index in plan.as_text:
             arguments += [f"-c:{place}", "srt"]
+        place += 1
+    return arguments
+
+
+def _covers(plan: Carried, info: VideoInfo, folder: Path) -> list[str]:
+    """Return ffmpeg's arguments that attach pictures; copied into MKV they would be videos of a frame."""
+    arguments: list[str] = []
+    place = len(plan.streams) - len(plan.covers) + 1
+    for index in plan.covers:
+        stream = next(stream for stream in info.streams if stream.index == index)
+        kind = {"mjpeg": "jpeg"}.get(stream.codec, stream.codec)
+        tags = {"filename": f"cover.{kind.replace('jpeg', 'jpg')}", "mimetype": f"image/{kind}"}
+        tags |= {name: value for name, value in stream.tags.items() if name in tags}
+        path = folder / str(index)
+        with open_container(info.path) as container:
+            packet = next(packet for packet in container.demux(container.streams[index]) if packet.size)
+            path.write_bytes(bytes(packet))
+        arguments += ["-attach", _url(path)]
+        for name, value in tags.items():
+            arguments += [f"-metadata:s:{place}", f"{name}={value}"]
         place += 1
     return arguments
 
@@ -180,7 +205,7 @@ def _colour(place: int, colour: Colour) -> list[str]:
     return [part for name, value in values.items() for part in (f"-{name}:{place}", value)]
 
 
-def _container(target: Path, info: VideoInfo, video: VideoInfo) -> list[str]:
+def _container(target: Path, info: VideoInfo) -> list[str]:
     muxer = FORMATS[target.suffix.lower()]
     # What MP4 says of itself is no tag of the video.
     brands = [tag for tag in info.tags if tag in ("major_brand", "minor_version", "compatible_brands")]
@@ -194,8 +219,6 @@ def _container(target: Path, info: VideoInfo, video: VideoInfo) -> list[str]:
         arguments += ["-video_track_timescale", str(scale), "-movie_timescale", str(movie)]
         if not {tag.lower() for tag in info.tags} <= _PLAIN_TAGS:
             arguments += ["-movflags", "use_metadata_tags"]
-        if video.codec == "hevc":
-            arguments += ["-tag:v:0", "hvc1"]  # Apple's players know no other
     return arguments
 
 

@@ -291,7 +291,7 @@ def _stream(stream: Any) -> Stream:
     return Stream(
         index=stream.index,
         kind=kind,
-        codec=context.codec.canonical_name if context is not None else "",
+        codec=context.codec.canonical_name if context is not None else stream.name or "",
         language=stream.metadata.get("language"),
         title=stream.metadata.get("title"),
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),

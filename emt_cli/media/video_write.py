@@ -110,6 +110,10 @@ def encoded_colour(encoding: Encoding, colour: Colour, *, bits: int) -> Colour:
     return colour
 
 
+_LATEST = 3600
+"""Seconds by which no packet is decoded before it is shown."""
+
+
 class VideoWriter:
     """Write frames to a file that appears under its name only when the block ends well.
 
@@ -154,6 +158,7 @@ class VideoWriter:
         self._graphs: dict[str, Any] = {}
         self._cleanup = contextlib.ExitStack()
         self._last: int | None = None
+        self._decoded: int | None = None
 
     def __enter__(self) -> VideoWriter:
         suffix = self.path.suffix.lower()
@@ -240,6 +245,11 @@ class VideoWriter:
     def _mux(self, frame: Any) -> None:
         try:
             for packet in self._stream.encode(frame):
+                late = None if packet.dts is None else (packet.pts - packet.dts) * packet.time_base
+                if late is None or not 0 <= late < _LATEST:
+                    # What x265 says of fewer frames than it looks ahead is whatever lay in its memory.
+                    packet.dts = packet.pts - 100 if self._decoded is None else self._decoded + 1
+                self._decoded = packet.dts
                 self._container.mux(packet)
         except (av.error.ArgumentError, av.error.ExternalError) as error:
             raise OutputError(f"{self.path}: {self._name} failed ({error.strerror}); try again") from error
