@@ -222,7 +222,7 @@ class _Crew(Generic[Item, Made]):
             self._greet(_PATIENCE)
             self.look_around()
         if not self.places and not stop.is_set():
-            raise DeviceError("--ray: no node of the cluster has a free processor or GPU for this work")
+            raise DeviceError("--ray: no node has a worker for this; see `ray status`")
         self.began = True
 
     def hand(self, place: _Place, ticket: _Ticket) -> None:
@@ -248,12 +248,12 @@ class _Crew(Generic[Item, Made]):
                 self.heard = time.monotonic()
             except ray.exceptions.RayTaskError as error:
                 found.append((ticket, None, _cause(error), False))
-            except ray.exceptions.RayError:
+            except ray.exceptions.RayError as error:
                 lost = [ticket, *place.running.values()]
                 place.running.clear()
                 ticket.deaths += 1
                 found += [(one, None, None, True) for one in lost]
-                self._bury(place)
+                self._bury(place, error)
         return found
 
     def look_around(self) -> None:
@@ -287,9 +287,7 @@ class _Crew(Generic[Item, Made]):
         for gone in [place for place in self.places if place.node not in nodes and not place.running]:
             self._end(gone)
             self.places.remove(gone)
-        for identity in self.known - set(nodes):
-            self.known.remove(identity)
-            self.say(f"a node is gone ({identity[:8]}); others do what it was doing")
+        self.known &= set(nodes)
         for identity, node in nodes.items():
             if identity not in self.known:
                 self.known.add(identity)
@@ -336,8 +334,8 @@ class _Crew(Generic[Item, Made]):
                 problems = ray.get(ref)
             except ray.exceptions.RayTaskError as error:
                 problems = [str(_cause(error))]
-            except ray.exceptions.RayError:
-                self._bury(place)
+            except ray.exceptions.RayError as error:
+                self._bury(place, error)
                 continue
             if not problems:
                 continue
@@ -348,7 +346,7 @@ class _Crew(Generic[Item, Made]):
             self._end(place)
             self.places.remove(place)
 
-    def _bury(self, place: _Place) -> None:
+    def _bury(self, place: _Place, error: Exception) -> None:
         """Put another worker in a dead one's place, unless they keep dying there."""
         self._end(place)
         place.deaths += 1
@@ -359,6 +357,12 @@ class _Crew(Generic[Item, Made]):
             self._start(place)
         else:
             self.places.remove(place)
+            reason = next((line for line in str(error).splitlines() if line.strip()), "without a word")
+            self.say(
+                f"node {place.host}: its worker died ({reason.strip()})"
+                if there
+                else f"node {place.host} is gone"
+            )
 
     def _end(self, place: _Place) -> None:
         if not self.gone:
