@@ -1,0 +1,199 @@
+"""Animated GIF, WebP and PNG as videos, in and out, against Pillow and ffmpeg."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from PIL import Image
+
+from emt_cli.errors import InputError, OutputError
+from emt_cli.media.animation import write_animation
+from emt_cli.media.carry import container_for
+from emt_cli.media.join import join
+from emt_cli.media.video import VideoInfo, probe
+from emt_cli.media.video_read import VideoReader, timestamps
+from emt_cli.media.video_write import ANIMATION, SEGMENT_SUFFIX, Encoding, VideoWriter
+
+SUFFIXES = (".gif", ".webp", ".png")
+
+
+def drawn(index: int, *, clear: bool = True) -> np.ndarray:
+    """Make frame of 40x30 with few colours and, at its upper left, a clear corner."""
+    frame = np.zeros((30, 40, 4), np.uint8)
+    frame[..., 0] = np.arange(40) // 8 * 40
+    frame[..., 1] = index * 40
+    frame[..., 2] = 99
+    frame[..., 3] = 255
+    if clear:
+        frame[:10, :10, 3] = 0
+    return frame
+
+
+def animation(path: Path, *, clear: bool = True, durations: tuple[int, ...] = (50, 70, 110, 20, 200)) -> Path:
+    """Write an animation with Pillow, played three times."""
+    frames = [Image.fromarray(drawn(index, clear=clear)) for index in range(len(durations))]
+    options = (
+        {"disposal": 2} if path.suffix == ".gif" else {"lossless": True} if path.suffix == ".webp" else {}
+    )
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=list(durations), loop=3, **options)
+    return path
+
+
+def copy(info: VideoInfo, target: Path, encoding: Encoding = ANIMATION) -> list[str]:
+    """Decode, encode in segments of two frames, and join."""
+    bounds = [*timestamps(info)[::2], None]
+    segments = []
+    with VideoReader(info) as reader:
+        for number, (start, end) in enumerate(itertools.pairwise(bounds)):
+            segments.append(target.parent / f"{number}{SEGMENT_SUFFIX}")
+            with VideoWriter(
+                segments[-1], encoding, width=info.width, height=info.height, sar=info.sar,
+                time_base=info.time_base, rate=info.rate, colour=info.colour, bits=info.bits,
+            ) as writer:  # fmt: skip
+                for frame in reader.frames(start, end):
+                    writer.write(frame.pixels, frame.pts, frame.alpha)
+    return join(segments, info, target, colour=writer.colour)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_animation_is_described_and_read_frame_by_frame(tmp_path: Path, suffix: str) -> None:
+    info = probe(animation(tmp_path / f"in{suffix}"))
+
+    with VideoReader(info) as reader:
+        frames = list(reader.frames())
+
+    assert (info.animation, info.loop, info.frames, info.alpha) == (True, 3, 5, True)
+    assert (info.width, info.height, info.duration) == (40, 30, Fraction(45, 100))
+    assert [info.seconds(frame.pts) * 1000 for frame in frames] == [0, 50, 120, 230, 250]
+    assert [frame.pts for frame in frames] == timestamps(info)
+    for index, frame in enumerate(frames):
+        assert frame.alpha is not None
+        np.testing.assert_array_equal(frame.alpha, drawn(index)[..., 3])
+        solid = frame.alpha > 0
+        np.testing.assert_array_equal(frame.pixels[solid], drawn(index)[solid][:, :3])
+
+
+def test_only_the_frames_asked_for_are_given(tmp_path: Path) -> None:
+    info = probe(animation(tmp_path / "in.gif"))
+    times = timestamps(info)
+
+    with VideoReader(info) as reader:
+        assert [frame.pts for frame in reader.frames(times[1], times[3])] == times[1:3]
+
+
+@pytest.mark.parametrize("to", SUFFIXES)
+@pytest.mark.parametrize("source", SUFFIXES)
+def test_times_loops_and_transparency_go_from_format_to_format(tmp_path: Path, source: str, to: str) -> None:
+    info = probe(animation(tmp_path / f"in{source}"))
+    target = tmp_path / f"out{to}"
+
+    copy(info, target)
+
+    with Image.open(target) as image:
+        durations, pictures = [], []
+        for index in range(image.n_frames):
+            image.seek(index)
+            image.load()
+            durations.append(image.info["duration"])
+            pictures.append(np.asarray(image.convert("RGBA")))
+        assert durations == [50, 70, 110, 20, 200]
+        assert image.info["loop"] == 3
+    for index, picture in enumerate(pictures):
+        np.testing.assert_array_equal(picture[..., 3], drawn(index)[..., 3])
+        solid = picture[..., 3] > 0
+        difference = np.abs(picture[solid][:, :3].astype(int) - drawn(index)[solid][:, :3])
+        assert difference.mean() < (4 if to == ".webp" else 0.01)
+
+
+def test_delays_of_png_are_exact_fractions(tmp_path: Path) -> None:
+    frames = [drawn(index) for index in range(4)]
+    thirds = [Fraction(1, 30), Fraction(1001, 24000), Fraction(1, 3), Fraction(2)]
+
+    write_animation(tmp_path / "out.png", lambda: iter(frames), thirds, loop=0)
+
+    info = probe(tmp_path / "out.png")
+    ends = [info.seconds(pts) for pts in timestamps(info)]
+    assert ends == [0, *itertools.accumulate(thirds[:-1])]
+    assert info.duration == sum(thirds)
+
+
+def test_rounded_delays_of_gif_do_not_drift(tmp_path: Path) -> None:
+    frames = [drawn(index % 6) for index in range(25)]
+
+    write_animation(
+        tmp_path / "out.gif", lambda: iter(frames), [Fraction(1, 24)] * 24 + [Fraction(1)], loop=0
+    )
+
+    info = probe(tmp_path / "out.gif")
+    assert info.duration == Fraction(2)
+    found = [info.seconds(pts) for pts in timestamps(info)]
+    assert all(abs(time - Fraction(index, 24)) <= Fraction(1, 200) for index, time in enumerate(found))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_video_becomes_an_animation(tmp_path: Path, suffix: str) -> None:
+    source = clips.clip(tmp_path / "in.mp4", rate="24000/1001", audio=True)
+    info = probe(source)
+    target, notes = container_for(tmp_path / f"out{suffix}", info)
+
+    copy(info, target)
+
+    assert "audio aac" in notes[0]
+    found = probe(target)
+    assert found.loop == 0
+    assert abs((found.duration or 0) - Fraction(1001, 1000)) <= Fraction(1, 100)
+    moving = clips.ffmpeg("-i", target, "-f", "null", "-") if suffix == ".gif" else ""
+    assert suffix != ".gif" or "frame=   24" in moving
+
+
+def test_animation_becomes_a_video(tmp_path: Path) -> None:
+    info = probe(animation(tmp_path / "in.gif", clear=False))
+    target, notes = container_for(tmp_path / "out.mp4", info, "h264")
+
+    copy(info, target, Encoding("h264"))
+
+    assert notes == []
+    assert [time * 1000 for time in clips.times(target)] == [0, 50, 120, 230, 250]
+    assert probe(target).duration == Fraction(45, 100)
+    assert probe(target).colour.matrix == "bt709"
+
+
+def test_frames_without_a_duration_are_shown_as_players_do(tmp_path: Path) -> None:
+    info = probe(animation(tmp_path / "in.gif", durations=(0, 0, 50)))
+
+    assert [info.seconds(pts) for pts in timestamps(info)] == [0, Fraction(1, 10), Fraction(2, 10)]
+
+
+def test_still_picture_of_png_is_no_frame(tmp_path: Path) -> None:
+    frames = [Image.fromarray(drawn(index)) for index in range(3)]
+    frames[0].save(tmp_path / "in.png", save_all=True, append_images=frames, duration=100, default_image=True)
+
+    info = probe(tmp_path / "in.png")
+
+    assert (info.frames, len(timestamps(info))) == (3, 3)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_animation_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+    path = animation(tmp_path / f"in{suffix}")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+    with pytest.raises(InputError, match="in") as caught:
+        list(VideoReader(probe(path)).frames())
+
+    assert "\n" not in str(caught.value)
+
+
+def test_too_large_for_the_format_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    wide = np.zeros((2, 17000, 4), np.uint8)
+
+    with pytest.raises(OutputError, match="17000x2 does not fit into WEBP"):
+        write_animation(tmp_path / "out.webp", lambda: iter([wide, wide]), [Fraction(1)] * 2, loop=0)
+
+    assert list(tmp_path.iterdir()) == []
