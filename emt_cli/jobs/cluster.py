@@ -121,7 +121,7 @@ def connected(address: str) -> Iterator[None]:
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except Exception as error:  # Ray raises all kinds, Exception itself among them
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DeviceError(
             f"--ray {address}: cannot work with it ({reason}); this machine must be one of its nodes:"
