@@ -137,6 +137,20 @@ def test_a_second_picture_of_the_same_size_finds_nothing_of_the_first(
     np.testing.assert_array_equal(answer, NativeRunner(tiny_network)(second))
 
 
+def test_large_pictures_take_the_place_of_a_feature_map(
+    tiny_network: EMT, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = photo[:40, :41].astype(np.float32)
+    runner = NativeRunner(tiny_network)
+    first = runner(pixels)
+    monkeypatch.setattr("emt_cli.engine.native.runner.KEPT_BYTES", 0)
+
+    second, third = runner(pixels), runner(pixels)
+
+    np.testing.assert_array_equal(second, first)
+    np.testing.assert_array_equal(third, first)
+
+
 def test_threads_do_not_change_the_answer(tiny_network: EMT, photo: np.ndarray) -> None:
     pixels = photo.astype(np.float32)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from math import ceil
+from math import ceil, prod
 from queue import SimpleQueue
 
 import numpy as np
@@ -70,8 +70,8 @@ class NativeRunner:
         """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
         shapes = self.shapes
         maps = 2 if shapes.answer_stride == shapes.features.stride else 3
-        floats = maps * shapes.features.stride + INPUT_CHANNELS + 3 + 3 * self.config.scale**2
-        return 4 * floats
+        answer = max(0, 3 * self.config.scale**2 - shapes.features.stride)  # it takes a map's place
+        return 4 * (maps * shapes.features.stride + INPUT_CHANNELS + 3 + answer)
 
     @property
     def fixed_bytes(self) -> int:
@@ -94,9 +94,9 @@ class NativeRunner:
         run, self._run = self._run, None
         if run is None or (run.height, run.width) != pixels.shape[:2]:
             run = _Run(self, *pixels.shape[:2])
-        answer = yield from run.enlarge(pixels)
-        if run.now.nbytes <= KEPT_BYTES:
-            self._run = run
+        kept = run.now.nbytes <= KEPT_BYTES
+        answer = yield from run.enlarge(pixels, spend=not kept)
+        self._run = run if kept else None
         if not np.isfinite(answer[:: self.config.scale, :: self.config.scale]).all():
             raise FloatingPointError("the network's answer is not finite, even in single precision")
         scale = self.config.scale
@@ -136,8 +136,8 @@ class _Run:
         self.strips = [(top, min(top + rows, height)) for top in range(0, height, rows)]
         self.orders: dict[tuple[int, int, int, int], _Order] = {}
 
-    def enlarge(self, pixels: Floats) -> Steps[Floats]:
-        """Run the network on (h, w, 3) of this size."""
+    def enlarge(self, pixels: Floats, *, spend: bool) -> Steps[Floats]:
+        """Run the network on (h, w, 3) of this size; spend: this is the last time, memory may be used up."""
         packed, width, height = self.runner.packed, self.width, self.height
         scale = self.runner.config.scale
         np.subtract(pixels, packed.mean, out=self.pixels[1:-1, 1:-1, :3])
@@ -150,7 +150,10 @@ class _Run:
             self._local(layer, now, then)
             now, then = then, now
             yield (index + 1) / len(packed.layers)
-        image = np.empty((height * scale, width * scale, 3), np.float32)
+        spare = self.now if len(packed.layers) % 2 else self.then
+        shape = (height * scale, width * scale, 3)
+        fits = spend and spare.size >= prod(shape)
+        image = spare[: prod(shape)].reshape(shape) if fits else np.empty(shape, np.float32)
         addresses = (source, now, head, _address(packed.tail))
         ring = 3 * (width + 2) * self.shapes.features.stride
 
