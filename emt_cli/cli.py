@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from emt_cli import __version__
-from emt_cli.commands import batch, benchmark, explain, export, models, train, ui, upscale, video
+from emt_cli.commands import batch, benchmark, doctor, explain, export, models, train, ui, upscale, video
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
 from emt_cli.errors import DeviceError, EmtError, OutputError
@@ -79,6 +79,7 @@ app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command("explain", epilog=explain.EPILOG)(explain.explain)
 app.command("export", epilog=export.EPILOG)(export.export)
 app.add_typer(models.app, name="models")
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 
 
 def main() -> None:
