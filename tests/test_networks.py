@@ -66,6 +66,22 @@ def test_devices_are_named_once_each() -> None:
         choose_devices("cpu,gpu")
 
 
+@pytest.mark.parametrize("kind", ["colour", "gray"])
+def test_a_batch_computed_at_once_answers_the_same(
+    tiny_network: EMT, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    upscaler = Upscaler(tiny_network, engine="torch")
+    images = [photo[:40, :48], photo[40:80, 8:56], photo[20:60, 70:118]]
+    if kind == "gray":
+        images = [image[..., 0] for image in images]
+    monkeypatch.setattr(Upscaler, "batch_size", lambda self, height, width: 4)
+
+    answers = upscaler.upscale_batch(images, dtype=np.float32)
+
+    for image, answer in zip(images, answers, strict=True):
+        np.testing.assert_allclose(answer, upscaler.upscale(image, dtype=np.float32), atol=1e-4)
+
+
 def test_a_batch_is_answered_picture_by_picture(tiny_network: EMT, photo: np.ndarray) -> None:
     upscaler = Upscaler(tiny_network)
     images = [photo[:40, :48], photo[40:80, 8:56]]

@@ -69,6 +69,15 @@ def test_strips_answer_what_plain_masked_convolutions_answer(tiny_network: EMT, 
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=2e-3)
 
 
+def test_heads_extended_with_zeros_answer_the_same(tiny_network: EMT, photo: np.ndarray) -> None:
+    x = crop(photo, 37, 45)
+
+    extended = InferenceEMT(tiny_network, whole_heads=True)
+
+    assert extended.extra_channels == 6
+    torch.testing.assert_close(extended(x), InferenceEMT(tiny_network)(x), rtol=1e-4, atol=2e-3)
+
+
 def test_strips_serve_any_network_of_the_family(photo: np.ndarray) -> None:
     torch.manual_seed(0)
     windows = ((4, 6), (6, 4), (5, 5))

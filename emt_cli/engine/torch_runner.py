@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,6 +32,7 @@ class TorchRunner:
         self.device = device
         self.strip_pixels = STRIP_PIXELS if device.type == "cpu" else GPU_STRIP_PIXELS
         self.fell_back = False
+        self._plain: EMT | None = None
         if device.type == "cpu":
             torch.set_flush_denormal(True)  # denormal numbers make a CPU many times slower
         self._use(dtype)
@@ -64,7 +67,7 @@ class TorchRunner:
 
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile as a call does, yielding the share done."""
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].to(self.device)
+        x = self._placed(np.ascontiguousarray(pixels)[None])
         y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
         if not bool(torch.isfinite(y).all()) and self.dtype != torch.float32:
             self.fell_back = True
@@ -74,6 +77,25 @@ class TorchRunner:
             raise FloatingPointError("the network's answer is not finite, even in single precision")
         answer: Floats = y[0].permute(1, 2, 0).cpu().numpy()
         return answer
+
+    def batch(self, pixels: Floats) -> Floats:
+        """Enlarge (b, h, w, 3) at once, with the network as it is trained: for a GPU and small pictures."""
+        if self._plain is None:
+            self._plain = deepcopy(self.network).to(self.device)
+        half = self.dtype != torch.float32
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
+            y = self._plain(self._placed(pixels)).float()
+        if not bool(torch.isfinite(y).all()):
+            return np.stack([self(picture) for picture in pixels])
+        answer: Floats = y.permute(0, 2, 3, 1).cpu().numpy()
+        return answer
+
+    def _placed(self, pixels: Floats) -> Tensor:
+        """Bring (b, h, w, 3) to the device as (b, 3, h, w); from pinned memory, so that nothing waits for it."""
+        x = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            x = x.pin_memory()
+        return x.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
 
     def _ensemble(self, x: Tensor) -> Steps[Tensor]:
         b, _, h, w = x.shape

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from emt_cli.engine.device import free_memory, is_out_of_memory
 from emt_cli.engine.runner import Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
+from emt_cli.engine.torch_runner import TorchRunner
 from emt_cli.errors import DeviceError
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish, part
@@ -26,6 +27,9 @@ seams of small tiles make up more of the picture, so these get the wide one."""
 
 SMALL_TILE = 256
 """Tiles below this side get the wide halo."""
+
+BATCH_PIXELS, MOST_BATCHED = 1 << 18, 16
+"""On a GPU, pictures smaller than these many pixels are computed several at once."""
 
 _WHITE = {"uint8": 1.0, "uint16": 257.0, "float32": 1 / 255}
 """What a picture's own numbers are, for each step of the network's 0..255."""
@@ -111,16 +115,35 @@ class Upscaler:
 
     def batch_size(self, height: int, width: int) -> int:
         """How many pictures of this size upscale_batch best gets at once: 1 where batching does not pay."""
-        return 1
+        if self.device.type != "cuda" or self.ensemble:
+            return 1
+        return max(1, min(MOST_BATCHED, BATCH_PIXELS // (height * width)))
 
     def upscale_batch(self, images: Sequence[Pixels], *, dtype: DTypeLike | None = None) -> list[Pixels]:
-        """Enlarge pictures of one size and kind, as `upscale` does each of them.
+        """Enlarge pictures of one size and kind, as `upscale` does each of them; on a GPU small ones at once.
 
         Raises ValueError where their shapes or sample types differ.
         """
         if len({(image.shape, image.dtype) for image in images}) > 1:
             raise ValueError("a batch is of one size and one sample type")
-        return [self.upscale(image, dtype=dtype) for image in images]
+        runner = self.runner
+        if (
+            len(images) < 2
+            or not isinstance(runner, TorchRunner)
+            or self.batch_size(*images[0].shape[:2]) < 2
+        ):
+            return [self.upscale(image, dtype=dtype) for image in images]
+        kind = np.dtype(dtype or images[0].dtype)
+        try:
+            answers = runner.batch(np.stack([_floats(image) for image in images]))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return [self.upscale(image, dtype=dtype) for image in images]
+        if images[0].ndim == 2:
+            answers = answers.mean(axis=3)
+        finish_pixels = _finisher(kind)
+        return [finish_pixels(answer) for answer in answers]
 
     def steps(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Steps[Pixels]:
         """Enlarge as `upscale` does, yielding the share done after each layer of each tile."""
@@ -151,11 +174,8 @@ class Upscaler:
 
     def _enlarge(self, region: Pixels) -> Steps[Floats | None]:
         """Run the network on what a tile reads, to (h, w, 3 or 1); None when memory ran out."""
-        pixels = region.astype(np.float32) / np.float32(_WHITE[region.dtype.name])
-        if region.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
         try:
-            answer = yield from self.runner.steps(pixels, ensemble=self.ensemble)
+            answer = yield from self.runner.steps(_floats(region), ensemble=self.ensemble)
         except FloatingPointError as error:
             raise DeviceError(f"{self.device}: {error}; try --device cpu, or another model") from error
         except (RuntimeError, MemoryError) as error:
@@ -179,6 +199,12 @@ class Upscaler:
             )
         self._limit = smaller
         return smaller
+
+
+def _floats(image: Pixels) -> Floats:
+    """Return RGB (h, w, 3), 0..255, of any sample type, or of a gray plane."""
+    pixels = image.astype(np.float32) / np.float32(_WHITE[image.dtype.name])
+    return np.repeat(pixels[..., None], 3, axis=2) if image.ndim == 2 else pixels
 
 
 def _finisher(kind: np.dtype[Any]) -> Callable[[Floats], Pixels]:

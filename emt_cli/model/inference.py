@@ -54,7 +54,8 @@ class _Step:
 class InferenceEMT:
     """RGB float32 (b, 3, h, w), 0..255, to float32 (b, 3, h * scale, w * scale), unclamped.
 
-    The body runs in `dtype`; mean shift, tail and output stay in float32.
+    The body runs in `dtype`; mean shift, tail and output stay in float32. whole_heads: extend heads with
+    zeros to a multiple of 16 channels, which the fused kernels of GPUs take; None does so on CUDA.
     """
 
     def __init__(
@@ -64,11 +65,14 @@ class InferenceEMT:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         strip_pixels: int = STRIP_PIXELS,
+        whole_heads: bool | None = None,
     ) -> None:
         self.config: EMTConfig = network.config
         self.device = torch.device(device)
         self.dtype = dtype
         self.strip_pixels = strip_pixels
+        whole_heads = self.device.type == "cuda" if whole_heads is None else whole_heads
+        self.extra_channels = -network.config.head_dim % 16 if whole_heads else 0
         self._pad_small = network.pad_small
         self._mean = network.mean.detach().to(self.device)
         self._head = _place(network.head.weight, network.head.bias, self.device, torch.float32)
@@ -213,8 +217,10 @@ class _Run:
                 x = pixels.index_select(0, source[start : start + chunk])
                 qv = torch.addmm(bias, x, weight).view(-1, tokens, 2, heads, width // heads)
                 q, v = qv[:, :, 0].transpose(1, 2), qv[:, :, 1].transpose(1, 2)
+                if self.net.extra_channels:
+                    q, v = (F.pad(x, (0, self.net.extra_channels)) for x in (q, v))
                 out = F.scaled_dot_product_attention(q, q, v, scale=1.0)
-                out = out.transpose(1, 2).reshape(-1, width)
+                out = out[..., : width // heads].transpose(1, 2).reshape(-1, width)
                 where = target[start : start + chunk]
                 kept = where >= 0
                 if not bool(kept.all()):
