@@ -91,7 +91,7 @@ class TorchRunner:
         return answer
 
     def _placed(self, pixels: Floats) -> Tensor:
-        """Bring (b, h, w, 3) to the device as (b, 3, h, w); from pinned memory, so that nothing waits for it."""
+        """Bring (b, h, w, 3) to the device as (b, 3, h, w); through pinned memory, so that nothing waits."""
         x = torch.from_numpy(pixels)
         if self.device.type == "cuda":
             x = x.pin_memory()
