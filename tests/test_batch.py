@@ -384,6 +384,35 @@ def test_shards_that_are_none_are_refused(photos: Path, out: Path, shard: str) -
     assert "--shard" in result.stderr
 
 
+def test_several_devices_share_the_pictures(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from emt_cli.jobs.work import PictureWork
+
+    for number in range(12):
+        shutil.copy(photos / "a.png", photos / f"more{number:02}.png")
+    assert batch(photos, "-r", "-o", out.with_name("one")).exit_code == 0
+    used: set[tuple[str, int]] = set()
+    both = threading.Barrier(2, timeout=30)
+    enlarge = PictureWork.enlarge
+
+    def watched(self: PictureWork, opened: Any, index: int = 0) -> Any:
+        if not any(index == other for _, other in used):
+            used.add((threading.current_thread().name, index))
+            both.wait()  # each device has begun a picture before either ends one
+        return enlarge(self, opened, index)
+
+    monkeypatch.setattr(PictureWork, "enlarge", watched)
+    monkeypatch.setattr("emt_cli.jobs.networks.choose_devices", lambda names: [torch.device("cpu")] * 2)
+
+    result = batch(photos, "-r", "-o", out)
+
+    assert result.exit_code == 0, result.stderr
+    assert {index for _, index in used} == {0, 1}
+    assert len({name for name, _ in used}) == 2
+    assert tree(out) == tree(out.with_name("one"))
+
+
 def test_the_output_must_be_named_and_be_a_folder(photos: Path) -> None:
     assert batch(photos).exit_code == 2
     assert batch(photos, "-o", photos / "a.png").exit_code == 2
