@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -65,16 +66,17 @@ def white_of(bits: int, colour: Colour) -> int:
     return WHITE_16 if colour.range == "tv" else (2**bits - 1) << (16 - bits)
 
 
-def half_a_step(colour: Colour, bits: int) -> tuple[float, float, float, float]:
-    """Return what to add to 16-bit RGB so that swscale's chroma of full range is rounded, not cut off.
+def add_half_a_step(pixels: Pixels, colour: Colour, bits: int) -> Pixels:
+    """Return RGB uint16 (h, w, 3) from which swscale's full-range chroma comes out rounded, not cut off.
 
-    It is half a step of both chroma samples, of so many bits, seen as RGB; with a zero for OpenCV.
+    Half a step of both chroma samples, of so many bits, is added to it, seen as RGB.
     """
     red, blue = _WEIGHTS[colour.matrix]
     of_red, of_blue = 2 * (1 - red), 2 * (1 - blue)
     of_green = -(red * of_red + blue * of_blue) / (1 - red - blue)
     step = WHITE_16 / (2**bits - 1) / 2
-    return (of_red * step, of_green * step, of_blue * step, 0.0)
+    added: Any = (of_red * step, of_green * step, of_blue * step, 0.0)
+    return np.asarray(cv2.add(pixels, added))
 
 
 def stretch(pixels: Pixels, low: int, white: int, *, to: int) -> Pixels:
@@ -83,9 +85,11 @@ def stretch(pixels: Pixels, low: int, white: int, *, to: int) -> Pixels:
         return pixels
     if low == 0:
         flat = np.ascontiguousarray(pixels).reshape(pixels.shape[0], -1)
-        return cv2.multiply(flat, to / white).reshape(pixels.shape)
+        factor: Any = to / white  # which OpenCV's annotations do not know to be allowed
+        return np.asarray(cv2.multiply(flat, factor)).reshape(pixels.shape)
     moved = (pixels.astype(np.float32) - low) * np.float32(to / (white - low))
-    return np.clip(np.rint(moved), 0, to).astype(pixels.dtype)
+    stretched: Pixels = np.clip(np.rint(moved), 0, to).astype(pixels.dtype)
+    return stretched
 
 
 def chroma_location(colour: Colour, codec: str) -> str:

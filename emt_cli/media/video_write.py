@@ -14,7 +14,6 @@ from typing import Any
 import av
 import av.error
 import av.filter
-import cv2
 import numpy as np
 
 from emt_cli.errors import OutputError, UsageError
@@ -22,9 +21,9 @@ from emt_cli.media.colour import (
     FLAGS,
     WHITE_16,
     Colour,
+    add_half_a_step,
     chroma_location,
     code_points,
-    half_a_step,
     stretch,
     swscale_matrix,
 )
@@ -149,7 +148,7 @@ class VideoWriter:
         depth = max(part.bits for part in layout.components)
         rgb = self.colour.matrix == "gbr"
         self._white = 65535 if rgb else WHITE_16
-        self._rounding = None if rgb or self.colour.range == "tv" else half_a_step(self.colour, depth)
+        self._depth, self._full = depth, not rgb and self.colour.range == "pc"
         self._alpha = any(part.is_alpha for part in layout.components)
         self._name = encoding.name(bits)
         self._encoder = _encoder(self._name)
@@ -202,12 +201,12 @@ class VideoWriter:
         self._last = pts
         if pixels.dtype.kind == "f":
             pixels = convert(pixels, "uint16")
-        if self._rounding is not None and pixels.dtype == np.uint8:
+        if self._full and pixels.dtype == np.uint8:
             pixels = pixels.astype(np.uint16) << 8
         elif pixels.dtype == np.uint16:
             pixels = stretch(pixels, 0, 65535, to=self._white)
-        if self._rounding is not None:
-            pixels = cv2.add(pixels, self._rounding)
+        if self._full:
+            pixels = add_half_a_step(pixels, self.colour, self._depth)
         kind = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
         if alpha is not None and self._alpha:
             pixels = np.dstack((pixels, convert(alpha, pixels.dtype)))
