@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
-from emt_cli.engine.device import free_memory, is_out_of_memory
+from emt_cli.assets.catalog import find_model
+from emt_cli.engine.device import choose_device, choose_precision, free_memory, is_out_of_memory
 from emt_cli.engine.runner import Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
 from emt_cli.engine.torch_runner import TorchRunner
-from emt_cli.errors import DeviceError
+from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.errors import DeviceError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish, part
 
@@ -59,6 +61,31 @@ class Upscaler:
         self.tile = tile
         self.ensemble = ensemble
         self._limit: int | None = None  # side of the tiles that fitted after memory ran out
+
+    @classmethod
+    def from_model(
+        cls,
+        model: str = "auto",
+        scale: int | None = None,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: int | None = None,
+        ensemble: bool = False,
+        engine: str = "auto",
+    ) -> Upscaler:
+        """Load a model by name (auto, emt-lite, emt ...; scale is 4 unless told), or from a file of one scale.
+
+        device, precision and engine: as the command line takes them. Nothing is fetched. Raises EmtError.
+        """
+        found = find_model(model, scale or 4)
+        weights = load_weights(found.path)
+        if scale not in (None, weights.config.scale):
+            raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
+        chosen = choose_device(device)
+        dtype = choose_precision(precision, chosen)
+        network = build_network(weights)
+        return cls(network, device=chosen, dtype=dtype, tile=tile, ensemble=ensemble, engine=engine)
 
     @property
     def scale(self) -> int:
@@ -109,8 +136,9 @@ class Upscaler:
     def upscale(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Pixels:
         """Enlarge RGB (h, w, 3) or gray (h, w) by `scale`; rounded once, to the input's type unless told.
 
-        Raises DeviceError when not even the smallest tile fits the device's memory.
+        Raises DeviceError when not even the smallest tile fits the device's memory, ValueError for other arrays.
         """
+        _check(image)
         return finish(self.steps(image, dtype=dtype))
 
     def batch_size(self, height: int, width: int) -> int:
@@ -199,6 +227,18 @@ class Upscaler:
             )
         self._limit = smaller
         return smaller
+
+
+def _check(image: Pixels) -> None:
+    """Raise ValueError for what is no picture."""
+    plane = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    if image.dtype.name not in _WHITE or not plane or 0 in image.shape:
+        raise ValueError(
+            "a picture is RGB (h, w, 3) or gray (h, w) in uint8, uint16 or float32 (white is 1),"
+            f" not {image.dtype.name} {image.shape}"
+        )
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ValueError("the picture holds NaN or infinite values")
 
 
 def _floats(image: Pixels) -> Floats:
