@@ -133,6 +133,8 @@ def probe(path: Path) -> VideoInfo:
     with open_container(path) as container:
         stream = choose_stream(container, path)
         frame = _first_frame(container, stream, path)
+        if frame.pts is not None and frame.pts < 0:  # which no container that is written can say
+            raise InputError(f"{path}: begins before time 0; copy it into MKV with another tool first")
         layout = frame.format
         rgb = layout.is_rgb or layout.has_palette
         bits = max(component.bits for component in layout.components)
@@ -156,7 +158,7 @@ def probe(path: Path) -> VideoInfo:
             )
         time_base = cast(Fraction, stream.time_base)
         own = _own_duration(stream)
-        rate = _plain_rate(stream.average_rate)
+        rate = _plain_rate(stream)
         return VideoInfo(
             path=path,
             container=container.format.name,
@@ -170,9 +172,7 @@ def probe(path: Path) -> VideoInfo:
             time_base=time_base,
             start_pts=stream.start_time,
             rate=rate,
-            variable=bool(
-                stream.average_rate and stream.base_rate and stream.average_rate != stream.base_rate
-            ),
+            variable=_is_variable(stream),
             frames=stream.frames or None,
             duration=own or _container_duration(container),
             declares_end=own is not None
@@ -229,6 +229,11 @@ def _lone(container: Any) -> bool:
     return len(container.streams) == 1 and container.format.name != "mpegts"
 
 
+def _is_variable(stream: Any) -> bool:
+    average, usual = stream.average_rate, stream.guessed_rate
+    return bool(average and usual and average <= 1000 and abs(average / usual - 1) > Fraction(1, 1000))
+
+
 def _own_duration(stream: Any) -> Fraction | None:
     if stream.duration:
         return cast(Fraction, stream.duration * stream.time_base)
@@ -236,9 +241,12 @@ def _own_duration(stream: Any) -> Fraction | None:
     return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3]) if match else None
 
 
-def _plain_rate(rate: Fraction | None) -> Fraction | None:
+def _plain_rate(stream: Any) -> Fraction | None:
     """Return the usual rate that a container's rounded one stands for: 60000/1001 for 19001/317."""
-    if not rate:
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    # Some formats tell the unit of time instead.
+    rate: Fraction | None = next((rate for rate in rates if rate and 0 < rate <= 1000), None)
+    if rate is None:
         return None
     for plain in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
         if abs(rate / plain - 1) < Fraction(1, 100_000):
