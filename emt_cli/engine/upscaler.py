@@ -74,7 +74,7 @@ class Upscaler:
         ensemble: bool = False,
         engine: str = "auto",
     ) -> Upscaler:
-        """Load a model by name (auto, emt-lite, emt ...; scale is 4 unless told), or from a file of one scale.
+        """Load a model by name (auto, emt-lite ...; x4 unless told), or from a file, whose own scale counts.
 
         device, precision and engine: as the command line takes them. Nothing is fetched. Raises EmtError.
         """
@@ -136,7 +136,8 @@ class Upscaler:
     def upscale(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Pixels:
         """Enlarge RGB (h, w, 3) or gray (h, w) by `scale`; rounded once, to the input's type unless told.
 
-        Raises DeviceError when not even the smallest tile fits the device's memory, ValueError for other arrays.
+        Raises DeviceError when not even the smallest tile fits the device's memory, and ValueError for what
+        is no picture.
         """
         _check(image)
         return finish(self.steps(image, dtype=dtype))
