@@ -72,10 +72,10 @@ def test_strips_answer_what_plain_masked_convolutions_answer(tiny_network: EMT, 
 def test_heads_extended_with_zeros_answer_the_same(tiny_network: EMT, photo: np.ndarray) -> None:
     x = crop(photo, 37, 45)
 
-    extended = InferenceEMT(tiny_network, whole_heads=True)
+    extended, plain = (InferenceEMT(tiny_network, whole_heads=whole) for whole in (True, False))
 
-    assert extended.extra_channels == 6
-    torch.testing.assert_close(extended(x), InferenceEMT(tiny_network)(x), rtol=1e-4, atol=2e-3)
+    assert (extended.extra_channels, plain.extra_channels) == (6, 0)
+    torch.testing.assert_close(extended(x), plain(x), rtol=1e-4, atol=2e-3)
 
 
 def test_strips_serve_any_network_of_the_family(photo: np.ndarray) -> None:
