@@ -180,7 +180,7 @@ def start(photos: Path, out: Path, cluster: Any) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for _ in range(3):
-        while '"done"' not in (line := process.stdout.readline()):
+        while '"event": "done"' not in (line := process.stdout.readline()):
             assert line, process.stderr and process.stderr.read()
     return process
 
@@ -219,10 +219,12 @@ def test_after_a_stop_and_the_end_of_the_cluster_the_same_command_goes_on(
     process = start(photos, out, nodes)
     for node in nodes.list_all_nodes():
         node.kill_all_processes(check_alive=False, allow_graceful=False)
-    _, stderr = process.communicate(timeout=90)
+    stdout, stderr = process.communicate(timeout=120)
 
     assert process.returncode == 7, stderr
-    assert "the cluster is gone" in stderr
+    summary = json.loads(stdout.splitlines()[-1])
+    assert "the cluster is gone" in summary["message"]
+    assert summary["left"] > 0
     some = len(pictures(out))
     assert stopped < some < 24
     last = CliRunner().invoke(app, ["batch", *OPTIONS, str(photos), "-o", str(out), "--json"])

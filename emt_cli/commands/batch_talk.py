@@ -145,7 +145,8 @@ class Talk:
         failed = len(tally.failures)
         code = 130 if tally.left and not tally.full else 0
         code = code or (0 if not failed else 4 if not tally.done and not tally.skipped else 3)
-        facts = {
+        code = tally.broken.exit_code if tally.broken else code
+        facts: dict[str, Any] = {
             "total": tally.total,
             "done": tally.done,
             "skipped": tally.skipped,
@@ -154,6 +155,8 @@ class Talk:
             "seconds": round(tally.seconds, 3),
             "exit_code": code,
         }
+        if tally.broken:
+            facts["message"] = str(tally.broken)
         if self.record is not None:
             self.record.write(facts)
         if self.as_json:
@@ -166,7 +169,7 @@ class Talk:
             if failed > _SHOWN:
                 ui.say(f"  and {failed - _SHOWN} more; --report FILE.json lists all of them")
         if tally.left:
-            why = "the disk is full" if tally.full else "interrupted"
+            why = str(tally.broken) if tally.broken else "the disk is full" if tally.full else "interrupted"
             then = "make room, then go on" if tally.full else "go on"
             ui.say(f"emt: {why}; {_pictures(tally.left)} left: {then} with the same command")
         skipped = f", {tally.skipped} skipped" if tally.skipped else ""

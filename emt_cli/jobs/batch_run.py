@@ -47,6 +47,8 @@ class Tally:
     seconds: float = 0.0
     full: bool = False
     """Whether the disk was full, so that the rest was not tried."""
+    broken: EmtError | None = None
+    """What ended the whole run."""
 
     @property
     def ended(self) -> int:
@@ -88,8 +90,8 @@ def run_batch(
 ) -> Iterator[News]:
     """Commit results as they come, and tell what happens; the tally is kept up to date.
 
-    When the disk is full the run ends after the pictures under way. Raises OutputError when no journal can be
-    written.
+    When the disk is full the run ends after the pictures under way. What ends it otherwise, such as a cluster
+    that is gone, is in the tally.
     """
     for item in batch.skipped:
         tally.skipped += 1
@@ -97,15 +99,18 @@ def run_batch(
     for source, error in batch.failures:
         tally.failures.append((source, error))
         yield News("failed", source, error=error)
-    with Journal(output / f".emt-batch-{tag_of(shard)}.jsonl") as journal:
-        for happening in happenings:
-            if isinstance(happening, Started):
-                yield News("started", str(happening.item.source), {"output": str(happening.item.target)})
-            elif isinstance(happening, Ended):
-                tally.work += happening.item.work
-                yield _settle(happening.item, happening.outcome, journal, stop, tally)
-            else:
-                yield News("progress", work=tally.work + happening.work)
+    try:
+        with Journal(output / f".emt-batch-{tag_of(shard)}.jsonl") as journal:
+            for happening in happenings:
+                if isinstance(happening, Started):
+                    yield News("started", str(happening.item.source), {"output": str(happening.item.target)})
+                elif isinstance(happening, Ended):
+                    tally.work += happening.item.work
+                    yield _settle(happening.item, happening.outcome, journal, stop, tally)
+                else:
+                    yield News("progress", work=tally.work + happening.work)
+    except EmtError as error:
+        tally.broken = error
 
 
 def _settle(

@@ -267,14 +267,14 @@ class _Crew(Generic[Item, Made]):
             self._find_nodes()
         elif now - self.heard > _SILENCE:
             self.gone = True
-            raise DeviceError("--ray: the cluster is gone; start it again, then go on with the same command")
+            raise DeviceError("--ray: the cluster is gone; start it again")
         if self.places:
             self.alone_since = None
         elif self.alone_since is None:
             self.alone_since = now
             self.say("no node is left; waiting for others to join")
         elif now - self.alone_since > _GATHER:
-            raise DeviceError("--ray: no node is left; start some, then go on with the same command")
+            raise DeviceError("--ray: no node of the cluster is left; start some")
 
     def dismiss(self) -> None:
         """End all workers."""
