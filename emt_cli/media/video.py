@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import struct
 from collections.abc import Iterator
@@ -230,6 +231,11 @@ def _lone(container: Any) -> bool:
 
 
 def _is_variable(stream: Any) -> bool:
+    """Tell by the beginning of an index, where the container has one of every frame, else by the rates."""
+    entries = stream.index_entries
+    times = [entries[place].timestamp for place in range(min(1000, len(entries)))]
+    if stream.frames and len(entries) >= stream.frames:
+        return len({after - before for before, after in itertools.pairwise(times)}) > 1
     average, usual = stream.average_rate, stream.guessed_rate
     return bool(average and usual and average <= 1000 and abs(average / usual - 1) > Fraction(1, 1000))
 
