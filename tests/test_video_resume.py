@@ -50,7 +50,7 @@ def model(tmp_path: Path, tiny_network: EMT) -> Path:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """A clip with B-frames and sound that takes the tiny network some seconds."""
-    return clips.clip(tmp_path / "clip.mkv", "-bf", "2", "-g", "20", size="320x240", seconds=4, audio=True)
+    return clips.clip(tmp_path / "clip.mkv", "-bf", "2", "-g", "20", size="192x144", seconds=4, audio=True)
 
 
 def works(process: BaseProcess, output: Path) -> bool:

@@ -10,14 +10,16 @@ from emt_cli.jobs.pictures import Plan
 from emt_cli.media.video import VideoInfo
 from emt_cli.media.video_read import VideoReader
 
-QUEUE = 256 << 20
+QUEUE = 64 << 20
 """Bytes of frames that may wait before the network, and after it; one frame may always."""
+REMEMBERED = 128 << 20
+"""Bytes of frames, small and large, that are kept to recognise duplicates; the last one always is."""
 _ENCODER_FRAMES = 64
 """Frames that an encoder keeps for looking ahead and back, about."""
 _SAMPLE = 320
 """Side in pixels of the part of a frame that speed is measured on."""
-_BITS_A_PIXEL = {"h264": 0.15, "hevc": 0.1, "av1": 0.08, "ffv1": 9.0, "prores": 3.5}
-"""Of results, for an estimate: half of what detailed pictures take at the default quality."""
+_BITS_A_PIXEL = {"h264": 0.2, "hevc": 0.15, "av1": 0.1, "ffv1": 10.0, "prores": 3.5}
+"""Of results, for an estimate: what films take at the default quality."""
 
 
 def tiles_of(networks: Networks, plan: Plan) -> tuple[int, int]:
@@ -43,7 +45,8 @@ def memory_of(networks: Networks, info: VideoInfo, plan: Plan, *, compare: bool)
     before = plan.height * plan.width * sample
     after = plan.out_height * plan.out_width * sample * (3 if compare else 1)
     waiting = max(QUEUE, before) + max(QUEUE, after) + (workers + 2) * (before + after)
-    return workers * dearest + waiting + _ENCODER_FRAMES * after // 2
+    remembered = max(REMEMBERED, before + after)
+    return workers * dearest + waiting + remembered + _ENCODER_FRAMES * after // 2
 
 
 def disk_of(info: VideoInfo, plan: Plan, codec: str, frames: int, *, of: int, compare: bool) -> int:

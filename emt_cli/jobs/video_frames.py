@@ -14,6 +14,7 @@ from emt_cli.jobs.duplicates import RecentFrames
 from emt_cli.jobs.pictures import enlarge
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
 from emt_cli.jobs.video import VideoJob, VideoTask
+from emt_cli.jobs.video_cost import REMEMBERED
 from emt_cli.media.compare import MovingComparison
 from emt_cli.media.pictures import Picture
 from emt_cli.media.samples import Pixels, full_scale
@@ -23,8 +24,6 @@ from emt_cli.steps import finish
 
 RESULT, COMPARE = "result", "compare"
 """The kinds of results."""
-_REMEMBERED = 256 << 20
-"""Bytes of frames, small and large, that are kept to recognise duplicates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ class Enlarger:
         size = np.dtype(task.info.dtype).itemsize
         a_frame = 3 * size * (plan.height * plan.width + plan.out_height * plan.out_width)
         self.recent: RecentFrames[Future[dict[str, Made]]] = RecentFrames(
-            max(1, min(8, _REMEMBERED // a_frame))
+            max(1, min(8, REMEMBERED // a_frame))
         )
         self.free: queue.Queue[int] = queue.Queue()
         for index in range(len(job.networks.devices)):

@@ -53,7 +53,7 @@ class Encoder:
 
 
 ENCODERS = {
-    "h264": Encoder("libx264", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=14, preset="veryfast"),
+    "h264": Encoder("libx264", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="superfast"),
     "hevc": Encoder("libx265", ("yuv420p", "yuv420p10le", "yuv420p12le"), crf=14, preset="superfast"),
     "av1": Encoder("libsvtav1", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="8"),
     "ffv1": Encoder(

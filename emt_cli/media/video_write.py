@@ -45,7 +45,7 @@ class Encoding:
     codec: str | None = None
     """h264, hevc, av1, ffv1, prores, or a hardware encoder's name; None is h264, and hevc above 8 bits."""
     crf: int | None = None
-    """Constant quality, less is better; None is the codec's faithful default (14 for h264)."""
+    """Constant quality, less is better; None is the codec's faithful default (18 for h264)."""
     preset: str | None = None
     """The encoder's own name of a speed; None is one that leaves most of the machine to the network."""
     pix_fmt: str | None = None
