@@ -179,6 +179,13 @@ def test_auto_takes_the_kernels_on_a_cpu_in_single_precision_only(
     with pytest.raises(UsageError, match="use auto, native"):
         make_runner("tensorrt", tiny_network, CPU, torch.float32)
 
+    def failing(*arguments: object) -> None:
+        raise RuntimeError("LLVM cannot select this instruction")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("emt_cli.engine.native.runner._program", failing)
+        patch.setattr("emt_cli.engine.runner.find_spec", lambda name: None)
+        assert make_runner("auto", tiny_network, CPU, torch.float32).name == "torch"
     monkeypatch.setattr("emt_cli.engine.runner.processor", lambda: None)
     monkeypatch.setattr("emt_cli.engine.runner.find_spec", lambda name: None)
     assert make_runner("auto", tiny_network, CPU, torch.float32).name == "torch"

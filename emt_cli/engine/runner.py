@@ -73,28 +73,39 @@ def make_runner(engine: str, network: EMT, device: torch.device, dtype: torch.dt
         raise UsageError(f"--engine {engine}: use auto, {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
     if engine in ("native", "openvino") and device.type != "cpu":
         raise UsageError(f"--engine {engine}: computes on the CPU only; use --engine torch, or --device cpu")
-    native = processor() is not None
     single = device.type == "cpu" and dtype == torch.float32
-    if engine == "native" or (engine == "auto" and single and native):
-        if not single:
-            raise UsageError("--engine native: computes in fp32 only; use --engine torch or openvino")
-        if not native:
+    if engine == "native" and not single:
+        raise UsageError("--engine native: computes in fp32 only; use --engine torch or openvino")
+    if engine == "native" or (engine == "auto" and single):
+        runner = _native_runner(network)
+        if runner is not None:
+            return runner
+        if engine == "native":
             raise DeviceError(
                 "--engine native: needs the package llvmlite, and AVX2 or ARM; use --engine torch"
             )
-        from emt_cli.engine.native.runner import NativeRunner
-
-        return NativeRunner(network)
     if engine == "openvino":
         if dtype == torch.float16:
             raise UsageError("--engine openvino: computes in fp32 or bf16; use --engine torch")
         if find_spec("openvino") is None:
             raise DeviceError('--engine openvino: OpenVINO is not installed; pip install "emt-cli[cpu]"')
         return _openvino_runner(network, dtype, None)
-    runner = TorchRunner(network, device, dtype)
+    plain = TorchRunner(network, device, dtype)
     if engine == "auto" and single and find_spec("openvino") is not None:
-        return _openvino_runner(network, dtype, runner)
-    return runner
+        return _openvino_runner(network, dtype, plain)
+    return plain
+
+
+def _native_runner(network: EMT) -> Runner | None:
+    """Return the runner with kernels of its own; None where they cannot be compiled."""
+    if processor() is None:
+        return None
+    from emt_cli.engine.native.runner import NativeRunner
+
+    try:
+        return NativeRunner(network)
+    except RuntimeError:  # LLVM's, on a processor it knows less well than it says
+        return None
 
 
 def _openvino_runner(network: EMT, dtype: torch.dtype, meanwhile: TorchRunner | None) -> Runner:

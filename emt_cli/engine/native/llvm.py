@@ -52,8 +52,10 @@ def processor() -> Processor | None:
         "aarch64",
     ):
         return None
-    import llvmlite.binding as llvm
-
+    try:
+        import llvmlite.binding as llvm
+    except (ImportError, OSError):  # an installation for another system
+        return None
     features = llvm.get_host_cpu_features()
     if platform.machine().lower() in ("arm64", "aarch64"):
         lanes, registers = 4, 32
