@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -17,7 +18,7 @@ from emt_cli import __version__
 from emt_cli.commands import batch, benchmark, doctor, explain, export, models, train, ui, upscale, video
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
-from emt_cli.errors import DeviceError, EmtError, OutputError
+from emt_cli.errors import DeviceError, EmtError, OutputError, UsageError
 
 INTERRUPTED = 130
 
@@ -36,6 +37,9 @@ class Commands(typer.core.TyperGroup):
             ui.say("emt: interrupted")
             raise typer.Exit(INTERRUPTED) from interrupt
         except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                ui.say(f"emt: error: {str(error.filename)[:60]}...: the name is too long for the file system")
+                raise typer.Exit(UsageError.exit_code) from error
             if not _is_out_of_memory(error):
                 raise
             ui.say("emt: error: not enough memory; choose smaller sizes, or close other programs")

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from emt_cli.assets.catalog import RELEASED, RELEASED_HOME, ReleasedFile, cache_folder
 from emt_cli.atomic import write_atomically
-from emt_cli.errors import ModelError
+from emt_cli.errors import ModelError, OutputError
 
 ATTEMPTS = 3
 PAUSE = 1.0
@@ -41,7 +41,8 @@ def pull(
     scales: which, or all if empty. source: a folder or a file to copy from, without any network. base_url: a
     folder to fetch from instead of $EMT_MIRROR or the authors' repository; proxies come from the environment.
     Whatever the way, only files with the pinned checksum are let in; those already there are not fetched
-    again, damaged ones are replaced once the new one is whole. Raises ModelError for all that goes wrong.
+    again, damaged ones are replaced once the new one is whole. Raises ModelError for what goes
+    wrong on the way, OutputError where the cache cannot be written.
     """
     wanted = _wanted(name, scales)
     if source is not None and not source.is_dir():
@@ -188,6 +189,6 @@ def _store(data: bytes, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, data)
     except OSError as error:
-        raise ModelError(
+        raise OutputError(
             f"{target}: cannot be written: {error.strerror or error}; EMT_CACHE=FOLDER chooses another place"
         ) from error

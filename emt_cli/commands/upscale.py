@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emt_cli.commands import options, ui
-from emt_cli.errors import EmtError, InputError, UsageError
+from emt_cli.errors import EmtError, InputError, OutputError, UsageError
 from emt_cli.steps import finish
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def upscale(
     to_stdout = output == "-" or (output is None and sources == [None])
     if to_stdout and (len(sources) > 1 or as_json):
         raise UsageError("standard output takes one picture and nothing else; name a folder with -o")
+    if to_stdout and sys.__stdout__ is None:
+        raise OutputError("standard output is closed; name a file with -o")
     if to_stdout and sys.stdout.isatty():
         raise UsageError("a picture is not written to a terminal; redirect it, or name a file with -o")
     folder = output is not None and (

@@ -13,15 +13,16 @@ from emt_cli.errors import OutputError, OutputExistsError
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Raise OutputExistsError or OutputError, before any work, when a file could not be written there."""
-    if target.is_dir():
-        raise OutputError(f"{target}: is a folder; name a file")
-    if not overwrite and _is_plain(target):
-        raise OutputExistsError(f"{target}: exists already; choose another name or overwrite it with -y")
-    folder = target.resolve().parent
-    if not folder.is_dir():
-        raise OutputError(f"{target}: its folder does not exist; create {folder} first")
-    if not os.access(folder, os.W_OK) and (_is_plain(target) or not target.exists()):
-        raise OutputError(f"{target}: no permission to write in {folder}; choose another place")
+    with _readable_errors(target):
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder; name a file")
+        if not overwrite and _is_plain(target):
+            raise OutputExistsError(f"{target}: exists already; choose another name or overwrite it with -y")
+        folder = target.resolve().parent
+        if not folder.is_dir():
+            raise OutputError(f"{target}: its folder does not exist; create {folder} first")
+        if not os.access(folder, os.W_OK) and (_is_plain(target) or not target.exists()):
+            raise OutputError(f"{target}: no permission to write in {folder}; choose another place")
 
 
 @contextlib.contextmanager

@@ -190,9 +190,9 @@ def read_bytes(path: Path, name: str) -> bytes:
 @contextlib.contextmanager
 def readable_absence(path: Path, name: str) -> Iterator[None]:
     """Turn what opening and reading a file raises into InputError."""
-    if path.is_dir():
-        raise InputError(f"{name}: is a folder; name a picture in it")
     try:
+        if path.is_dir():
+            raise InputError(f"{name}: is a folder; name a picture in it")
         yield
     except FileNotFoundError as error:
         raise InputError(f"{name}: does not exist; check the path") from error

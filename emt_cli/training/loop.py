@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import signal
 import threading
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from emt_cli.errors import OutputError
 from emt_cli.training.checkpoint import locked, save_checkpoint
 from emt_cli.training.config import TrainConfig, settings_of
 from emt_cli.training.dataset import Degrade, Patches, PictureStore
@@ -28,6 +30,8 @@ from emt_cli.training.start import (
     prepare_data,
     process_rank,
 )
+
+_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 
 LOG_EVERY = 50
 """Steps that a line of the log is about."""
@@ -54,8 +58,20 @@ def train(config: TrainConfig, place: Place, report: Report | None = None) -> It
 
     In place.out come to lie log.jsonl, curves.png, checkpoints, best.safetensors (by validation, else the
     newest) and last.safetensors. Ctrl-C and SIGTERM end the run after the step at hand with a checkpoint.
-    Raises EmtError before any step for bad data, a foreign checkpoint, a folder in use.
+    Raises EmtError before any step for bad data, a foreign checkpoint, a folder in use; OutputError when the
+    disk is full.
     """
+    try:
+        yield from _train(config, place, report)
+    except OSError as error:
+        if error.errno not in _NO_WRITING:
+            raise
+        raise OutputError(
+            f"{place.out}: cannot be written to ({error.strerror}); make room, then go on with --resume auto"
+        ) from error
+
+
+def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator[TrainStep]:
     with ExitStack() as stack:
         if process_rank() == 0:
             stack.enter_context(locked(place.out))
