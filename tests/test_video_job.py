@@ -104,6 +104,17 @@ def test_copied_sound_has_the_same_packets_at_the_same_times(
     assert clips.packets(result, "0:a:0") == clips.packets(source, "0:a:0")
 
 
+@pytest.mark.parametrize("before", [".ts", ".mp4"])
+def test_sound_of_another_container_is_recognised_as_the_same(
+    tmp_path: Path, before: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / f"sound{before}", size="32x32", audio=True)
+
+    facts = enlarge(source, tmp_path / "sound.mkv")
+
+    assert facts["verified"], facts["checks"]
+
+
 def test_every_stream_of_a_rich_file_passes_its_check(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

@@ -125,3 +125,21 @@ def test_a_second_process_on_the_same_result_is_refused(tmp_path: Path, model: P
     assert refused.code == 2
     assert "another emt is making it" in refused.stderr
     assert ended.code == 0, ended.stderr
+
+
+def test_memory_does_not_grow_with_the_length_of_a_clip(tmp_path: Path, model: Path) -> None:
+    short = clips.clip(tmp_path / "short.mp4", size="160x120", seconds=2)
+    long = clips.clip(tmp_path / "long.mp4", size="160x120", seconds=20)
+    worker = processes.Worker(tmp_path / "worker", memory=4 << 30, seconds=200)
+
+    def grown(clip: Path) -> int:
+        arguments = ("video", str(clip), "--model", str(model), "--scale", "2", "--segment", "25")
+        ended = worker.run(processes.command, *arguments, folder=tmp_path)
+        assert ended.code == 0, ended.stderr
+        return ended.grown
+
+    grown(clips.clip(tmp_path / "first.mp4", size="160x120", seconds=2))
+    little, much = grown(short), grown(long)
+    worker.close()
+
+    assert much < little + (24 << 20)

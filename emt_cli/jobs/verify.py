@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
-import av
-import av.logging
-
 from emt_cli.errors import InputError
+from emt_cli.jobs.packets import Packets, find_place, greatest_delay, read_packets
 from emt_cli.media.carry import Carried
 from emt_cli.media.colour import Colour
 from emt_cli.media.video import Stream, VideoInfo, open_container, probe
@@ -23,8 +19,6 @@ from emt_cli.media.video_read import timestamps
 _WRITERS_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name"}
 _WRITERS_TAGS |= {"vendor_id", "creation_time", "bps", "number_of_frames", "number_of_bytes"}
 """Tags that tell of the file itself, not of what is shown; every muxer writes its own."""
-_HASH = 8
-"""Bytes of a packet's hash."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +29,6 @@ class Check:
     passed: bool
     expected: str
     found: str
-
-
-@dataclass
-class Packets:
-    """The packets of one stream, in the order of the file."""
-
-    tick: Fraction
-    """Unit of the times, in seconds."""
-    hashes: bytearray = field(default_factory=bytearray)
-    times: array[int] = field(default_factory=lambda: array("q"))
-    durations: array[int] = field(default_factory=lambda: array("q"))
-
-    def __len__(self) -> int:
-        return len(self.times)
-
-    def last_duration(self) -> Fraction:
-        """Return how long the last frame is shown, in seconds; 0 where the file does not say."""
-        last = max(range(len(self.times)), key=self.times.__getitem__, default=None)
-        return Fraction(0) if last is None else self.durations[last] * self.tick
 
 
 def verify(
@@ -227,36 +202,13 @@ def _check_stream(
     expected, found = (_words(*both) for both in zip(streams, packets, strict=True))
     if expected.split(", ")[:-1] != found.split(", ")[:-1]:
         return Check(name, False, expected, found)
-    place = _place(*packets, whole)
+    place = find_place(*packets, whole=whole)
     if place is None:
         return Check(name, False, expected, f"{found}, other bytes")
-    late = _latest(*packets, place, shift)
+    late = greatest_delay(*packets, place, shift)
     if late:
         return Check(name, False, expected, f"{found}, {float(late) * 1000:.1f} ms off")
     return Check(name, True, expected, f"{found}, same bytes")
-
-
-def _place(sent: Packets, arrived: Packets, whole: bool) -> int | None:
-    """Return which packet of the source the result's first one is; None when they are other packets."""
-    if whole:
-        return 0 if sent.hashes == arrived.hashes else None
-    at = sent.hashes.find(arrived.hashes)
-    while at > 0 and at % _HASH:
-        at = sent.hashes.find(arrived.hashes, at + 1)
-    return None if at < 0 else at // _HASH
-
-
-def _latest(sent: Packets, arrived: Packets, place: int, shift: Fraction) -> Fraction:
-    """Return by how much, in seconds, the worst packet is off; 0 within what the clocks can tell apart."""
-    allowed = (sent.tick + arrived.tick) / 2 + Fraction(1, 1000)
-    worst = max(
-        (
-            abs(before * sent.tick - shift - after * arrived.tick)
-            for before, after in zip(sent.times[place:], arrived.times, strict=False)
-        ),
-        default=Fraction(0),
-    )
-    return worst if worst > allowed else Fraction(0)
 
 
 def _words(stream: Stream, packets: Packets) -> str:
@@ -291,32 +243,6 @@ def _tags(path: Path) -> Mapping[str, str]:
     with open_container(path) as container:
         tags = {name.lower(): value for name, value in container.metadata.items()}
     return {name: value for name, value in tags.items() if name not in _WRITERS_TAGS}
-
-
-def read_packets(info: VideoInfo) -> tuple[dict[int, Packets], list[str]]:
-    """Read the packets of a file, by stream; return them and what its demuxer complains of.
-
-    There are none of animations.
-    """
-    if info.animation:
-        return {}, []
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture() as log, open_container(info.path) as container:
-            name = container.format.name
-            found = {stream.index: Packets(stream.time_base or Fraction(1)) for stream in container.streams}
-            log.clear()
-            for packet in container.demux():
-                if not packet.size or packet.is_discard:
-                    continue
-                packets = found[packet.stream_index]
-                packets.hashes += hashlib.blake2b(bytes(packet), digest_size=_HASH).digest()
-                packets.times.append(packet.pts if packet.pts is not None else packet.dts or 0)
-                packets.durations.append(packet.duration or 0)
-    finally:
-        av.logging.set_level(level)
-    return found, [text.strip() for _, source, text in log if source == name]
 
 
 def _same(name: str, expected: object, found: object) -> Check:

@@ -258,7 +258,10 @@ class VideoJob:
     def _check(self, task: VideoTask) -> None:
         settings, source = self.settings, task.info.path
         if task.target.exists() and task.target.samefile(source):
-            raise UsageError(f"{source}: would be replaced by its own result; choose another name with -o")
+            why = next((f" ({note})" for note in task.notes if note.endswith((".mkv", "instead"))), "")
+            raise UsageError(
+                f"{source}: would be replaced by its own result{why}; choose another name with -o"
+            )
         check_target(task.target, overwrite=settings.overwrite)
         if settings.compare:
             check_target(task.compare_path, overwrite=settings.overwrite)

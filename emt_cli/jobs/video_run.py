@@ -12,9 +12,10 @@ from typing import Any
 
 from emt_cli import __version__
 from emt_cli.errors import InputError, OutputError, StoppedError
+from emt_cli.jobs.packets import read_packets
 from emt_cli.jobs.pipeline import run_pipeline
 from emt_cli.jobs.segments import WorkFolder, input_hash, pending_runs, work_folder
-from emt_cli.jobs.verify import Check, read_packets, verify
+from emt_cli.jobs.verify import Check, verify
 from emt_cli.jobs.video import VideoJob, VideoTask
 from emt_cli.jobs.video_cost import QUEUE
 from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, read_shots, write_segments
