@@ -191,7 +191,7 @@ def _say_plan(job: VideoJob, task: VideoTask, *, quiet: bool, verbose: bool) -> 
             runner = job.networks.get(scale).runner
             ui.say(f"  x{scale}: {model.path}; {runner.about}; tiles of up to {task.tile} px", quiet=quiet)
         ui.say(
-            f"  {len(task.segments)} segments of {len(task.segments[0].times)} frames;"
+            f"  {len(task.segments)} segments of up to {len(task.segments[0].times)} frames;"
             f" {info.codec}, {info.pixel_format}, {info.colour.matrix}, {info.colour.range}",
             quiet=quiet,
         )

@@ -276,8 +276,8 @@ class VideoJob:
         room = shutil.disk_usage(task.target.resolve().parent).free + there
         if task.disk > room:
             raise OutputError(
-                f"{task.target}: needs about {task.disk / 1e9:.2f} GB and {room / 1e9:.2f} GB are free there;"
-                " make room, choose another place with -o, or a higher --crf"
+                f"{task.target}: needs about {task.disk / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are free"
+                " there; make room, choose another place with -o, or a higher --crf"
             )
 
 

@@ -51,7 +51,8 @@ def run_video(job: VideoJob, task: VideoTask) -> Steps[dict[str, Any]]:
             all_done = yield from _make(job, task, work, stop)
         except OutputError as error:
             reason = str(error).removeprefix(f"{work.folder}").partition(": ")[2]
-            raise OutputError(f"{task.target}: {reason}; then the same command goes on") from error
+            kept = "; what is done is kept, and the same command goes on" if work.done else ""
+            raise OutputError(f"{task.target}: {reason}{kept}") from error
         if not all_done:
             raise _stopped(task, work)
         yield _JOINED
