@@ -258,4 +258,4 @@ def _write(path: Path, text: str) -> None:
         typer.echo(text, nl=False)
         return
     with new_file(path, overwrite=True) as stream:
-        stream.write(text.encode())
+        stream.write(text.encode("utf-8", "backslashreplace"))  # names that are no Unicode

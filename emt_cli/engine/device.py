@@ -78,7 +78,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "allocate memory" in text)
+    return any(words in text for words in ("out of memory", "allocate memory", "insufficient memory"))
 
 
 def _container_memory(group: Path = Path("/sys/fs/cgroup")) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emt_cli.assets.catalog import FoundModel
-from emt_cli.engine.device import choose_device, free_memory
+from emt_cli.engine.device import choose_device, free_memory, is_out_of_memory
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.errors import DeviceError, UsageError
+from emt_cli.errors import DeviceError, EmtError, UsageError
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, enlarge, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
@@ -155,8 +156,12 @@ class PictureJob:
 
         output: a file, or with `folder` a folder; None puts the result beside its source.
         """
-        settings = self.settings
         name = str(source) if isinstance(source, Path) else STDIN
+        with enough_memory(name):
+            return self._open(source, output, name=name, folder=folder)
+
+    def _open(self, source: Path | bytes, output: Path | BinaryIO | None, *, name: str, folder: bool) -> Task:
+        settings = self.settings
         picture = read_picture(source, name=name, max_pixels=settings.max_pixels)
         format = settings.format or picture.format
         target: Path | BinaryIO
@@ -199,12 +204,16 @@ class PictureJob:
 
     def run(self, task: Task) -> Steps[dict[str, Any]]:
         """Enlarge and write a task, yielding the share done; returns its facts and what there is to note."""
+        with enough_memory(task.name):
+            return (yield from self._run(task))
+
+    def _run(self, task: Task) -> Steps[dict[str, Any]]:
         settings = self.settings
         start = time.perf_counter()
         result = yield from self.enlarge(task)
         notes = list(task.picture.notes)
         facts = task.facts()
-        for part in self.files(task, result):
+        for part in tuple(self.files(task, result)):  # both are there before the first is written
             notes += write_picture(
                 part.target,
                 part.picture,
@@ -288,6 +297,22 @@ class PictureJob:
 def compare_path(target: Path) -> Path:
     """Return where the before/after picture of a result goes."""
     return target.with_name(f"{target.stem}_compare.png")
+
+
+@contextlib.contextmanager
+def enough_memory(name: str) -> Iterator[None]:
+    """Turn an allocation that failed, wherever it did, into DeviceError with name in front."""
+    try:
+        yield
+    except EmtError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"{name}: needs more memory than is free; choose a smaller --scale or --tile,"
+            " or close other programs"
+        ) from error
 
 
 def check_memory(task: Task) -> None:
