@@ -500,3 +500,18 @@ def test_too_small_a_disk_is_noticed_before_the_work(
 
     with pytest.raises(OutputError, match=r"needs about .* make room"):
         enlarge(source, codec="ffv1")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("clip.avi", ("-c:v", "mpeg4", "-bf", "2")), ("clip.wmv", ("-c:v", "wmv2"))]
+)
+def test_old_containers_become_mkv_with_their_sound(
+    tmp_path: Path, name: str, codec: tuple[str, ...], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / name, size="32x32", seconds=0.4, codec=codec, audio=True)
+
+    facts = enlarge(source)
+
+    assert facts["output"] == str(tmp_path / "clip_x2.mkv")
+    assert facts["verified"], facts["checks"]
+    assert [check["name"] for check in facts["checks"]].count("audio") == 1

@@ -99,7 +99,13 @@ Model = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:0 or mps.", rich_help_panel=MODEL)
+    str,
+    typer.Option(
+        "--device",
+        "-d",
+        help="auto, cpu, cuda, cuda:0 or mps; batch and video take several: cuda:0,cuda:1.",
+        rich_help_panel=MODEL,
+    ),
 ]
 PrecisionChoice = Annotated[
     Precision,

@@ -73,7 +73,7 @@ def _key(job: VideoJob, task: VideoTask) -> dict[str, Any]:
         "input": input_hash(task.info.path),
         "size": f"{task.plan.out_width}x{task.plan.out_height}",
         "model": job.networks.digest(set(task.plan.passes)),
-        "engine": getattr(first, "engine", "torch"),
+        "engine": type(first.runner).__name__,
         "precision": [str(dtype).removeprefix("torch.") for dtype in job.networks.dtypes],
         "device": sorted({device.type for device in job.networks.devices}),
         "tile": settings.tile,
@@ -160,6 +160,12 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         put_in_place(path, target, overwrite=job.settings.overwrite or not verified)
         facts["output" if kind == RESULT else "compare"] = str(target)
     work.clear()
+    if any(
+        job.networks.get(scale, index).runner.fell_back
+        for scale in task.plan.passes
+        for index in range(len(job.networks.devices))
+    ):
+        notes.append("half precision overflowed: computed in fp32 from there on")
     computed = sum(done.computed for done in parts)
     return facts | {
         "frames": len(times),

@@ -310,5 +310,13 @@ def _stream(stream: Any) -> Stream:
         title=stream.metadata.get("title"),
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
         tags=dict(stream.metadata),
-        codec_tag=context.codec_tag if context is not None else "",
+        codec_tag=_codec_tag(context),
     )
+
+
+def _codec_tag(context: Any) -> str:
+    """Return the four characters; empty for tags that are numbers, as those of sound in AVI and WMV."""
+    try:
+        return str(context.codec_tag) if context is not None else ""
+    except UnicodeDecodeError:
+        return ""
