@@ -44,5 +44,5 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -c constraints.txt -e ".[train]" --group dev
+	@$(PIP) -c constraints.txt -e ".[cpu,export,ray,train]" --group dev
 	@touch $@

@@ -221,8 +221,8 @@ class Report:
     Raises UsageError for another ending, OutputExistsError when the place is taken by another kind of file.
     """
 
-    COLUMNS = ("input", "status", "output", "width", "height", "out_width", "out_height", "model")
-    COLUMNS += ("seconds", "message", "exit_code")
+    COLUMNS: tuple[str, ...] = ("input", "status", "output", "width", "height", "out_width", "out_height")
+    COLUMNS += ("model", "seconds", "message", "exit_code")
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = path

@@ -15,7 +15,8 @@ from emt_cli import __version__
 from emt_cli.assets.catalog import is_path, known_models
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.batch import Item
-from emt_cli.jobs.cluster import Returned, Share, spread
+from emt_cli.jobs.cluster import Returned, spread
+from emt_cli.jobs.crew import Share
 from emt_cli.jobs.local import Ended, Happening, Started, Tick
 from emt_cli.jobs.upscale import PictureJob, Settings, compare_path
 from emt_cli.jobs.work import Failure, PictureWork, Written, failure
