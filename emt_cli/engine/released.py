@@ -30,6 +30,9 @@ ALLOWED_GLOBALS = {
 }
 """What a state_dict of plain tensors names; torch.load allows more, some of it able to ask for any memory."""
 
+OPCODES_OF_GLOBALS = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
+"""Ways in which a pickle can name what is not in it; torch.save uses the first only."""
+
 PICKLE_LIMIT = 4 << 20
 CONSTANT = re.compile(r"(sub_mean|add_mean)\.(weight|bias)|body\.\d+\.\w+\.\d+\.(token_mixer\.|fc[12]\.)mask")
 LAYER = re.compile(r"body\.(\d{1,4})\.(sa_list|mlp_list)\.(\d{1,4})\.(.+)")
@@ -76,7 +79,11 @@ def check_archive(data: bytes, path: Path) -> None:
             program = archive.read(programs[0])
             if archive.testzip():  # torch.load itself does not compare the checksums
                 raise zipfile.BadZipFile
-        named = {str(arg) for op, arg, _ in pickletools.genops(program) if op.name == "GLOBAL"}
+        named = {
+            str(arg) if op.name == "GLOBAL" else op.name
+            for op, arg, _ in pickletools.genops(program)
+            if op.name in OPCODES_OF_GLOBALS
+        }
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{path}: damaged or cut off; fetch or copy it again") from error
     strange = sorted(named - ALLOWED_GLOBALS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
         check_archive(data, path)
-        values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            values = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
         checkpoint = Checkpoint(**values)
