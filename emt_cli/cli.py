@@ -27,10 +27,13 @@ class Commands(typer.core.TyperGroup):
     """The group of all commands; turns errors and Ctrl-C into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the command that was asked for; with --json a failure is an event too."""
+        as_json = "--json" in (*ctx._protected_args, *ctx.args)
         try:
             return super().invoke(ctx)
         except EmtError as error:
+            if as_json:
+                ui.show_json({"event": "failed", "message": str(error), "exit_code": error.exit_code})
             ui.say(f"emt: error: {error}")
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
