@@ -1,6 +1,8 @@
 # make demo   install and enlarge a sample picture
 # make test   install and run all tests
 # make check  formatting, lint, types, import directions
+# make torture  damaged files by the thousand: make torture COUNT=10000 SEED=7
+# make audit  known vulnerabilities of the pinned packages
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +13,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH_INDEX ?=
 TORCH = $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check wheel-test clean
+.PHONY: demo test check wheel-test torture audit clean
 
 demo: $(VENV)/.run
 	@$(BIN)/emt upscale samples/cat.png --scale 4 --model emt-lite --compare -y -o demo/
@@ -29,8 +31,18 @@ check: $(VENV)/.dev
 wheel-test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m wheel
 
+COUNT ?= 1000
+SEED ?= 0
+
+torture: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/campaign.py --count $(COUNT) --seed $(SEED)
+
+audit: $(VENV)/.dev
+	@$(PIP) pip-audit
+	$(BIN)/pip-audit -r constraints.txt
+
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) demo dist torture
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
