@@ -78,7 +78,7 @@ def _recognised(source: Path, wanted: list[ReleasedFile]) -> ReleasedFile:
     try:
         size = source.stat().st_size
     except OSError as error:
-        raise ModelError(f"{source}: cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"{source}: cannot be read ({error.strerror or error})") from error
     for file in wanted:
         if file.size == size or file.name == source.name:
             return file
@@ -90,7 +90,7 @@ def _read(source: Path, file: ReleasedFile) -> bytes:
         with source.open("rb") as stream:
             data = stream.read(file.size + 1)
     except OSError as error:
-        raise ModelError(f"{source}: cannot be read: {error.strerror or error}") from error
+        raise ModelError(f"{source}: cannot be read ({error.strerror or error})") from error
     _check(data, file, str(source))
     return data
 
@@ -190,5 +190,5 @@ def _store(data: bytes, target: Path) -> None:
         write_atomically(target, data)
     except OSError as error:
         raise OutputError(
-            f"{target}: cannot be written: {error.strerror or error}; EMT_CACHE=FOLDER chooses another place"
+            f"{target}: cannot be written ({error.strerror or error}); EMT_CACHE=FOLDER chooses another place"
         ) from error

@@ -123,7 +123,7 @@ def _check_extra() -> None:
     from importlib.util import find_spec
 
     if find_spec("lightning_fabric") is None:
-        raise UsageError("training needs more packages: pip install 'emt-cli[train]'")
+        raise UsageError('training needs more packages; pip install "emt-cli[train]"')
 
 
 def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:

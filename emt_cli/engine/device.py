@@ -45,7 +45,7 @@ def choose_devices(names: str = "auto") -> list[torch.device]:
     devices = [choose_device(name.strip()) for name in names.split(",")]
     places = [(device.type, device.index or 0) for device in devices]
     if len(set(places)) < len(places):
-        raise UsageError(f"--device {names}: each device once, please")
+        raise UsageError(f"--device {names}: name each device once")
     return devices
 
 

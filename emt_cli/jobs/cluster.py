@@ -48,7 +48,7 @@ def connected(address: str) -> Iterator[None]:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--ray: Ray is not installed; pip install 'emt-cli[ray]'") from error
+        raise UsageError('--ray: Ray is not installed; pip install "emt-cli[ray]"') from error
     if address == "auto":
         address = _own_address()
     elif address != LOCAL and not answers(address.removeprefix("ray://")):

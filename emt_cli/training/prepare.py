@@ -61,7 +61,9 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
             folder.mkdir(parents=True)
             _make(source, files, folder, report)
         except OSError as error:
-            raise OutputError(f"{folder}: decoded pictures cannot be written: {error.strerror}") from error
+            raise OutputError(
+                f"{folder}: decoded pictures cannot be written ({error.strerror or error})"
+            ) from error
         store = PictureStore(folder, source.scale)
     small = [
         _too_small(name, int(h), int(w), source)

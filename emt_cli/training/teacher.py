@@ -47,7 +47,9 @@ def add_answers(
         _answer(InferenceEMT(build_network(weights), device=device), store, folder / PART, report)
         (folder / PART).replace(folder / TEACHER)
     except OSError as error:
-        raise OutputError(f"{folder}: the teacher's answers cannot be written: {error.strerror}") from error
+        raise OutputError(
+            f"{folder}: the teacher's answers cannot be written ({error.strerror or error})"
+        ) from error
     return PictureStore(folder, store.scale, teacher=True)
 
 
