@@ -113,7 +113,9 @@ def main() -> None:
         gc.freeze()  # nor is garbage looked for at the very end, which takes another 0.4 s
 
 
-_ENDINGS = [signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]
+_ENDINGS = [
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+]  # not on Windows
 
 
 def _stop(number: int, frame: object) -> None:

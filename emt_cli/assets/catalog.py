@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,10 @@ def cache_folder() -> Path:
         folder = Path(pooch.os_cache("emt-cli"))
     except RuntimeError:  # an account without a home folder
         folder = Path()
-    return folder if folder.is_absolute() else Path(tempfile.gettempdir()) / f"emt-cli-{os.getuid()}"
+    if folder.is_absolute():
+        return folder
+    owner = "" if sys.platform == "win32" else f"-{os.getuid()}"
+    return Path(tempfile.gettempdir()) / f"emt-cli{owner}"
 
 
 def bundled_folder() -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def keep_compiled(path: Path, data: bytes) -> None:
 
 def _is_private(folder: Path) -> bool:
     """Tell whether nobody else can write into a folder; Windows keeps a user's own folders so."""
-    if os.name != "posix":
+    if sys.platform == "win32":
         return True
     facts = folder.stat()
     return facts.st_uid == os.getuid() and not facts.st_mode & 0o022

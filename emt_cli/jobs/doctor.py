@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_cli.jobs import surroundings
-from emt_cli.jobs.surroundings import Check, without_home, words_of
+from emt_cli.jobs.surroundings import Check, usable_threads, without_home, words_of
 
 PROBE_SECONDS = 180
 TOLERANCE = 0.5
@@ -160,7 +160,7 @@ def _devices(facts: dict[str, Any]) -> Check:
     if not facts["devices"] and (shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists()):
         mend = "install a torch with CUDA: https://pytorch.org/get-started/locally"
         return Check("devices", "note", f"{words}; the NVIDIA GPU here is not usable by it", mend, shown)
-    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    allowed = usable_threads()
     if facts["threads"] * 2 < allowed and "OMP_NUM_THREADS" in os.environ:
         mend = "unset OMP_NUM_THREADS"
         return Check("devices", "note", f"{words}, of {allowed} that are usable", mend, shown)

@@ -155,7 +155,7 @@ def memory_and_cores() -> Check:
     except Exception as error:
         mend = "pip install --force-reinstall psutil"
         return Check("memory", "problem", f"cannot be told: {words_of(error)}", mend)
-    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    allowed = usable_threads()
     facts = {
         "total": memory.total,
         "free": memory.available,
@@ -171,6 +171,12 @@ def memory_and_cores() -> Check:
         mend = "close other programs, or give --tile 256 for large pictures"
         return Check("memory", "note", words, mend, facts)
     return Check("memory", "ok", words, "", facts)
+
+
+def usable_threads() -> int:
+    """Threads that this process may run at once, as taskset and schedulers have left it."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return allowed or 1
 
 
 def terminal() -> Check:
