@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +91,7 @@ def cache_folder() -> Path:
         folder = Path()
     if folder.is_absolute():
         return folder
-    owner = "" if sys.platform == "win32" else f"-{os.getuid()}"
+    owner = f"-{os.getuid()}" if hasattr(os, "getuid") else ""
     return Path(tempfile.gettempdir()) / f"emt-cli{owner}"
 
 
