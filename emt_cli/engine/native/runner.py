@@ -38,6 +38,12 @@ def _program(shapes: Shapes) -> Program:
     return Program([*write_row_kernels(shapes), *write_window_kernels(shapes)], shapes.cpu)
 
 
+@lru_cache(maxsize=8)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Return the threads that all networks of the process share."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="emt-kernels")
+
+
 class NativeRunner:
     """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped."""
 
@@ -57,7 +63,7 @@ class NativeRunner:
         self.program = _program(self.shapes)
         self.packed = PackedNetwork(network, self.shapes)
         self._run: _Run | None = None
-        self._pool = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
+        self._pool = _pool(self.threads) if self.threads > 1 else None
 
     @property
     def about(self) -> str:
