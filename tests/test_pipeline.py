@@ -49,7 +49,11 @@ def finished(steps: Generator[int, None, bool]) -> bool:
 
 
 def threads_left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("emt-")]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("emt-read", "emt-write", "emt-work"))
+    ]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

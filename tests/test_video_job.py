@@ -62,7 +62,11 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 
 def threads_left() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("emt-")]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("emt-read", "emt-write", "emt-work"))
+    ]
 
 
 def test_every_frame_is_enlarged_and_shown_at_its_time(

@@ -10,7 +10,7 @@ from emt_cli.jobs.pictures import Plan
 from emt_cli.media.video import VideoInfo
 from emt_cli.media.video_read import VideoReader
 
-QUEUE = 64 << 20
+QUEUE = 16 << 20
 """Bytes of frames that may wait before the network, and after it; one frame may always."""
 REMEMBERED = 128 << 20
 """Bytes of frames, small and large, that are kept to recognise duplicates; the last one always is."""
