@@ -28,6 +28,7 @@ SECONDS = 30.0
 """After this a file hangs; the slowest takes a few seconds on two cores."""
 MEMORY = 300 << 20
 """Bytes a damaged file may cost beyond what the process holds, unless it declares millions of pixels."""
+MOVING = (".gif", ".webp", ".png")
 CEILING = 3 << 30
 """Address space beyond the start at which allocations fail, for the machine's sake."""
 PIXELS = 1_000_000
@@ -100,11 +101,11 @@ class Campaign:
             f"{ended.seconds:.0f} s": ended.seconds > SECONDS,
             "the input was changed": case.kind != "journal" and path.read_bytes() != case.data,
             f"temporary files left: {sorted(map(str, new))}": any(_is_temporary(file) for file in new),
-            "files of a failed command": case.kind == "picture" and ended.code != 0 and bool(new),
+            "files of a failed command": case.kind in ("picture", "video") and ended.code not in (0, 9) and bool(new),
             "says something that cannot be printed": not all(line.isprintable() for line in lines),
             "fails without a line that says why": ended.code not in (0, 9)
             and "emt: error: " not in ended.stderr,
-            "more lines than needed": ended.code != 0 and len(lines) > 3,
+            "more lines than needed": ended.code not in (0, 9) and len(lines) > 3,
             "a line without end": any(len(line) > 1000 for line in lines),
             "prints on a failure": case.kind == "picture" and ended.code != 0 and bool(ended.stdout),
         }
@@ -120,7 +121,8 @@ class Campaign:
 
 
 def _is_temporary(path: Path) -> bool:
-    return "tmp" in path.parts[-2] or (path.name.startswith(".") and path.name != ".lock")
+    hidden = path.name.startswith(".") and path.name != ".lock"
+    return hidden or "tmp" in path.parts[-2] or any(part.endswith(".emt-work") for part in path.parts)
 
 
 def _unreadable(path: Path) -> str:
@@ -147,6 +149,14 @@ def _upscale(campaign: Campaign, path: Path) -> Call:
     model = str(campaign.folder / "tiny.safetensors")
     limit = [] if path.stem.startswith("lie-") else ["--max-pixels", str(PIXELS)]
     return command, "upscale", str(path), "-s", "2", "--model", model, "-o", f"{campaign.results}/", *limit
+
+
+def _video(campaign: Campaign, path: Path) -> Call:
+    target = (
+        f"{campaign.results / path.stem.replace('%', '')}{path.suffix if path.suffix in MOVING else '.mkv'}"
+    )
+    model = str(campaign.folder / "tiny.safetensors")
+    return command, "video", str(path), "-s", "2", "--model", model, "-o", target, "--codec", "ffv1"
 
 
 def _model(campaign: Campaign, path: Path) -> Call:
@@ -235,6 +245,7 @@ def read_and_append(path: Path) -> None:
 COMMANDS: dict[str, Callable[[Campaign, Path], Call]] = {
     "picture": _upscale,
     "head": _head,
+    "video": _video,
     "model": _model,
     "checkpoint": _checkpoint,
     "recipe": _recipe,
@@ -341,6 +352,10 @@ def lies(folder: Path) -> Iterator[Case]:
     for name, data in victims.malicious_checkpoints(folder / "trace").items():
         yield Case("model", name, data, "malicious", (5,))
         yield Case("checkpoint", name, data, "malicious", (8,))
+    secret = folder / "secret.mp4"
+    secret.write_bytes(victims.videos()["clip.mp4"])
+    for name, data in victims.lying_videos(secret).items():
+        yield Case("video", name, data, "made by hand", (0, 8, 9) if name == "huge.mp4" else (8,))
     deep = b"[" * 200_000
     for kind, name, data, codes in (
         ("record", "deep.json", deep, (8,)),
@@ -380,6 +395,7 @@ def damaged(seed: int, campaign: Campaign, kind: str | None = None) -> Iterator[
     makers = {
         "picture": (_random_picture, 52),
         "head": (_random_head, 8),
+        "video": (_random_video, 6),
         "model": (_random_model, 15),
         "checkpoint": (_random_checkpoint, 8),
         "recipe": (_random_recipe, 5),
@@ -418,6 +434,13 @@ def _random_picture(random: Random, campaign: Campaign) -> Case:
 def _random_head(random: Random, campaign: Campaign) -> Case:
     case = _random_picture(random, campaign)
     return replace(case, kind="head", codes=(0, 8))
+
+
+def _random_video(random: Random, campaign: Campaign) -> Case:
+    name = random.choice(sorted(victims.videos()))
+    special = [png_with_sums] if name.endswith(".png") else []
+    data, damage = _damage(victims.videos()[name], random, *special)
+    return Case("video", name, data, f"{name} {damage}", (0, 2, 4, 8, 9))
 
 
 def _random_model(random: Random, campaign: Campaign) -> Case:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from emt_cli.errors import InputError, OutputError
-from emt_cli.media.animation import write_animation
+from emt_cli.media.animation import gif_extent, write_animation
 from emt_cli.media.carry import container_for
 from emt_cli.media.join import join
 from emt_cli.media.video import VideoInfo, probe
@@ -197,3 +197,29 @@ def test_too_large_for_the_format_is_said_before_anything_is_written(tmp_path: P
         write_animation(tmp_path / "out.webp", lambda: iter([wide, wide]), [Fraction(1)] * 2, loop=0)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_gif_whose_frame_lies_far_outside_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    """Pillow would grow the picture to hold the frame: 65535x65535 and more, of four bytes each."""
+    path = animation(tmp_path / "a.gif")
+    data = bytearray(path.read_bytes())
+    second = data.index(b"\x2c", data.index(b"\x2c") + 20)
+    data[second + 1 : second + 9] = b"\xff" * 8
+    path.write_bytes(bytes(data))
+
+    assert max(gif_extent(path)) == 131070
+    with pytest.raises(InputError, match="over the limit"):
+        probe(path)
+
+
+def test_extent_of_an_ordinary_gif_is_its_size(tmp_path: Path) -> None:
+    assert gif_extent(animation(tmp_path / "a.gif")) == (30, 40)
+
+
+@pytest.mark.parametrize("end", range(13, 200, 3))
+def test_cut_gif_is_an_input_error(tmp_path: Path, end: int) -> None:
+    path = animation(tmp_path / "a.gif")
+    path.write_bytes(path.read_bytes()[:end])
+
+    with pytest.raises(InputError):
+        probe(path)

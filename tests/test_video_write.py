@@ -248,3 +248,10 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_listed_encoders_are_those_that_open() -> None:
     assert encoders()[:5] == list(CODECS)
+
+
+def test_hevc_is_refused_for_widths_at_which_its_encoder_breaks_the_heap() -> None:
+    with pytest.raises(UsageError, match="too narrow for hevc"):
+        choose_pix_fmt(Encoding(), width=48, height=96, bits=10)
+
+    assert choose_pix_fmt(Encoding("hevc"), width=64, height=32, bits=8) == ("yuv420p", None)

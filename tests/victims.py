@@ -13,6 +13,7 @@ import zlib
 from functools import cache
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import safetensors.torch
@@ -143,6 +144,88 @@ def pictures() -> dict[str, bytes]:
         "alpha.bmp": by_pillow(clear, "BMP"),
         "palette.bmp": by_pillow(palette, "BMP"),
         "bits.bmp": by_pillow(image.convert("1"), "BMP"),
+    }
+
+
+@cache
+def videos() -> dict[str, bytes]:
+    """Clips of a few frames in the containers and codecs that people have, and pictures that move."""
+    clips = {
+        "clip.mp4": _clip("mp4", "libx264"),
+        "late.mp4": _clip("mp4", "libx264", start=7, options={"bf": "2"}),
+        "clip.mov": _clip("mov", "mjpeg", format="yuvj420p"),
+        "clip.mkv": _clip("matroska", "libx265", options={"x265-params": "log-level=none"}),
+        "clip.webm": _clip("webm", "libvpx"),
+        "clip.avi": _clip("avi", "mpeg4"),
+        "clip.ts": _clip("mpegts", "mpeg2video"),
+        "deep.mkv": _clip("matroska", "ffv1", format="yuv420p10le"),
+        "sound.mp4": _clip("mp4", "libx264", sound=True),
+    }
+    frames = [Image.fromarray(np.roll(scene(), shift, axis=1)) for shift in (0, 3, 6)]
+    for name, options in (("moving.gif", {"loop": 0}), ("moving.webp", {}), ("moving.png", {})):
+        kind = {"gif": "GIF", "webp": "WEBP", "png": "PNG"}[name.rpartition(".")[2]]
+        more = {"save_all": True, "append_images": frames[1:], "duration": 100, **options}
+        clips[name] = by_pillow(frames[0], kind, **more)
+    return clips
+
+
+def _clip(
+    container: str,
+    codec: str,
+    *,
+    format: str = "yuv420p",
+    start: int = 0,
+    sound: bool = False,
+    options: dict[str, str] | None = None,
+) -> bytes:
+    stream = io.BytesIO()
+    with av.open(stream, "w", format=container) as file:
+        video = file.add_stream(codec, rate=25, options=options or {})
+        video.width, video.height, video.pix_fmt = 64, 32, format  # x265 breaks the heap below 64
+        audio = file.add_stream("aac", rate=8000) if sound else None
+        for index in range(6):
+            frame = av.VideoFrame.from_ndarray(np.roll(scene(32, 64), index, axis=1), format="rgb24")
+            frame.pts = index + start
+            file.mux(video.encode(frame))
+        file.mux(video.encode())
+        if audio is not None:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            silence.sample_rate, silence.pts = 8000, 0
+            file.mux(audio.encode(silence))
+            file.mux(audio.encode())
+    return stream.getvalue()
+
+
+def lying_videos(secret: Path) -> dict[str, bytes]:
+    """Lists that name other files or addresses, and heads that promise what is not there."""
+    clip = videos()["clip.mp4"]
+    other = str(secret)
+    size = clip.index(b"tkhd") + 4 + 4 + 72
+    return {
+        "list.m3u8": f"#EXTM3U\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n".encode(),
+        "list.mp4": f"#EXTM3U\n#EXTINF:1,\nfile://{other}\n#EXT-X-ENDLIST\n".encode(),
+        "remote.m3u8": b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+        "concat.txt": f"ffconcat version 1.0\nfile '{other}'\n".encode(),
+        "concat.mp4": f"ffconcat version 1.0\nfile '{other}'\n".encode(),
+        "session.sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+        "manifest.mpd": b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>'
+        + other.encode()
+        + b"</BaseURL></MPD>",
+        "image%03d.png": pictures()["plain.png"],
+        "subtitles.srt": b"1\n00:00:00,000 --> 00:00:01,000\nHello\n",
+        "text.mp4": b"This is a letter.\n" * 100,
+        "empty.mp4": b"",
+        "zeros.mkv": bytes(10_000),
+        "huge.mp4": clip[:size] + struct.pack(">II", 60000 << 16, 60000 << 16) + clip[size + 8 :],
+        "head-only.mp4": clip[: clip.index(b"mdat") + 4],
+        "no-head.mp4": clip[: clip.index(b"moov")],
+        "picture.mp4": pictures()["plain.jpg"],
+        "sound-only.mp4": b"RIFF"
+        + struct.pack("<I", 36)
+        + b"WAVEfmt "
+        + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
+        + b"data"
+        + bytes(4),
     }
 
 

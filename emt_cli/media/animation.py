@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from emt_cli.errors import InputError, OutputError
 from emt_cli.media.colour import Colour
+from emt_cli.media.decode import readable_damage
 from emt_cli.media.files import new_file
 from emt_cli.media.formats import check_input
 from emt_cli.media.pictures import MAX_PIXELS
@@ -183,20 +184,53 @@ def _sums(durations: Sequence[Fraction]) -> list[Fraction]:
 def _open(path: Path, format: AnimationFormat) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=(format,)) as image:
-            check_input(str(path), height=image.height, width=image.width, max_pixels=MAX_PIXELS)
-            if getattr(image, "n_frames", 1) < 2:
+            height, width = gif_extent(path) if format == "GIF" else (image.height, image.width)
+            check_input(str(path), height=height, width=width, max_pixels=MAX_PIXELS)
+            with readable_damage(str(path)):
+                count = getattr(image, "n_frames", 1)
+            if count < 2:
                 raise InputError(f"{path}: a picture that does not move; see `emt upscale`")
             yield image
     except _DAMAGE as error:
         raise InputError(f"{path}: its data are damaged or cut short; get an undamaged copy") from error
 
 
+def gif_extent(path: Path) -> tuple[int, int]:
+    """Return height and width that hold all frames of a GIF, which Pillow grows the picture to.
+
+    A frame should lie inside the picture, but the 16 bits of its place and size can say anything.
+    """
+    data = path.read_bytes()
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + _colours(flags)
+    while at < len(data) and data[at] != 0x3B:
+        kind, at = data[at], at + 1
+        if kind == 0x2C:  # an image
+            left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at)
+            width, height = max(width, left + w), max(height, top + h)
+            at += 10 + _colours(flags)
+        elif kind == 0x21:  # an extension
+            at += 1
+        else:
+            continue
+        while at < len(data) and data[at]:
+            at += 1 + data[at]
+        at += 1
+    return height, width
+
+
+def _colours(flags: int) -> int:
+    """Return the bytes of a GIF's table of colours."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
 def _frames(image: Any) -> Iterator[Image.Image]:
     # A PNG's picture for viewers that know no animation is not a frame of it.
     first = 1 if image.info.get("default_image") else 0
     for index in range(first, image.n_frames):
-        image.seek(index)
-        image.load()
+        with readable_damage(str(image.filename)):
+            image.seek(index)
+            image.load()
         yield image
 
 

@@ -30,6 +30,7 @@ class Encoder:
     speed: str = "preset"
     """The encoder's option of it."""
     fixed: dict[str, str] = field(default_factory=dict)
+    least_width: int = 1
 
     def pixel_formats(self) -> list[str]:
         """Return the pixel formats the encoder takes, by ffmpeg's names."""
@@ -54,7 +55,10 @@ class Encoder:
 
 ENCODERS = {
     "h264": Encoder("libx264", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="superfast"),
-    "hevc": Encoder("libx265", ("yuv420p", "yuv420p10le", "yuv420p12le"), crf=14, preset="superfast"),
+    # Below 64 pixels x265 4.2 writes outside its memory.
+    "hevc": Encoder(
+        "libx265", ("yuv420p", "yuv420p10le", "yuv420p12le"), crf=14, preset="superfast", least_width=64
+    ),
     "av1": Encoder("libsvtav1", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="8"),
     "ffv1": Encoder(
         "ffv1",

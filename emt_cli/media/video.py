@@ -255,7 +255,7 @@ def _plain_rate(stream: Any) -> Fraction | None:
     if rate is None:
         return None
     for plain in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
-        if abs(rate / plain - 1) < Fraction(1, 100_000):
+        if plain and abs(rate / plain - 1) < Fraction(1, 100_000):
             return plain
     return rate
 
@@ -305,7 +305,7 @@ def _stream(stream: Any) -> Stream:
     return Stream(
         index=stream.index,
         kind=kind,
-        codec=context.codec.canonical_name if context is not None else stream.name or "",
+        codec=context.codec.canonical_name if context is not None else "",
         language=stream.metadata.get("language"),
         title=stream.metadata.get("title"),
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),

@@ -73,6 +73,8 @@ def choose_pix_fmt(encoding: Encoding, *, width: int, height: int, bits: int) ->
     """
     name = encoding.name(bits)
     encoder = _encoder(name)
+    if width < encoder.least_width:
+        raise UsageError(f"{width}x{height} is too narrow for {name}; take --codec h264 or ffv1")
     if encoding.pix_fmt is not None:
         if encoding.pix_fmt not in encoder.pixel_formats():
             known = ", ".join(encoder.pixel_formats())
