@@ -100,8 +100,11 @@ class Campaign:
             f"{ended.grown / 2**20:.0f} MB of memory": ended.grown > case.memory,
             f"{ended.seconds:.0f} s": ended.seconds > SECONDS,
             "the input was changed": case.kind != "journal" and path.read_bytes() != case.data,
-            f"temporary files left: {sorted(map(str, new))}": any(_is_temporary(file) for file in new),
-            "files of a failed command": case.kind in ("picture", "video") and ended.code not in (0, 9) and bool(new),
+            f"temporary files left: {sorted(map(str, new))}": ended.code != 4
+            and any(_is_temporary(file) for file in new),
+            "files of a failed command": case.kind in ("picture", "video")
+            and ended.code not in (0, 4, 9)
+            and bool(new),
             "says something that cannot be printed": not all(line.isprintable() for line in lines),
             "fails without a line that says why": ended.code not in (0, 9)
             and "emt: error: " not in ended.stderr,

@@ -19,6 +19,8 @@ CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 if FORKS:
     CONTEXT.set_forkserver_preload(["emt_cli.cli", "emt_cli.jobs.upscale", "emt_cli.media.pictures"])
 OUT, ERR = "stdout.txt", "stderr.txt"
+RUNS = 300
+"""Commands that one process runs before another takes its place."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,13 @@ class Worker:
         talk.mkdir(parents=True, exist_ok=True)
         self.process: BaseProcess | None = None
         self.pipe: Connection
+        self.runs = 0
 
     def run(self, work: Callable[..., None], *arguments: object, folder: Path) -> Ended:
         """Call work(*arguments) in a folder; raises HungError or DiedError."""
+        self.runs += 1
+        if self.runs % RUNS == 0:  # what a command may leave in its process must not add up
+            self.close()
         if self.process is None:
             self.pipe, theirs = CONTEXT.Pipe()
             self.process = CONTEXT.Process(target=_serve, args=(theirs, self.talk, self.memory), daemon=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import av
+import av.error
 import av.logging
 
 from emt_cli.media.video import VideoInfo, open_container
@@ -43,6 +45,7 @@ def read_packets(info: VideoInfo) -> tuple[dict[int, Packets], list[str]]:
     """
     if info.animation:
         return {}, []
+    ended: list[str] = []
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -50,7 +53,7 @@ def read_packets(info: VideoInfo) -> tuple[dict[int, Packets], list[str]]:
             name = container.format.name
             found = {stream.index: Packets(stream.time_base or Fraction(1)) for stream in container.streams}
             log.clear()
-            for packet in container.demux():
+            for packet in _demuxed(container, ended):
                 stream = packet.stream
                 # Discarded sound is what decoders start on, and is copied; such frames are never shown.
                 if not packet.size or (packet.is_discard and stream.type == "video"):
@@ -64,7 +67,15 @@ def read_packets(info: VideoInfo) -> tuple[dict[int, Packets], list[str]]:
                 packets.durations.append(packet.duration or 0)
     finally:
         av.logging.set_level(level)
-    return found, [text.strip() for _, source, text in log if source == name]
+    return found, [text.strip() for _, source, text in log if source == name] + ended
+
+
+def _demuxed(container: Any, ended: list[str]) -> Iterator[Any]:
+    """Yield packets as far as the file can be read; where damage ends it before, say so."""
+    try:
+        yield from container.demux()
+    except av.error.FFmpegError as error:
+        ended.append(f"reading ended early ({error.strerror})")
 
 
 def _is_aac(stream: Any) -> bool:

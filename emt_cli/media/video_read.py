@@ -293,9 +293,9 @@ def _keyframe(info: VideoInfo, start: int | None, count: int) -> int | None:
             for _ in range(8):
                 try:
                     container.seek(target, stream=stream)
+                    packet = next((p for p in container.demux(stream) if p.size), None)
                 except av.error.FFmpegError:
                     return None
-                packet = next((p for p in container.demux(stream) if p.size), None)
                 if packet is None or packet.pts is None:
                     return None
                 if packet.is_keyframe and packet.pts < found:
