@@ -104,7 +104,12 @@ def main() -> None:
     except EmtError as error:  # before any command: --version on a full disk
         ui.say(f"emt: error: {error}")
         sys.exit(error.exit_code)
-    except Exception:
+    except Exception as error:
+        if isinstance(
+            error.__cause__, KeyboardInterrupt
+        ):  # Python 3.11 wraps one that hits a class being made
+            ui.say("emt: interrupted")
+            sys.exit(INTERRUPTED)
         traceback.print_exc()
         ui.say("emt: this is a mistake of the program; please report it with the lines above")
         sys.exit(1)
