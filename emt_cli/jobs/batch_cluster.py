@@ -19,7 +19,7 @@ from emt_cli.jobs.cluster import Returned, spread
 from emt_cli.jobs.crew import Share
 from emt_cli.jobs.local import Ended, Happening, Started, Tick
 from emt_cli.jobs.upscale import PictureJob, Settings, compare_path
-from emt_cli.jobs.work import Failure, PictureWork, Written, failure
+from emt_cli.jobs.work import Failure, PictureWork, Written, failure, remove_leftovers
 
 _LOOKED_AT = 20
 """Sources that each node looks for before the work."""
@@ -132,6 +132,7 @@ def run_on_cluster(
                 yield Started(item)
     finally:
         probe.unlink(missing_ok=True)
+        remove_leftovers(output, tag)  # of workers that died between writing and telling
 
 
 def _outcome(item: Item, event: Returned[Item, Written | Failure | None]) -> Written | Failure | None:
