@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+import psutil
 
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
@@ -92,14 +95,15 @@ class HungError(Exception):
 
 
 class DiedError(Exception):
-    """A command that took its process down with it."""
+    """A command that took its process down with it, or took so much memory that it was killed."""
 
 
 class Worker:
     """Runs one command after the other in one process, which is started again when one of them kills it."""
 
     def __init__(self, talk: Path, *, memory: int, seconds: float) -> None:
-        """memory: bytes a command may take beyond the start; seconds: until it is killed."""
+        """memory: bytes a command may take beyond the start before its allocations fail, and with the
+        programs it starts before all are killed; seconds: until it is killed."""
         self.talk, self.memory, self.seconds = talk, memory, seconds
         talk.mkdir(parents=True, exist_ok=True)
         self.process: BaseProcess | None = None
@@ -120,26 +124,50 @@ class Worker:
         began = time.perf_counter()
         self.pipe.send((work, arguments, folder))
         try:
-            if not self.pipe.poll(self.seconds):
-                raise HungError(f"no end after {self.seconds} s")
+            self._wait(psutil.Process(self.process.pid))
             code, grown = self.pipe.recv()
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, ConnectionError, psutil.NoSuchProcess) as error:
+            self.process.join(1)
             code = self.process.exitcode
             self.close()
             raise DiedError(f"the process died (exit code {code})") from error
-        except HungError:
+        except (HungError, DiedError):
             self.close()
             raise
         seconds = time.perf_counter() - began
         return Ended(code, _text(self.talk / OUT), _text(self.talk / ERR), seconds, grown)
 
+    def _wait(self, process: psutil.Process) -> None:
+        """Wait for an answer, looking at the memory of the process and all that it has started."""
+        end = time.monotonic() + self.seconds
+        before = _resident([process])
+        while not self.pipe.poll(0.2):
+            if time.monotonic() > end:
+                raise HungError(f"no end after {self.seconds} s")
+            taken = _resident([process, *process.children(recursive=True)]) - before
+            if taken > self.memory:
+                raise DiedError(f"killed: it took {taken / 2**30:.1f} GB of memory")
+
     def close(self) -> None:
-        """End the process."""
+        """End the process and what it has started."""
         if self.process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in psutil.Process(self.process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.kill()
             self.process.kill()
             self.process.join()
             self.pipe.close()
             self.process = None
+
+
+def _resident(processes: list[psutil.Process]) -> int:
+    """Return the memory of processes in bytes; those that are gone have none."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
 
 
 def command(*arguments: str) -> None:
