@@ -17,11 +17,12 @@ _TAKEN = {errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EDEADLK}
 
 @contextlib.contextmanager
 def lock(path: Path, *, busy: str, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is made with its folders, and removed at the end.
+    """Hold the lock of the file `path`; it is made with its folders, and removed with those left empty.
 
     Raises UsageError(busy) when another process (or another block of this one) holds it, unless told to
     wait; OutputError when the file cannot be made or its file system has no locks.
     """
+    made = [folder for folder in path.parents if not folder.exists()]
     descriptor = _acquire(path)
     while descriptor is None:
         if not wait:
@@ -34,13 +35,15 @@ def lock(path: Path, *, busy: str, wait: bool = False) -> Iterator[None]:
         if sys.platform != "win32":  # which keeps open files, and its locks are on the file, not its name
             path.unlink(missing_ok=True)
         os.close(descriptor)
+        with contextlib.suppress(OSError):  # not empty
+            for folder in made:
+                folder.rmdir()
 
 
 def _acquire(path: Path) -> int | None:
     """Open and lock the file of this name; None when somebody else holds it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _open(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written to ({error.strerror or error})") from error
     try:
@@ -54,6 +57,17 @@ def _acquire(path: Path) -> int | None:
             raise OutputError(f"{path}: cannot be locked ({error.strerror}); use another disk") from error
     os.close(descriptor)
     return None
+
+
+def _open(path: Path, tries: int = 5) -> int:
+    """Open the file, with its folder, which its last holder may remove in between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+        if tries == 1:
+            raise
+        return _open(path, tries - 1)
 
 
 def _lock(descriptor: int) -> None:

@@ -102,7 +102,6 @@ def test_full_disk_is_one_line_and_leaves_nothing(work: Path, disk: Path, upscal
     assert (disk / "old.png").read_bytes() == b"old"
 
 
-@pytest.mark.xfail(reason="TensorBoard's own thread now and then prints its traceback as well", strict=False)
 @pytest.mark.slow
 def test_training_onto_a_full_disk_ends_in_one_line(work: Path, disk: Path) -> None:
     pytest.importorskip("lightning_fabric")

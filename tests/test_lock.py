@@ -41,11 +41,24 @@ def test_a_second_holder_is_refused_until_the_first_is_killed(tmp_path: Path) ->
         assert path.exists()
 
 
-def test_the_file_is_gone_afterwards(tmp_path: Path) -> None:
-    with lock(tmp_path / ".lock", busy="taken"):
+@pytest.mark.parametrize("name", [".lock", "new/.lock", "new/and/deep/.lock"])
+def test_file_and_folders_that_it_made_are_gone_afterwards(tmp_path: Path, name: str) -> None:
+    with lock(tmp_path / name, busy="taken"):
         pass
 
     assert os.name == "nt" or list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_were_there_or_hold_something_stay(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+
+    with lock(tmp_path / "old" / "new" / "deep" / ".lock", busy="taken"):
+        (tmp_path / "old" / "new" / "result").touch()
+    with lock(tmp_path / "old" / ".lock", busy="taken"):
+        (tmp_path / "old" / "new" / "result").unlink()
+        (tmp_path / "old" / "new").rmdir() if os.name != "nt" else None
+
+    assert os.name == "nt" or [path.name for path in tmp_path.rglob("*")] == ["old"]
 
 
 def test_waiting_goes_on_when_the_holder_is_done(tmp_path: Path) -> None:
@@ -71,7 +84,7 @@ def test_two_never_hold_it_although_its_file_comes_and_goes(tmp_path: Path) -> N
     def many() -> None:
         for _ in range(200):
             try:
-                with lock(tmp_path / ".lock", busy="taken"):
+                with lock(tmp_path / "new" / ".lock", busy="taken"):
                     inside[0] += 1
                     most[0] = max(most[0], inside[0])
                     inside[0] -= 1

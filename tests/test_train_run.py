@@ -27,7 +27,7 @@ from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import PictureStore
 from emt_cli.training.loop import TrainStep, train
 from emt_cli.training.optimizer import Average, learning_rate_share, start_as_identity
-from emt_cli.training.record import read_log
+from emt_cli.training.record import Record, read_log
 from emt_cli.training.run import first_network
 from emt_cli.training.start import Place
 from emt_cli.training.validation import luma_psnr
@@ -379,3 +379,18 @@ def test_damaged_log_does_not_stop_a_run_that_goes_on(tmp_path: Path, config: Tr
     finish(config, tmp_path / "run", resume="auto")
 
     assert [line["step"] for line in read_log(tmp_path / "run") if "psnr" in line] == [2, 4, 8]
+
+
+def test_events_are_those_that_tensorboard_reads(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    broken_off = Record(tmp_path, steps_done=0)
+    for step in (50, 100, 150):
+        broken_off.add(step, loss=step / 2, psnr=math.nan)
+
+    gone_on = Record(tmp_path, steps_done=100)
+    gone_on.add(150, loss=3.0, psnr=30.5)
+    gone_on.close()
+
+    events = reader.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(50, 25), (100, 50), (150, 3)]
+    assert [(event.step, event.value) for event in events.Scalars("psnr")] == [(150, 30.5)]

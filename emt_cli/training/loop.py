@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import math
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from emt_cli.errors import OutputError
+from emt_cli.stop import stop_signals
 from emt_cli.training.checkpoint import locked, save_checkpoint
 from emt_cli.training.config import TrainConfig, settings_of
 from emt_cli.training.dataset import Degrade, Patches, PictureStore
@@ -25,6 +25,7 @@ from emt_cli.training.start import (
     CHECKPOINTS,
     LAST,
     Place,
+    check_models,
     find_start,
     launched,
     prepare_data,
@@ -76,6 +77,7 @@ def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator
         if process_rank() == 0:
             stack.enter_context(locked(place.out))
         start = find_start(config, place)
+        check_models(config)
         store, validation = prepare_data(config, place, report if process_rank() == 0 else None)
         fabric = launched(config, place)
         run = Run(config, fabric, place.out)
@@ -86,7 +88,7 @@ def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator
             record = Record(place.out, steps_done=run.step)
             stack.callback(record.close)
             record.note(run.step, "start", processes=fabric.world_size, settings=settings_of(config))
-        stop = stack.enter_context(_stop_signals())
+        stop = stack.enter_context(stop_signals())
         batches = stack.enter_context(_batches(run, store))
         if place.save_samples and fabric.is_global_zero:
             save_patches(place.out / "samples" / "patches.png", batches.draw(run.step))
@@ -190,19 +192,3 @@ def _batches(run: Run, store: PictureStore) -> Iterator[_Batches]:
         yield _Batches(run, store, pool)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Turn SIGTERM and Ctrl-C into an event, so that the step at hand is finished."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

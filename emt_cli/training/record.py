@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,9 +14,7 @@ import numpy as np
 from emt_cli.atomic import write_atomically
 from emt_cli.media.pictures import Picture, write_picture
 from emt_cli.training.dataset import Patches, Pixels
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from emt_cli.training.events import Events
 
 LOG, CURVES, SAMPLES, EVENTS = "log.jsonl", "curves.png", "samples", "events"
 SAMPLE_SIDE = 96
@@ -30,15 +30,16 @@ class Record:
         kept = [line for line in read_log(folder) if line["step"] <= steps_done]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_atomically(folder / LOG, text.encode())
-        self._events = _events(folder / EVENTS, steps_done)
+        self._events: Events | None = None
+        with contextlib.suppress(ImportError):  # TensorBoard is not needed
+            self._events = Events(folder / EVENTS, first_step=steps_done + 1)
 
     def add(self, step: int, **values: float) -> None:
         """Add one line: a step and its values, finite ones only."""
         finite = {name: value for name, value in values.items() if np.isfinite(value)}
         self._append({"step": step, **finite})
         if self._events is not None:
-            for name, value in finite.items():
-                self._events.add_scalar(name, value, step)
+            self._events.add(step, finite)
 
     def note(self, step: int, event: str, **values: Any) -> None:
         """Add one line about the run itself."""
@@ -49,10 +50,8 @@ class Record:
             stream.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
-        """Write out what is left, and the curves."""
+        """Draw the curves."""
         draw_curves(self.folder)
-        if self._events is not None:
-            self._events.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -70,15 +69,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return values
 
 
-def _events(folder: Path, steps_done: int) -> SummaryWriter | None:
-    """Open TensorBoard's file, if that package is there."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=steps_done + 1)
-
-
 def draw_curves(folder: Path) -> None:
     """Draw loss and PSNR over the steps into curves.png, if matplotlib is there."""
     try:
@@ -93,7 +83,9 @@ def draw_curves(folder: Path) -> None:
         axes.plot(*zip(*points, strict=True)) if points else None
         axes.set(xlabel="step", ylabel=label)
         axes.grid(alpha=0.3)
-    figure.savefig(folder / CURVES)
+    stream = io.BytesIO()
+    figure.savefig(stream)
+    write_atomically(folder / CURVES, stream.getvalue())
 
 
 def save_comparison(path: Path, lr: Pixels, answer: Pixels, hr: Pixels) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from emt_cli.atomic import write_atomically
 from emt_cli.engine.weights import load_weights, save_weights
 from emt_cli.errors import EmtError, InputError, UsageError
 from emt_cli.model.emt import EMT
@@ -141,7 +143,9 @@ class Run:
     def _keep_bad(self, patches: Patches) -> None:
         path = self.out / f"bad-step-{self.step:08d}-{self.fabric.global_rank}.npz"
         arrays: dict[str, Any] = {name: value for name, value in vars(patches).items() if value is not None}
-        np.savez_compressed(path, **arrays)
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)
+        write_atomically(path, stream.getvalue())
         self.bad_steps += 1
         if self.bad_steps >= BAD_STEPS:
             raise EmtError(

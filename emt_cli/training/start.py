@@ -18,7 +18,8 @@ from emt_cli.training.checkpoint import Checkpoint, checkpoints, load_checkpoint
 from emt_cli.training.config import TrainConfig, settings_of
 from emt_cli.training.dataset import MARGIN, PictureStore
 from emt_cli.training.prepare import Report, Source, list_pictures, prepare
-from emt_cli.training.teacher import add_answers
+from emt_cli.training.run import first_network
+from emt_cli.training.teacher import add_answers, load_teacher
 
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.safetensors", "last.safetensors"
 """What a run's folder holds."""
@@ -82,6 +83,14 @@ def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
     if checkpoint.step >= config.steps and not done:
         raise UsageError(f"{path}: has its {checkpoint.step} steps already; ask for more with --steps")
     return checkpoint
+
+
+def check_models(config: TrainConfig) -> None:
+    """Raise EmtError for a model to start or to learn from that a run could not use."""
+    if config.init:
+        first_network(config)
+    if config.teacher:
+        load_teacher(config.teacher, config.scale)
 
 
 def prepare_data(

@@ -11,13 +11,21 @@ import torch
 
 from emt_cli.assets.catalog import find_model
 from emt_cli.atomic import write_atomically
-from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.engine.weights import Weights, build_network, load_weights
 from emt_cli.errors import OutputError, UsageError
 from emt_cli.model.inference import InferenceEMT
 from emt_cli.training.dataset import TEACHER, PictureStore
 from emt_cli.training.prepare import Report
 
 PART, RECORD = "teacher.part", "teacher.json"
+
+
+def load_teacher(model: str, scale: int) -> Weights:
+    """Read a known model or a model file; raises ModelError, UsageError for a model of another scale."""
+    weights = load_weights(find_model(model, scale).path)
+    if weights.config.scale != scale:
+        raise UsageError(f"teacher {model}: enlarges x{weights.config.scale}, the run x{scale}")
+    return weights
 
 
 def add_answers(
@@ -33,9 +41,7 @@ def add_answers(
     stopped. Raises ModelError, UsageError for a model of another scale, OutputError.
     """
     folder = store.folder
-    weights = load_weights(find_model(model, store.scale).path)
-    if weights.config.scale != store.scale:
-        raise UsageError(f"teacher {model}: enlarges x{weights.config.scale}, the run x{store.scale}")
+    weights = load_teacher(model, store.scale)
     if _recorded(folder) == weights.sha256 and (folder / TEACHER).is_file():
         with contextlib.suppress(ValueError):  # answers cut short are made again
             return PictureStore(folder, store.scale, teacher=True)
