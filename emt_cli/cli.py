@@ -80,7 +80,7 @@ def emt(
 
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.command("batch", cls=RayCommand, epilog=batch.EPILOG)(batch.batch)
-app.command("video", epilog=video.EPILOG)(video.video)
+app.command("video", cls=RayCommand, epilog=video.EPILOG)(video.video)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command("explain", epilog=explain.EPILOG)(explain.explain)

@@ -14,6 +14,7 @@ from emt_cli.jobs.segments import (
     Segment,
     pending_runs,
     plan_segments,
+    segment_file,
     segment_length,
     work_folder,
     work_path,
@@ -26,7 +27,7 @@ def finish(target: Path, index: int, *, key: dict[str, object] = KEY) -> None:
     """Finish one segment of a job."""
     segment = plan_segments(range(0, 100, 10), 4)[index]
     with work_folder(target, key, {}, restart=False) as work:
-        path = work.path(segment, "result", ".mkv")
+        path = segment_file(work.folder, segment, "result", ".mkv")
         path.write_bytes(bytes([index]) * 100)
         work.finish(segment, Done(segment.times, {"result": path.name}, 3, ()))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +18,14 @@ from emt_cli.steps import finish
 
 if TYPE_CHECKING:
     from emt_cli.jobs.video import VideoJob, VideoTask
+    from emt_cli.jobs.video_run import Maker
 
 EPILOG = options.examples(
     "emt video clip.mp4 --scale 4",
     "emt video film.mkv --height 2160 --codec hevc --crf 18 -o large.mkv",
     "emt video film.mkv --preview 5 --compare",
     "emt video film.mkv --dry-run",
+    "emt video film.mkv --ray head.example.org:6379",
 )
 VIDEO, PART = "Video", "Part"
 _PROGRESS_EVERY = 5.0
@@ -93,6 +97,8 @@ def video(
             rich_help_panel=options.RUN,
         ),
     ] = None,
+    ray: options.Ray = None,
+    ray_cpus: options.RayCpus = 1,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -104,7 +110,7 @@ def video(
     """
     from emt_cli.jobs.pictures import Target
     from emt_cli.jobs.video import Settings, VideoJob
-    from emt_cli.jobs.video_run import run_video
+    from emt_cli.jobs.video_run import make_here, run_video
 
     if not (scale or width or height or long_side):
         scale = 4.0
@@ -130,16 +136,24 @@ def video(
         segment=segment,
     )
     job = VideoJob(settings)
-    task = job.open(source, output)
+    task = job.open(source, output, here=ray is None)
     quiet = quiet or as_json
-    _say_plan(job, task, quiet=quiet, verbose=verbose)
+    _say_plan(job, task, where="Ray" if ray else None, quiet=quiet, verbose=verbose)
     if dry_run:
         _show_plan(task, job.measure(task), as_json)
         return
-    with ui.progress(quiet=quiet) as update:
+    make: Maker = make_here
+    cluster: AbstractContextManager[None] = nullcontext()
+    if ray is not None:
+        from emt_cli.jobs.cluster import connected
+        from emt_cli.jobs.video_cluster import make_on_cluster
+
+        make = partial(make_on_cluster, cpus=ray_cpus, say=partial(_note, as_json=as_json, quiet=quiet))
+        cluster = connected(ray)
+    with ui.progress(quiet=quiet) as update, cluster:
         report = _events(task) if as_json else lambda share: update(task.name, share, 1)
         try:
-            facts = finish(run_video(job, task), report)
+            facts = finish(run_video(job, task, make), report)
         except StoppedError as stopped:
             ui.say(f"emt: {stopped}")
             raise typer.Exit(stopped.exit_code) from stopped
@@ -166,8 +180,16 @@ def seconds_of(option: str, text: str | None) -> Fraction | None:
     return seconds
 
 
-def _say_plan(job: VideoJob, task: VideoTask, *, quiet: bool, verbose: bool) -> None:
-    """Say what will be done, before it is done."""
+def _note(text: str, *, as_json: bool, quiet: bool) -> None:
+    """Say something about the run itself."""
+    if as_json:
+        ui.show_json({"event": "note", "message": text})
+    else:
+        ui.say(f"emt: {text}", quiet=quiet)
+
+
+def _say_plan(job: VideoJob, task: VideoTask, *, where: str | None, quiet: bool, verbose: bool) -> None:
+    """Say what will be done, before it is done; where: None for this machine's devices."""
     plan, info = task.plan, task.info
     hint = next((model.hint for model in task.models if model.hint), None)
     if hint:
@@ -175,7 +197,7 @@ def _say_plan(job: VideoJob, task: VideoTask, *, quiet: bool, verbose: bool) -> 
     passes = " then ".join(f"x{scale}" for scale in plan.passes)
     resized = ", resized to fit" if plan.resized else ""
     tiles = "1 tile" if task.tiles == 1 else f"{task.tiles} tiles"
-    devices = "+".join(map(str, job.networks.devices))
+    devices = where or "+".join(map(str, job.networks.devices))
     rate = f" at {float(info.rate):.5g} a second" if info.rate else ""
     ui.say(
         f"{task.name}: {plan.width}x{plan.height} to {plan.out_width}x{plan.out_height},"

@@ -91,10 +91,6 @@ class WorkFolder:
     def __init__(self, folder: Path, journal: Journal, start: dict[str, Any], done: dict[int, Done]) -> None:
         self.folder, self.journal, self.start, self.done = folder, journal, start, done
 
-    def path(self, segment: Segment, kind: str, suffix: str) -> Path:
-        """Return where the frames of a segment go, for one kind of result."""
-        return self.folder / f"{kind}-{segment.index:06d}{suffix}"
-
     def files(self, kind: str) -> list[Path]:
         """Return the files of finished segments in order, for one kind of result."""
         return [
@@ -115,6 +111,11 @@ class WorkFolder:
 
     def _hashes(self, files: Mapping[str, str]) -> dict[str, str]:
         return {kind: content_hash(self.folder / name) for kind, name in files.items()}
+
+
+def segment_file(folder: Path, segment: Segment, kind: str, suffix: str) -> Path:
+    """Return where the frames of a segment go in a folder of work, for one kind of result."""
+    return folder / f"{kind}-{segment.index:06d}{suffix}"
 
 
 def work_path(target: Path) -> Path:

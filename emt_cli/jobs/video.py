@@ -176,10 +176,11 @@ class VideoJob:
         if settings.codec is not None and settings.codec not in encoders():
             raise UsageError(f"--codec {settings.codec}: not in this build; use {', '.join(encoders())}")
 
-    def open(self, source: Path, output: Path | None = None) -> VideoTask:
+    def open(self, source: Path, output: Path | None = None, *, here: bool = True) -> VideoTask:
         """Look at a video, plan its enlargement, and raise now whatever would fail later.
 
-        output: a file or a folder; None puts the result beside its source.
+        output: a file or a folder; None puts the result beside its source. here: this machine enlarges it,
+        and needs the memory for that.
         """
         settings = self.settings
         info = probe(source)
@@ -225,11 +226,17 @@ class VideoJob:
             ),
             notes=(*_source_notes(info, settings), *notes),
         )
-        self._check(task)
+        self._check(task, here=here)
         if info.animation and info.alpha and not task.transparent:
             note = f"what is transparent is shown on black, since {target.suffix} holds no transparency"
             task = replace(task, notes=(*task.notes, note))
         return task
+
+    def cut_into(self, task: VideoTask, tile: int) -> None:
+        """Have every network of a task cut frames into tiles of this side, whatever the free memory is."""
+        for index in range(len(self.networks.devices)):
+            for scale in set(task.plan.passes):
+                self.networks.get(scale, index).tile = tile
 
     def measure(self, task: VideoTask) -> float:
         """Measure how many seconds a frame will take; raises InputError."""
@@ -255,7 +262,7 @@ class VideoJob:
         target, notes = container_for(target, info, codec)
         return target, list(notes)
 
-    def _check(self, task: VideoTask) -> None:
+    def _check(self, task: VideoTask, *, here: bool) -> None:
         settings, source = self.settings, task.info.path
         if task.target.exists() and task.target.samefile(source):
             why = next((f" ({note})" for note in task.notes if note.endswith((".mkv", "instead"))), "")
@@ -266,7 +273,7 @@ class VideoJob:
         if settings.compare:
             check_target(task.compare_path, overwrite=settings.overwrite)
         free = free_memory(choose_device("cpu"))
-        if task.memory > free:
+        if here and task.memory > free:
             raise DeviceError(
                 f"{task.name}: needs about {task.memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB"
                 " are free; choose a smaller --scale or --tile, or close other programs"

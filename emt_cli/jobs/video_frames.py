@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
 
 import numpy as np
 
 from emt_cli.jobs.duplicates import RecentFrames
 from emt_cli.jobs.pictures import enlarge
-from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
+from emt_cli.jobs.pipeline import run_pipeline
+from emt_cli.jobs.segments import Done, Segment, segment_file
 from emt_cli.jobs.video import VideoJob, VideoTask
-from emt_cli.jobs.video_cost import REMEMBERED
+from emt_cli.jobs.video_cost import QUEUE, REMEMBERED
 from emt_cli.media.compare import MovingComparison
 from emt_cli.media.pictures import Picture
 from emt_cli.media.samples import Pixels, full_scale
@@ -40,20 +43,47 @@ class _CutError(Exception):
     """The job is stopped before a segment ends."""
 
 
-def read_shots(task: VideoTask, work: WorkFolder, *, deinterlace: bool) -> Generator[Shot, None, None]:
-    """Yield the frames of all segments that are not there yet, and the end of each."""
-    with VideoReader(task.info, deinterlace=deinterlace) as reader:
-        for run in pending_runs(task.segments, dict(work.done)):
-            heard, rest = len(reader.damage), iter(run)
-            segment = next(rest)
-            for frame in reader.frames(run[0].start, run[-1].end):
-                while segment.end is not None and frame.pts >= segment.end:
-                    yield Shot(segment, None, tuple(reader.damage[heard:]))
-                    heard, segment = len(reader.damage), next(rest)
-                yield Shot(segment, frame)
-            yield Shot(segment, None, tuple(reader.damage[heard:]))
-            for segment in rest:
-                yield Shot(segment, None)
+def make_segments(
+    reader: VideoReader,
+    enlarger: Enlarger,
+    folder: Path,
+    runs: Sequence[Sequence[Segment]],
+    keep: Callable[[Segment, Done], None],
+    stop: Event,
+) -> Generator[Shot, None, bool]:
+    """Read, enlarge and write segments, yielding every shot that is handed to the writer.
+
+    runs: of segments that follow on each other. keep is called, in the writer's thread, with each segment
+    whose files are in the folder. When stop is set the frame at hand is finished; returns whether all is.
+    """
+    segments = [segment for run in runs for segment in run]
+    return (
+        yield from run_pipeline(
+            _read_shots(reader, runs),
+            enlarger.submit,
+            lambda made: _write_segments(enlarger, folder, segments, made, keep),
+            workers=len(enlarger.job.networks.devices),
+            limit=QUEUE,
+            read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
+            made_size=lambda made: sum(picture.nbytes for picture in made.values()),
+            stop=stop,
+        )
+    )
+
+
+def _read_shots(reader: VideoReader, runs: Sequence[Sequence[Segment]]) -> Generator[Shot, None, None]:
+    """Yield the frames of all segments, and the end of each."""
+    for run in runs:
+        heard, rest = len(reader.damage), iter(run)
+        segment = next(rest)
+        for frame in reader.frames(run[0].start, run[-1].end):
+            while segment.end is not None and frame.pts >= segment.end:
+                yield Shot(segment, None, tuple(reader.damage[heard:]))
+                heard, segment = len(reader.damage), next(rest)
+            yield Shot(segment, frame)
+        yield Shot(segment, None, tuple(reader.damage[heard:]))
+        for segment in rest:
+            yield Shot(segment, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +102,12 @@ class Made:
 
 
 class Enlarger:
-    """Enlarges frames on free devices; the same pixels once."""
+    """Enlarges frames on free devices; the same pixels once.
 
-    def __init__(self, job: VideoJob, task: VideoTask) -> None:
+    free: the devices that nobody uses, by their place in job.networks; None if nobody else uses any.
+    """
+
+    def __init__(self, job: VideoJob, task: VideoTask, free: queue.Queue[int] | None = None) -> None:
         self.job, self.task = job, task
         plan = task.plan
         size = np.dtype(task.info.dtype).itemsize
@@ -82,11 +115,19 @@ class Enlarger:
         self.recent: RecentFrames[Future[dict[str, Made]]] = RecentFrames(
             max(1, min(8, REMEMBERED // a_frame))
         )
-        self.free: queue.Queue[int] = queue.Queue()
-        for index in range(len(job.networks.devices)):
-            self.free.put(index)
+        self.free = free_devices(job) if free is None else free
         self.duplicates: set[int] = set()
         self.comparison = MovingComparison(plan.out_height, plan.out_width)
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether half precision did not suffice for a frame."""
+        networks = self.job.networks
+        return any(
+            networks.get(scale, index).runner.fell_back
+            for scale in self.task.plan.passes
+            for index in range(len(networks.devices))
+        )
 
     def submit(self, executor: Executor, shot: Shot) -> Future[dict[str, Made]]:
         """Return the future of what a frame becomes, by kind of result."""
@@ -122,32 +163,37 @@ class Enlarger:
         return made
 
 
-def write_segments(
-    task: VideoTask,
-    work: WorkFolder,
-    segments: list[Segment],
-    made: Iterator[tuple[Shot, dict[str, Made]]],
+def free_devices(job: VideoJob) -> queue.Queue[int]:
+    """Return the places of all devices, to be taken and put back."""
+    free: queue.Queue[int] = queue.Queue()
+    for index in range(len(job.networks.devices)):
+        free.put(index)
+    return free
+
+
+def _write_segments(
     enlarger: Enlarger,
+    folder: Path,
+    segments: Sequence[Segment],
+    made: Iterator[tuple[Shot, dict[str, Made]]],
+    keep: Callable[[Segment, Done], None],
 ) -> None:
     """Write segment after segment until all are there, or the frames stop coming."""
     for segment in segments:
         try:
-            done = _write_segment(task, work, segment, made, enlarger)
+            done = _write_segment(enlarger, folder, segment, made)
         except _CutError:
             return
-        work.finish(segment, done)
+        keep(segment, done)
 
 
 def _write_segment(
-    task: VideoTask,
-    work: WorkFolder,
-    segment: Segment,
-    made: Iterator[tuple[Shot, dict[str, Made]]],
-    enlarger: Enlarger,
+    enlarger: Enlarger, folder: Path, segment: Segment, made: Iterator[tuple[Shot, dict[str, Made]]]
 ) -> Done:
     """Write the frames of one segment, each kind of result to its file."""
     times, notes, files = [], [], {}
     writers: dict[str, VideoWriter] = {}
+    task = enlarger.task
     info, usual = task.info, (task.plan.height, task.plan.width)
     with contextlib.ExitStack() as stack:
         for shot, pictures in made:
@@ -156,7 +202,7 @@ def _write_segment(
                 break
             for kind, picture in pictures.items():
                 if kind not in writers:
-                    path = work.path(segment, kind, SEGMENT_SUFFIX)
+                    path = segment_file(folder, segment, kind, SEGMENT_SUFFIX)
                     files[kind] = path.name
                     writers[kind] = stack.enter_context(
                         VideoWriter(
@@ -179,6 +225,8 @@ def _write_segment(
                 notes.append(f"frames of {width}x{height} were brought to the size of the others")
         else:
             raise _CutError
+    if enlarger.fell_back:
+        notes.append("half precision overflowed: computed in fp32 from there on")
     computed = sum(pts not in enlarger.duplicates for pts in times)
     enlarger.duplicates.difference_update(times)
     return Done(tuple(times), files, computed, damage, tuple(dict.fromkeys(notes)))

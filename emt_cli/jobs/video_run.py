@@ -8,29 +8,52 @@ from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 
 from emt_cli import __version__
-from emt_cli.errors import InputError, OutputError, StoppedError
+from emt_cli.errors import DeviceError, InputError, OutputError, StoppedError
 from emt_cli.jobs.packets import read_packets
-from emt_cli.jobs.pipeline import run_pipeline
 from emt_cli.jobs.segments import WorkFolder, input_hash, pending_runs, work_folder
 from emt_cli.jobs.verify import Check, verify
 from emt_cli.jobs.video import VideoJob, VideoTask
-from emt_cli.jobs.video_cost import QUEUE
-from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, read_shots, write_segments
+from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, make_segments
 from emt_cli.media.carry import carry
 from emt_cli.media.files import put_in_place
 from emt_cli.media.join import join
+from emt_cli.media.video_read import VideoReader
 from emt_cli.media.video_write import encoded_colour
-from emt_cli.steps import Steps
+from emt_cli.steps import Steps, part
 from emt_cli.stop import stop_signals
 
 _JOINED = 0.98
 """Share of the work that is done when all segments are."""
 
 
-def run_video(job: VideoJob, task: VideoTask) -> Steps[dict[str, Any]]:
+class Maker(Protocol):
+    """Makes the segments that are not there yet."""
+
+    def __call__(self, job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> Steps[bool]:
+        """Finish segments in the work folder, yielding the share of frames done; return whether all are."""
+
+
+def make_here(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> Steps[bool]:
+    """Make the segments that are not there yet, on this machine."""
+    runs = pending_runs(task.segments, work.done)
+    if not runs:
+        return True
+    done = sum(len(parts.times) for parts in work.done.values())
+    with VideoReader(task.info, deinterlace=job.settings.deinterlace) as reader:
+        steps = make_segments(reader, Enlarger(job, task), work.folder, runs, work.finish, stop)
+        while True:
+            try:
+                shot = next(steps)
+            except StopIteration as end:
+                return bool(end.value)
+            done += shot.frame is not None
+            yield min(1.0, done / len(task.times))
+
+
+def run_video(job: VideoJob, task: VideoTask, make: Maker = make_here) -> Steps[dict[str, Any]]:
     """Make a video, yielding the share done; returns its facts, what was found out, and every check.
 
     Finished segments wait beside the target, so that the same task goes on after any end. On Ctrl-C and
@@ -44,15 +67,15 @@ def run_video(job: VideoJob, task: VideoTask) -> Steps[dict[str, Any]]:
         work_folder(task.target, _key(job, task), {"tile": task.tile}, restart=settings.overwrite) as work,
     ):
         resumed = sum(len(done.times) for done in work.done.values())
-        for index in range(len(job.networks.devices)):
-            for scale in set(task.plan.passes):
-                job.networks.get(scale, index).tile = int(work.start["tile"])
+        job.cut_into(task, int(work.start["tile"]))
+        kept = "; what is done is kept, and the same command goes on"
         try:
-            all_done = yield from _make(job, task, work, stop)
+            all_done = yield from part(make(job, task, work, stop), 0, _JOINED)
         except OutputError as error:
             reason = str(error).removeprefix(f"{work.folder}").partition(": ")[2]
-            kept = "; what is done is kept, and the same command goes on" if work.done else ""
-            raise OutputError(f"{task.target}: {reason}{kept}") from error
+            raise OutputError(f"{task.target}: {reason}{kept if work.done else ''}") from error
+        except DeviceError as error:
+            raise DeviceError(f"{error}{kept if work.done else ''}") from error
         if not all_done:
             raise _stopped(task, work)
         yield _JOINED
@@ -95,32 +118,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _make(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> Steps[bool]:
-    """Make the segments that are not there yet; returns whether all are."""
-    pending = [segment for run in pending_runs(task.segments, work.done) for segment in run]
-    if not pending:
-        return True
-    enlarger = Enlarger(job, task)
-    done = sum(len(work.done[index].times) for index in work.done)
-    steps = run_pipeline(
-        read_shots(task, work, deinterlace=job.settings.deinterlace),
-        enlarger.submit,
-        lambda made: write_segments(task, work, pending, made, enlarger),
-        workers=len(job.networks.devices),
-        limit=QUEUE,
-        read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
-        made_size=lambda made: sum(picture.nbytes for picture in made.values()),
-        stop=stop,
-    )
-    while True:
-        try:
-            shot = next(steps)
-        except StopIteration as end:
-            return bool(end.value)
-        done += shot.frame is not None
-        yield min(1.0, done / len(task.times)) * _JOINED
-
-
 def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
     """Put the segments together, verify the result, give it its name; returns what there is to say."""
     parts = [work.done[index] for index in sorted(work.done)]
@@ -160,12 +157,6 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         put_in_place(path, target, overwrite=job.settings.overwrite or not verified)
         facts["output" if kind == RESULT else "compare"] = str(target)
     work.clear()
-    if any(
-        job.networks.get(scale, index).runner.fell_back
-        for scale in task.plan.passes
-        for index in range(len(job.networks.devices))
-    ):
-        notes.append("half precision overflowed: computed in fp32 from there on")
     computed = sum(done.computed for done in parts)
     return facts | {
         "frames": len(times),

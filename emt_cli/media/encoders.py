@@ -12,6 +12,8 @@ from emt_cli.media.colour import Colour, chroma_location
 from emt_cli.media.video import Hdr
 
 _AVX_512F = 13  # OpenCV's number of it, which not all of its builds name
+_THREADS = 4
+"""Of x264 and frames at once of x265: what they write depends on it, and not on the machine's processors."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ HARDWARE = {
 
 
 def _x264(hdr: Hdr | None) -> tuple[str, list[str]]:
-    parameters = ["open-gop=0"]
+    parameters = ["open-gop=0", f"threads={_THREADS}"]
     if cv2.checkHardwareSupport(_AVX_512F):
         # x264's macroblock tree reads past its rows with AVX-512: of most widths, each run gives other bytes.
         parameters.append("asm=avx2,fma3,bmi1,bmi2,lzcnt")
@@ -107,8 +109,9 @@ def _x264(hdr: Hdr | None) -> tuple[str, list[str]]:
 
 
 def _x265(hdr: Hdr | None) -> tuple[str, list[str]]:
-    # Scene cuts at a keyframe's place and open GOPs would make a segment look into its neighbour.
-    parameters = ["open-gop=0", "log-level=none"]
+    # An open GOP would make a segment look into its neighbour. The list of its settings that x265 puts into
+    # the stream (info) names the machine's processor.
+    parameters = ["open-gop=0", f"frame-threads={_THREADS}", "info=0", "log-level=none"]
     if hdr:
         parameters.append("hdr10=1")
     if hdr and hdr.primaries and hdr.luminance:

@@ -30,7 +30,9 @@ class Losses:
     """Watches packets go into a decoder and frames come out; adds to damage what goes wrong after start."""
 
     def __init__(self, info: VideoInfo, start: int | None, damage: list[str]) -> None:
-        self._info, self._start, self._damage = info, start, damage
+        self._info, self._damage = info, damage
+        self.start = start
+        """What is damaged before this is left out; None counts everything."""
         self._exact = one_to_one(info)
         self._waiting: set[int] = set()
         self._last: int | None = None
@@ -42,7 +44,7 @@ class Losses:
 
     def say(self, pts: int | None, words: str) -> None:
         """Note anything else, as of the start."""
-        if pts is None or self._start is None or pts >= self._start:
+        if pts is None or self.start is None or pts >= self.start:
             self._damage.append(words if pts is None else f"{self._time(pts)}: {words}")
 
     def sent(self, packet: Any) -> None:
@@ -82,7 +84,7 @@ class Losses:
 
     def tell(self) -> None:
         """Put into words what has gathered."""
-        start = self._start
+        start = self.start
         lost, repaired = (
             [pts for pts in times if start is None or pts >= start] for times in (self._lost, self._repaired)
         )

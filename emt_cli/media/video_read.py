@@ -83,6 +83,8 @@ class VideoReader:
             self._source = _timed(self.info, start, self._losses, keyframes)
             if self.deinterlace:
                 self._source = _deinterlaced(self._source, self.info)
+        elif self._losses is not None:
+            self._losses.start = start
         assert self._source is not None
         converter = _Converter(self.info)
         while True:
