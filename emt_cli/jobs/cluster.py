@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import tempfile
@@ -53,6 +54,7 @@ def connected(address: str) -> Iterator[None]:
         address = _own_address()
     elif address != LOCAL and not answers(address.removeprefix("ray://")):
         raise DeviceError(f"--ray {address}: nothing answers there; see `ray start --head` in the README")
+    _hush()
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
@@ -116,6 +118,13 @@ def spread(
             yield None
     finally:
         crew.dismiss()
+
+
+def _hush() -> None:
+    """Keep Ray from printing nodes' errors on standard output, which is for results: Crew tells of them."""
+    with contextlib.suppress(ImportError):
+        worker: Any = importlib.import_module("ray._private.worker")
+        worker.print_to_stdstream = lambda *_, **__: None
 
 
 def _own_address() -> str:
