@@ -87,6 +87,7 @@ def load_parameters(tmp_path: Path, options: list[str]) -> int:
         (["--resume", "lost.pt"], 8, "lost.pt: no such checkpoint"),
         (["--init", "lost.safetensors"], 5, "lost.safetensors"),
         (["--set", "teacher=lost.safetensors"], 5, "lost.safetensors"),
+        (["--val", "lost"], 8, "lost: no such folder"),
         (["--degradation", "rain"], 2, "none of bicubic, photo"),
     ],
 )
@@ -98,6 +99,15 @@ def test_mistake_is_one_line_before_any_step(
     assert result.exit_code == code
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("more", [["--val", "lost"], ["--init", "lost.pth"], ["--set", "teacher=lost.pth"]])
+def test_dry_run_finds_what_the_run_would_miss(tmp_path: Path, options: list[str], more: list[str]):
+    result = run(app, [*options, *more, "--dry-run"])
+
+    assert result.exit_code in (5, 8)
+    assert "lost" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -130,10 +130,11 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
     """Print what would run, after checking all that can be checked without decoding the pictures."""
     from emt_cli.training.config import settings_of
     from emt_cli.training.plan import make_plan
-    from emt_cli.training.start import count_pictures, find_start
+    from emt_cli.training.start import check_sources, count_pictures, find_start
 
     pictures = count_pictures(recipe, place)
     start = find_start(recipe, place)
+    check_sources(recipe, place)
     plan = make_plan(recipe, processes=place.processes)
     done = 0 if start is None else start.step
     seconds = plan.seconds_per_step * (plan.steps - done)

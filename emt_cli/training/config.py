@@ -58,7 +58,8 @@ class TrainConfig:
     """fp32, or mixed with products in bf16."""
 
     init: str = ""
-    """Model file to start from; a tail of another scale is resampled. Empty: a new network."""
+    """Model file to start from; a tail of another scale is resampled, wider MLPs are narrowed.
+    Empty: a new network."""
     identity_start: bool = False
     """Start a new network close to an identity mapping instead of at random."""
     optimizer: Literal["adam", "muon"] = "adam"
@@ -131,6 +132,7 @@ LITE: dict[str, Any] = {
         "layers": 7,
         "attention_layers": 1,
         "heads": 2,
+        "mlp_ratio": 1.5,
         "windows": [[16, 8], [8, 16]],
         "shifts": [[8, 4], [4, 8]],
     },

@@ -25,7 +25,7 @@ from emt_cli.training.start import (
     CHECKPOINTS,
     LAST,
     Place,
-    check_models,
+    check_sources,
     find_start,
     launched,
     prepare_data,
@@ -77,8 +77,9 @@ def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator
         if process_rank() == 0:
             stack.enter_context(locked(place.out))
         start = find_start(config, place)
-        check_models(config)
-        store, validation = prepare_data(config, place, report if process_rank() == 0 else None)
+        report = report if process_rank() == 0 else None
+        check_sources(config, place, report)
+        store, validation = prepare_data(config, place, report)
         fabric = launched(config, place)
         run = Run(config, fabric, place.out)
         if start is not None:

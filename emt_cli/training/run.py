@@ -201,17 +201,51 @@ def first_network(config: TrainConfig) -> EMT:
 
 
 def _take_weights(network: EMT, path: Path) -> None:
-    """Put a model file's weights into network; a tail of another scale is resampled to this one's."""
+    """Put a model file's weights into network.
+
+    A tail of another scale is resampled to this one's; of wider MLPs the strongest hidden channels are taken.
+    """
     weights = load_weights(path)
     theirs, ours = vars(weights.config), vars(network.config)
-    other = [name for name in ours if name != "scale" and theirs[name] != ours[name]]
+    pairs = list(zip(_groups(network.config.hidden), _groups(weights.config.hidden), strict=True))
+    narrower = all(few <= many for few, many in pairs)
+    same = ["scale", "mlp_ratio"] if narrower else ["scale"]
+    other = [name for name in ours if name not in same and theirs[name] != ours[name]]
     if other:
         name = other[0]
         raise UsageError(f"{path}: network.{name} is {theirs[name]} there and {ours[name]} in this run")
     tensors = dict(weights.tensors)
     for name in ("tail.weight", "tail.bias"):
         tensors[name] = _resampled(tensors[name], weights.config.scale, network.config.scale)
+    if narrower:
+        tensors = _narrowed(tensors, network.config.hidden)
     network.load_state_dict(tensors)
+
+
+def _narrowed(tensors: dict[str, Tensor], hidden: int) -> dict[str, Tensor]:
+    """Keep so many hidden channels of each MLP: of each shift group those with the largest weights.
+
+    A channel's weight is the product of the norms of what goes into it and of what comes out of it.
+    """
+    tensors = dict(tensors)
+    for name in [name for name in tensors if name.endswith("fc1.weight")]:
+        mlp = name.removesuffix("fc1.weight")
+        strength = tensors[name].norm(dim=1) * tensors[f"{mlp}fc2.weight"].norm(dim=0)
+        kept, first = [], 0
+        for few, many in zip(_groups(hidden), _groups(len(strength)), strict=True):
+            best = strength[first : first + many].topk(few).indices
+            kept.append(first + best.sort().values)
+            first += many
+        channels = torch.cat(kept)
+        for part in ("fc1.weight", "fc1.bias"):
+            tensors[mlp + part] = tensors[mlp + part][channels]
+        tensors[f"{mlp}fc2.weight"] = tensors[f"{mlp}fc2.weight"][:, channels]
+    return tensors
+
+
+def _groups(channels: int) -> list[int]:
+    """Return how many channels each group of the shift has."""
+    return [channels // 5] * 4 + [channels - 4 * (channels // 5)]
 
 
 def _resampled(tail: Tensor, scale: int, new_scale: int) -> Tensor:

@@ -85,12 +85,14 @@ def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
     return checkpoint
 
 
-def check_models(config: TrainConfig) -> None:
-    """Raise EmtError for a model to start or to learn from that a run could not use."""
+def check_sources(config: TrainConfig, place: Place, report: Report | None = None) -> None:
+    """Raise EmtError for models or validation pictures that a run could not use, before its long work."""
     if config.init:
         first_network(config)
     if config.teacher:
         load_teacher(config.teacher, config.scale)
+    if config.val:
+        list_pictures(picture_folders(config.val, fetch=place.fetch, report=report))
 
 
 def prepare_data(
