@@ -24,14 +24,14 @@ class ReleasedEMT(nn.Module):
     def __init__(self, network: EMT) -> None:
         super().__init__()
         self.network = network
-        dim, ratio = network.config.dim, network.config.mlp_ratio
+        dim, hidden = network.config.dim, network.config.hidden
         mix = torch.zeros(dim, 1, 3, 3)
         for channel in range(dim):
             dy, dx = OFFSETS[channel % 5]
             mix[channel, 0, 1 + dy, 1 + dx] = 1
         self.register_buffer("mix", mix)
         self.register_buffer("shift1", shift_mask(dim))
-        self.register_buffer("shift2", shift_mask(dim * ratio))
+        self.register_buffer("shift2", shift_mask(hidden))
 
     def forward(self, x: Tensor) -> Tensor:
         net = self.network

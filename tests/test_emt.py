@@ -26,6 +26,7 @@ ODD_CONFIGS = {
     "one window": EMTConfig(4, 8, 1, 2, 1, 4, windows=((8, 8),), shifts=((4, 4),)),
     "local layers only": EMTConfig(2, 10, 1, 2, 0, 1, mlp_ratio=3),
     "global layers only": EMTConfig(2, 10, 2, 2, 2, 1, mlp_ratio=1, windows=((5, 3), (3, 5))),
+    "hidden channels and a half": EMTConfig(3, 10, 1, 2, 1, 1, mlp_ratio=1.5),
     "smallest": EMTConfig(2, 5, 1, 1, 1, 1, 1, windows=((1, 1),), shifts=((0, 0),)),
 }
 
@@ -183,6 +184,9 @@ def test_hand_written_gradients_are_right(move) -> None:  # type: ignore[no-unty
         {"windows": ((0, 8), (8, 0))},
         {"windows": ((8, 8),)},
         {"mlp_ratio": -1},
+        {"mlp_ratio": 1.51},
+        {"mlp_ratio": float("nan")},
+        {"mlp_ratio": float("inf")},
     ],
 )
 def test_impossible_configs_are_refused(fields: dict[str, object]) -> None:

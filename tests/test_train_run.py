@@ -251,6 +251,31 @@ def test_fine_tuning_from_x4_to_x2_starts_with_the_shrunk_answer(tmp_path: Path,
     assert torch.allclose(two(x), torch.nn.functional.avg_pool2d(four(x), 2), atol=1e-2)
 
 
+def test_narrower_network_starts_with_the_strongest_hidden_channels(tmp_path: Path):
+    wide = EMT(EMTConfig(2, 10, 1, 2, 1, 1, mlp_ratio=2)).eval()
+    weak = [1, 5, 8, 14, 18]  # one in each of the five shift groups
+    for layer in wide.body:
+        for channel in weak:
+            torch.nn.init.zeros_(layer.mlp.fc2.weight[:, channel])
+    save_weights(tmp_path / "wide.safetensors", wide.config, wide.state_dict(), {})
+    narrow = replace(wide.config, mlp_ratio=1.5)
+    x = torch.rand(1, 3, 16, 20) * 255
+
+    first = first_network(TrainConfig(network=narrow, init=str(tmp_path / "wide.safetensors"))).eval()
+
+    assert first.config.hidden == 15
+    assert torch.allclose(first(x), wide(x), atol=1e-3)
+
+
+def test_wider_network_than_that_of_the_weights_is_refused(tmp_path: Path):
+    net = EMT(EMTConfig(2, 10, 1, 2, 1, 1, mlp_ratio=1.5))
+    save_weights(tmp_path / "net.safetensors", net.config, net.state_dict(), {})
+    wider = replace(net.config, mlp_ratio=2)
+
+    with pytest.raises(UsageError, match=r"network\.mlp_ratio is 1\.5 there and 2 in this run"):
+        first_network(TrainConfig(network=wider, init=str(tmp_path / "net.safetensors")))
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path, config: TrainConfig):
     finish(config, tmp_path / "run")
     other = replace(

@@ -127,7 +127,7 @@ def infer_config(state: dict[str, Tensor], path: Path) -> EMTConfig:
         blocks = 1 + max(block for block, _ in places)
         layers = 1 + max(layer for _, layer in places)
         attention = sum(f"body.0.sa_list.{layer}.attn.0.weight" in state for layer in range(len(places)))
-        ratio = state["body.0.mlp_list.0.fc1.weight"].shape[0] // dim
+        ratio = state["body.0.mlp_list.0.fc1.weight"].shape[0] / dim
         return EMTConfig(scale, dim, blocks, layers, attention, mlp_ratio=ratio)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise ModelError(f"{path}: not an EMT checkpoint: its tensors are of another network") from error

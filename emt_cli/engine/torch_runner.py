@@ -59,7 +59,7 @@ class TorchRunner:
     def fixed_bytes(self) -> int:
         """Memory of the strips, whatever the tile."""
         config = self.net.config
-        return self.strip_pixels * self.dtype.itemsize * config.dim * (4 * config.mlp_ratio + 4)
+        return self.strip_pixels * self.dtype.itemsize * (4 * config.hidden + 4 * config.dim)
 
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""

@@ -108,7 +108,9 @@ def config_from_json(values: dict[str, Any], path: Path) -> EMTConfig:
         raise ModelError(f"{path}: its config has unknown fields ({unknown[0][:40]}); update emt")
     try:
         checked: dict[str, Any] = {
-            name: _pairs(value) if name in ("windows", "shifts") else _integer(value)
+            name: _pairs(value)
+            if name in ("windows", "shifts")
+            else (_number(value) if name == "mlp_ratio" else _integer(value))
             for name, value in values.items()
         }
         config = EMTConfig(**checked)
@@ -123,6 +125,10 @@ def _integer(value: Any) -> int:
     if abs(value) > LARGEST:
         raise ValueError(f"a number beyond {LARGEST}")
     return value
+
+
+def _number(value: Any) -> float:
+    return value if type(value) is float and abs(value) <= LARGEST else _integer(value)
 
 
 def _pairs(value: Any) -> tuple[tuple[int, int], ...]:

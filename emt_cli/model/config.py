@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import lcm
+from math import inf, lcm
 
 MEAN_RGB = (0.4690 * 255, 0.4490 * 255, 0.4036 * 255)
 """Mean of the paper's training pictures, subtracted before the head and added after the tail."""
@@ -34,8 +34,8 @@ class EMTConfig:
     """Global layers (GTL) at the start of each block."""
     heads: int = 3
     """Attention heads of each window shape."""
-    mlp_ratio: int = 2
-    """Hidden channels of an MLP, as a multiple of dim."""
+    mlp_ratio: float = 2
+    """Hidden channels of an MLP, as a multiple of dim; dim * mlp_ratio is a whole number."""
     windows: tuple[Pair, ...] = ((32, 8), (8, 32))
     """Striped windows (height, width) in pixels; the channels are shared out among them."""
     shifts: tuple[Pair, ...] = ((16, 4), (4, 16))
@@ -44,7 +44,7 @@ class EMTConfig:
     def __post_init__(self) -> None:
         if self.scale not in (2, 3, 4):
             raise ValueError(f"scale must be 2, 3 or 4, not {self.scale}")
-        for name in ("dim", "blocks", "layers", "heads", "mlp_ratio"):
+        for name in ("dim", "blocks", "layers", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.dim < 5:
@@ -57,17 +57,21 @@ class EMTConfig:
             raise ValueError("windows and shifts must be of the same number, at least one")
         if any(side < 1 for window in self.windows for side in window):
             raise ValueError(f"window sides must be at least 1 pixel: {self.windows}")
-        self._check_sizes()
         parts = len(self.windows) * self.heads
         if self.dim % parts:
             raise ValueError(
                 f"dim {self.dim} must be a multiple of windows x heads"
                 f" ({len(self.windows)} x {self.heads} = {parts})"
             )
+        if not 5 <= self.dim * self.mlp_ratio < inf or self.dim * self.mlp_ratio % 1:
+            raise ValueError(
+                f"mlp_ratio {self.mlp_ratio:g} must give a whole number of hidden channels, at least 5"
+            )
+        self._check_sizes()
 
     def _check_sizes(self) -> None:
         """Raise ValueError for sizes that would take any memory there is."""
-        counts = [self.dim * self.mlp_ratio, self.blocks * self.layers, len(self.windows) * self.heads]
+        counts = [self.hidden, self.blocks * self.layers, len(self.windows) * self.heads]
         counts += [abs(shift) for pair in self.shifts for shift in pair]
         windows = [side for window in self.windows for side in window]
         largest = max(windows) if max(windows) > LARGEST_WINDOW else self.window_multiple
@@ -76,6 +80,11 @@ class EMTConfig:
                 f"a network far beyond the family's sizes (at most {LARGEST} channels and layers,"
                 f" {LARGEST_WINDOW} pixels to fit all windows)"
             )
+
+    @property
+    def hidden(self) -> int:
+        """Hidden channels of an MLP."""
+        return int(self.dim * self.mlp_ratio)
 
     @property
     def head_dim(self) -> int:
@@ -92,5 +101,5 @@ class EMTConfig:
         """Multiply-adds for one input pixel, padding left out (section 4, Multi-Adds)."""
         attention = 3 * self.dim**2 + 2 * self.dim * sum(h * w for h, w in self.windows) // len(self.windows)
         convolutions = 27 * self.dim * (1 + self.scale**2)
-        mlp = 2 * self.mlp_ratio * self.dim**2
+        mlp = 2 * self.hidden * self.dim
         return convolutions + self.blocks * (self.attention_layers * attention + self.layers * mlp)

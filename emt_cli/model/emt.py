@@ -17,7 +17,7 @@ class Layer(nn.Module):
     def __init__(self, config: EMTConfig, mixer: SWSA | PixelMixer) -> None:
         super().__init__()
         self.mixer = mixer
-        self.mlp = MLP(config.dim, config.mlp_ratio)
+        self.mlp = MLP(config.dim, config.hidden)
 
     def forward(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
         """Map (b, h, w, dim) to the same shape; maps gets a global layer's attention weights."""

@@ -112,7 +112,7 @@ class _Run:
     def __init__(self, net: InferenceEMT, h: int, w: int) -> None:
         self.net, self.h, self.w = net, h, w
         self.rows = min(h, max(LEAST_ROWS, net.strip_pixels // w))
-        c, hidden = net.config.dim, net.config.dim * net.config.mlp_ratio
+        c, hidden = net.config.dim, net.config.hidden
         like = torch.empty(0, device=net.device, dtype=net.dtype)
         self.now = like.new_empty((h, w, c))
         self.then = like.new_empty((h, w, c))

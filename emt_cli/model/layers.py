@@ -109,10 +109,10 @@ class PixelMixer(nn.Module):
 class MLP(nn.Module):
     """Shift, 1x1 conv, SiLU, shift, 1x1 conv (paper section 3.1)."""
 
-    def __init__(self, dim: int, ratio: int) -> None:
+    def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, dim * ratio)
-        self.fc2 = nn.Linear(dim * ratio, dim)
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, dim) to the same shape."""

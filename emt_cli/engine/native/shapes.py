@@ -102,7 +102,7 @@ class Shapes:
     @property
     def hidden(self) -> Product:
         """Products that give hidden channels of an MLP."""
-        return plan_product(self.config.dim * self.config.mlp_ratio, self.cpu)
+        return plan_product(self.config.hidden, self.cpu)
 
     @property
     def output(self) -> Product:
