@@ -66,6 +66,12 @@ def offset(path: Path, seconds: str = "1.4") -> Path:
     return clip(path, "-bf", "3", *shift, audio=True)
 
 
+def wrapping(path: Path) -> Path:
+    """MPEG-TS whose clock, of 33 bits, starts anew after 1.1 s; it begins before 0 by all accounts."""
+    near = ["-muxdelay", "0", "-muxpreload", "0", "-output_ts_offset", "95442.6"]
+    return clip(path, "-bf", "3", "-g", "20", *near, seconds=2, audio=True)
+
+
 def hdr10(path: Path, *options: str) -> Path:
     """HEVC of 10 bits in BT.2020 and PQ, with mastering display and light levels."""
     tags = f"colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:hdr10=1:master-display={MASTER}"

@@ -98,6 +98,41 @@ def test_odd_times_survive(
     assert clips.times(Path(facts["output"])) == clips.times(source)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_video_that_begins_before_time_0_is_shown_later_with_its_sound(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.wrapping(tmp_path / "wrapping.ts")
+
+    facts = enlarge(source, tmp_path / f"result{suffix}", segment=9)
+
+    assert facts["verified"], facts["checks"]
+    assert any("all of it is shown 1.1" in note for note in facts["notes"])
+    result = Path(facts["output"])
+    pictures = {after - before for before, after in both(clips.times(source), clips.times(result))}
+    heard = ([packet.time for packet in clips.packets(path, "0:a:0")] for path in (source, result))
+    sounds = {after - before for before, after in both(*heard)}
+    assert min(clips.times(source)) < -1
+    assert max(pictures | sounds) - min(pictures | sounds) <= Fraction(1, 1000)
+    assert 0 <= min(clips.times(result)) < Fraction(1, 10)
+
+
+def test_a_part_of_a_video_that_begins_before_time_0_begins_at_0(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.wrapping(tmp_path / "wrapping.ts")
+
+    facts = enlarge(source, tmp_path / "part.mkv", start=Fraction(1, 2), end=Fraction(1))
+
+    assert facts["verified"], facts["checks"]
+    assert facts["frames"] == 12
+    assert clips.times(tmp_path / "part.mkv")[0] <= Fraction(1, 25)
+
+
+def both(before: list[Fraction], after: list[Fraction]) -> list[tuple[Fraction, Fraction]]:
+    return list(zip(before, after, strict=True))
+
+
 def test_copied_sound_has_the_same_packets_at_the_same_times(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -42,13 +42,15 @@ def verify(
     carried: Carried,
     shift: Fraction = Fraction(0),
     whole: bool = True,
+    to_end: bool = True,
 ) -> list[Check]:
     """Compare a result with its source and return every check that was made.
 
     theirs: the source's packets, by stream. times: of the frames the result must have, in seconds of the
     source. colour: what they were encoded in. carried: the other streams it was to get. shift: seconds by
     which the result starts earlier than the source. whole: nothing was cut off, so that every packet of the
-    other streams must be there; else those that are there must follow on each other in the source.
+    other streams must be there; else those that are there must follow on each other in the source. to_end:
+    nothing was cut off at the end.
     """
     try:
         made = probe(result)
@@ -56,7 +58,7 @@ def verify(
         return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
     shown = [time - shift for time in times]
     checks = [_same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}")]
-    last = _last_duration(source, theirs, times, whole=whole)
+    last = _last_duration(source, theirs, times, to_end=to_end)
     if made.animation:
         return [*checks, *_check_animation(made, shown, last)]
     ours, _ = read_packets(made)
@@ -80,9 +82,14 @@ def verify(
             checks.append(_same(name, before.language, after.language))
         else:
             packets = theirs[before.index], ours[after.index]
+            if "default" not in before.disposition and made.container.startswith("mov"):
+                # MP4 makes one stream of each kind the default one, if no other is.
+                after = replace(
+                    after, disposition=tuple(mark for mark in after.disposition if mark != "default")
+                )
             checks.append(_check_stream(name, (before, after), packets, shift, whole=whole))
     if whole:
-        checks.append(_same("chapters", *(_chapters(path) for path in (source.path, result))))
+        checks.append(_same("chapters", _chapters(source.path, shift), _chapters(result)))
     checks += _check_tags(source, result)
     return checks
 
@@ -107,16 +114,16 @@ def _check_frames(packets: Packets, times: Sequence[Fraction]) -> list[Check]:
 
 
 def _last_duration(
-    source: VideoInfo, theirs: Mapping[int, Packets], times: Sequence[Fraction], *, whole: bool
+    source: VideoInfo, theirs: Mapping[int, Packets], times: Sequence[Fraction], *, to_end: bool
 ) -> Fraction:
     """Return how long the last frame is to be shown, in seconds: as in the source, else as most frames."""
     distances = sorted(after - before for before, after in pairwise(times))
     usual = distances[len(distances) // 2] if distances else Fraction(0)
-    if not whole:
+    if not to_end:
         return usual
     if source.animation:
         return (source.duration or times[-1]) - times[-1] or usual
-    return theirs[source.stream].last_duration() or usual
+    return source.last_duration(times[-1], theirs[source.stream].last_duration() or usual)
 
 
 def _check_duration(made: VideoInfo, packets: Packets, times: Sequence[Fraction], last: Fraction) -> Check:
@@ -219,11 +226,11 @@ def _words(stream: Stream, packets: Packets) -> str:
     )
 
 
-def _chapters(path: Path) -> str:
+def _chapters(path: Path, shift: Fraction = Fraction(0)) -> str:
     with open_container(path) as container:
         chapters = container.chapters()
     words = [
-        f"{float(one['start'] * one['time_base']):.2f} {one['metadata'].get('title', '')}".strip()
+        f"{float(one['start'] * one['time_base'] - shift):.2f} {one['metadata'].get('title', '')}".strip()
         for one in chapters
         if one["time_base"] is not None
     ]

@@ -114,6 +114,11 @@ class VideoTask:
         return self.start is None and self.end is None
 
     @property
+    def origin(self) -> int:
+        """PTS of the source that is time 0 of the result."""
+        return self.info.origin if self.start is None else self.start
+
+    @property
     def codec(self) -> str:
         """The codec for people."""
         if self.encoding is ANIMATION:
@@ -224,7 +229,7 @@ class VideoJob:
             disk=disk_of(
                 info, plan, encoding.name(bits), len(times), of=len(everything), compare=settings.compare
             ),
-            notes=(*_source_notes(info, settings), *notes),
+            notes=(*_source_notes(info, settings, start), *notes),
         )
         self._check(task, here=here)
         if info.animation and info.alpha and not task.transparent:
@@ -313,9 +318,12 @@ def _refuse_encoding(settings: Settings, target: Path) -> None:
         raise UsageError(f"{target}: {wrong[0]} is for videos; leave it out, or name an .mp4 with -o")
 
 
-def _source_notes(info: VideoInfo, settings: Settings) -> list[str]:
+def _source_notes(info: VideoInfo, settings: Settings, start: int | None) -> list[str]:
     """Say what a person should know of the source before it is enlarged."""
     notes = list(info.notes)
+    if info.origin and start is None:
+        late = f"{float(-info.seconds(info.origin)):.3f} s"
+        notes.append(f"it begins {late} before time 0, which results cannot: all of it is shown {late} later")
     if info.colour.guessed:
         colour = info.colour
         guess = {name: getattr(colour, name) for name in colour.guessed}

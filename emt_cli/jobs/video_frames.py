@@ -218,7 +218,7 @@ def _write_segment(
                             hdr=info.hdr,
                         )
                     )
-                writers[kind].write(picture.pixels, shot.frame.pts, picture.alpha)
+                writers[kind].write(picture.pixels, shot.frame.pts - info.origin, picture.alpha)
             times.append(shot.frame.pts)
             if shot.frame.pixels.shape[:2] != usual:
                 height, width = shot.frame.pixels.shape[:2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from threading import Event
@@ -145,8 +144,9 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         size=(task.plan.out_width, task.plan.out_height),
         colour=colour,
         carried=carry(task.info, task.target),
-        shift=task.info.seconds(task.start) if task.start is not None else Fraction(0),
+        shift=task.info.seconds(task.origin),
         whole=task.whole,
+        to_end=task.end is None,
     )
     verified = all(check.passed for check in checks)
     facts = task.facts()

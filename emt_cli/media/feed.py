@@ -50,16 +50,15 @@ class Order:
 
     def last_duration(self, info: VideoInfo) -> Fraction:
         """Return how many seconds the last frame is shown: to the source's end where that is known."""
-        usual = 1 / info.rate if info.rate else self.step * self.tick
-        if info.duration is None or not info.declares_end:
-            return usual
-        begin = info.seconds(info.start_pts or 0) if info.container.startswith("mov") else 0
-        rest = begin + info.duration - (self.times[-1] + self.shift) * self.tick
-        return rest if 0 < rest <= max(usual * 10, Fraction(1)) else usual
+        last = info.seconds(info.origin) + (self.times[-1] + self.shift) * self.tick
+        return info.last_duration(last, 1 / info.rate if info.rate else self.step * self.tick)
 
 
-def put_in_order(segments: Sequence[Path], info: VideoInfo, start: int | None) -> Order:
-    """Read when all frames of the segments are shown; start, a PTS of the source, becomes time 0."""
+def put_in_order(segments: Sequence[Path], info: VideoInfo, origin: int) -> Order:
+    """Read when all frames of the segments are shown; origin, a PTS of the source, becomes time 0.
+
+    The PTS of segments count from the source's own origin, since no segment's may be negative.
+    """
     ordered: list[int] = []
     delay, tick = 0, Fraction(1)
     for segment in segments:
@@ -70,7 +69,7 @@ def put_in_order(segments: Sequence[Path], info: VideoInfo, start: int | None) -
         rank = {pts: place for place, pts in enumerate(sorted(times))}
         delay = max([delay, *(place - rank[pts] for place, pts in enumerate(times))])
         ordered += sorted(times)
-    shift = round(info.seconds(start or 0) / tick)
+    shift = round(info.seconds(origin - info.origin) / tick)
     fine = max(1, round(info.time_base / tick))
     usual = (ordered[-1] - ordered[0]) // max(1, len(ordered) - 1)
     step = max(fine, usual // fine * fine)

@@ -80,21 +80,23 @@ def join(
 ) -> list[str]:
     """Write target: the segments one after the other, and the source's other streams, all by stream copy.
 
-    segments: files of VideoWriter of one encoding, in order, with the source's PTS. info: of the source.
+    segments: files of VideoWriter of one encoding, in order, with the source's PTS counted from its origin.
+    info: of the source.
     target: as container_for() names it; replaced when it is there. start, end: PTS of a cut; the other
     streams are cut there as well, and the result's time 0 is start. colour: VideoWriter.colour, which some
     codecs (FFV1) do not say themselves; None asks the segments. Returns notes for people. OutputError when it
     cannot be written, or the segments do not fit together.
     """
+    origin = info.origin if start is None else start
     if target.suffix.lower() in ANIMATIONS:
-        return _animate(segments, info, target, start, end)
+        return _animate(segments, info, target, origin, end)
     plan = carry(info, target)
     with new_file(target, overwrite=True) as file, tempfile.TemporaryDirectory() as folder:
-        video, order = probe(segments[0]), put_in_order(segments, info, start)
+        video, order = probe(segments[0]), put_in_order(segments, info, origin)
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-copyts"]
         command += ["-f", pipe_format(video.codec), "-i", "pipe:0"]
         if not info.animation:  # of which nothing else is to be had
-            command += _source(info, start)
+            command += _source(info, origin, seek=start is not None)
         last = order.last_duration(info) if end is None else order.step * order.tick
         back = f"-({order.lead})"
         place = sum(index < info.stream for index in plan.streams if index not in plan.covers)
@@ -108,16 +110,16 @@ def join(
         if video.codec == "hevc" and FORMATS[target.suffix.lower()] in ("mp4", "mov"):
             command += [f"-tag:{place}", "hvc1"]  # Apple's players know no other
         if end is not None:
-            command += ["-t", f"{float(info.seconds(end - (start or 0))):.6f}"]
+            command += ["-t", f"{float(info.seconds(end - origin)):.6f}"]
         _run([*command, f"file:{file.name}"], order, video.codec, target)
     return plan.notes
 
 
 def _animate(
-    segments: Sequence[Path], info: VideoInfo, target: Path, start: int | None, end: int | None
+    segments: Sequence[Path], info: VideoInfo, target: Path, origin: int, end: int | None
 ) -> list[str]:
     """Write the frames of segments (of any lossless encoding) as an animated GIF, WebP or PNG."""
-    order = put_in_order(segments, info, start)
+    order = put_in_order(segments, info, origin)
     seconds = [pts * order.tick for pts in order.times]
     last = order.last_duration(info) if end is None else order.step * order.tick
     # An animation begins at once: what comes before the first frame belongs to it.
@@ -135,16 +137,16 @@ def _pictures(segments: Sequence[Path]) -> Iterator[Pixels]:
                 yield frame.to_ndarray(format="rgba")
 
 
-def _source(info: VideoInfo, start: int | None) -> list[str]:
+def _source(info: VideoInfo, origin: int, *, seek: bool) -> list[str]:
     """Return ffmpeg's arguments that open the source, and no other file.
 
-    With a start its times are moved to begin there, and reading begins a little before.
+    Its times are moved so that the PTS origin is 0. seek: reading begins a little before.
     """
     arguments: list[str] = []
-    if start is not None:
-        seconds = info.seconds(start)
+    if origin:
+        seconds = info.seconds(origin)
         arguments = ["-itsoffset", f"{float(-seconds):.6f}"]
-        if seconds > 20:
+        if seek and seconds > 20:
             arguments += ["-seek_timestamp", "1", "-ss", str(floor(seconds) - 10)]
     arguments += ["-protocol_whitelist", "file", "-f", info.container.split(",")[0], "-i", _url(info.path)]
     return arguments

@@ -75,12 +75,10 @@ class Losses:
         """Note that the file has ended."""
         if self._exact:
             self._lost += sorted(self._waiting)
-        declared = self._info.duration if self._info.declares_end else None
+        length, end = self._info.duration, self._info.end
         self.tell()
-        if declared and self._last is not None and self._info.seconds(self._last) + _NEAR < declared:
-            self.say(
-                self._last, f"the file ends here, though {float(declared):.3f} s long by its own account"
-            )
+        if length and end and self._last is not None and self._info.seconds(self._last) + _NEAR < end:
+            self.say(self._last, f"the file ends here, though {float(length):.3f} s long by its own account")
 
     def tell(self) -> None:
         """Put into words what has gathered."""

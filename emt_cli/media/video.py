@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -103,6 +104,8 @@ class VideoInfo:
     chapters: int
     tags: dict[str, str] = field(default_factory=dict)
     """Of the whole file."""
+    origin: int = 0
+    """PTS that is time 0 of a result, where no other start is asked for; below 0 if the file begins there."""
     animation: bool = False
     loop: int | None = None
     """Of an animation: how often it is played, 0 for ever, None once."""
@@ -117,6 +120,23 @@ class VideoInfo:
     def seconds(self, pts: int) -> Fraction:
         """Return a PTS of this file in seconds."""
         return pts * self.time_base
+
+    def last_duration(self, last: Fraction, usual: Fraction) -> Fraction:
+        """Return how long the last frame, shown at `last`, stays: to the end that the file declares.
+
+        All in seconds. Where it declares none, or one that is out of reason, that is the usual duration.
+        """
+        rest = usual if self.end is None else self.end - last
+        return rest if 0 < rest <= max(usual * 10, Fraction(1)) else usual
+
+    @property
+    def end(self) -> Fraction | None:
+        """When the video is over, in seconds, if the file declares that."""
+        if self.duration is None or not self.declares_end:
+            return None
+        # MKV tells the time of its end, others how long they are.
+        begin = 0 if self.container.startswith("matroska") else self.start_pts or 0
+        return self.seconds(begin) + self.duration
 
 
 def probe(path: Path) -> VideoInfo:
@@ -134,8 +154,6 @@ def probe(path: Path) -> VideoInfo:
     with open_container(path) as container:
         stream = choose_stream(container, path)
         frame = _first_frame(container, stream, path)
-        if frame.pts is not None and frame.pts < 0:  # which no container that is written can say
-            raise InputError(f"{path}: begins before time 0; copy it into MKV with another tool first")
         layout = frame.format
         rgb = layout.is_rgb or layout.has_palette
         bits = max(component.bits for component in layout.components)
@@ -158,6 +176,7 @@ def probe(path: Path) -> VideoInfo:
                 f"{path}: its colours are {colour.matrix}, which is not converted; re-encode it as bt709"
             )
         time_base = cast(Fraction, stream.time_base)
+        origin = _origin(container, frame.pts, time_base)
         own = _own_duration(stream)
         rate = _plain_rate(stream)
         return VideoInfo(
@@ -187,6 +206,7 @@ def probe(path: Path) -> VideoInfo:
             streams=tuple(_stream(one) for one in container.streams),
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
+            origin=origin,
         )
 
 
@@ -225,9 +245,18 @@ def _first_frame(container: Any, stream: Any, path: Path) -> av.video.frame.Vide
     raise InputError(f"{path}: no frame can be decoded; get an undamaged copy")
 
 
-def _lone(container: Any) -> bool:
-    """Whether the container's duration, if it states one rather than estimates it, is the video's."""
-    return len(container.streams) == 1 and container.format.name != "mpegts"
+def _origin(container: Any, first: int | None, time_base: Fraction) -> int:
+    """Return the PTS that becomes time 0: the file's beginning if its video begins before 0, else 0.
+
+    MPEG-TS whose clock wraps around a little later begins so, and MP4 without the edit list that would undo
+    it. No container that is written can say it (MKV has no such times, players of MP4 drop what lies before
+    0), so everything is shown later, each stream by as much. Sound that begins before 0 by itself is only
+    what its decoder starts on, and stays there.
+    """
+    if first is None or first >= 0:
+        return 0
+    starts = [one.start_time * one.time_base for one in container.streams if one.start_time is not None]
+    return min(first, floor(min(starts, default=Fraction(0)) / time_base))
 
 
 def _is_variable(stream: Any) -> bool:
