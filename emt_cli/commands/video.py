@@ -155,6 +155,8 @@ def video(
         try:
             facts = finish(run_video(job, task, make), report)
         except StoppedError as stopped:
+            if as_json:
+                raise
             ui.say(f"emt: {stopped}")
             raise typer.Exit(stopped.exit_code) from stopped
     _show_result(task, facts, as_json=as_json, quiet=quiet)
