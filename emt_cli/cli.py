@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from emt_cli import __version__
 from emt_cli.commands import batch, benchmark, doctor, explain, export, models, train, ui, upscale, video
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
-from emt_cli.errors import DeviceError, EmtError, OutputError, UsageError
+from emt_cli.errors import DeviceError, EmtError, OutputError, UsageError, is_out_of_memory
 
 INTERRUPTED = 130
 
@@ -31,22 +32,30 @@ class Commands(typer.core.TyperGroup):
         as_json = "--json" in (*ctx._protected_args, *ctx.args)
         try:
             return super().invoke(ctx)
-        except EmtError as error:
-            if as_json:
-                ui.show_json({"event": "failed", "message": str(error), "exit_code": error.exit_code})
-            ui.say(f"emt: error: {error}")
-            raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as interrupt:
             ui.say("emt: interrupted")
             raise typer.Exit(INTERRUPTED) from interrupt
         except Exception as error:
-            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-                ui.say(f"emt: error: {str(error.filename)[:60]}...: the name is too long for the file system")
-                raise typer.Exit(UsageError.exit_code) from error
-            if not _is_out_of_memory(error):
+            known = _mendable(error)
+            if known is None:
                 raise
-            ui.say("emt: error: not enough memory; choose smaller sizes, or close other programs")
-            raise typer.Exit(DeviceError.exit_code) from error
+            if as_json:
+                ui.show_json({"event": "failed", "message": str(known), "exit_code": known.exit_code})
+            ui.say(f"emt: error: {known}")
+            raise typer.Exit(known.exit_code) from error
+
+
+def _mendable(error: Exception) -> EmtError | None:
+    """Return what a person can do about an error; None for a mistake of the program."""
+    if isinstance(error, EmtError):
+        return error
+    if is_out_of_memory(error):
+        return DeviceError("not enough memory; choose smaller sizes, or close other programs")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{str(error.filename)[:60]}...: the name is too long for the file system")
+    if isinstance(error, ImportError) and not str(error.name).startswith("emt_cli"):
+        return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells what mends it")
+    return None
 
 
 app = typer.Typer(
@@ -92,6 +101,11 @@ app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 def main() -> None:
     """Run the command line: the console script `emt`."""
     _open_streams()
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # libraries do not stand that
+        ui.say("emt: error: the current folder has been removed; change to another one")
+        sys.exit(UsageError.exit_code)
     for number in _ENDINGS:
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup has told to ignore one
             signal.signal(number, _stop)
@@ -126,15 +140,6 @@ _ENDINGS = [
 def _stop(number: int, frame: object) -> None:
     """End as an exception does, so that temporary files are removed on the way."""
     raise SystemExit(128 + number)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an allocation failed, on any device; without torch there is no other than MemoryError."""
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from emt_cli.engine.device import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _open_streams() -> None:

@@ -53,3 +53,12 @@ class StoppedError(EmtError):
     """Long work that ended because it was told to; the same command goes on with it."""
 
     exit_code = 130
+
+
+_OUT_OF_MEMORY = "out of memory", "allocate memory", "insufficient memory", "failed to map segment"
+"""Words of torch's, OpenVINO's, the system's and its loader's, in small letters."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an exception of any library means that an allocation failed, on any device."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from emt_cli import __version__, cli
-from emt_cli.commands import ui
+from emt_cli.commands import options, ui
 from emt_cli.errors import EmtError, InputError
 
 run = CliRunner().invoke
@@ -33,7 +35,7 @@ def failing() -> Iterator[list[BaseException]]:
     errors: list[BaseException] = []
 
     @cli.app.command("fail")
-    def fail() -> None:
+    def fail(as_json: options.Json = False) -> None:
         raise errors[0]
 
     yield errors
@@ -86,6 +88,39 @@ def test_interruption_is_one_line_and_130(failing: list[BaseException]) -> None:
     result = run(cli.app, ["fail"])
 
     assert (result.exit_code, result.stderr) == (130, "emt: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), 7, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 7, "not enough memory"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 7, "not enough memory"),
+        (ImportError("libGL.so.1: cannot open shared object file"), 1, "libGL.so.1"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "too long"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    failing: list[BaseException], error: BaseException, code: int, words: str
+) -> None:
+    failing.append(error)
+
+    told, as_json = run(cli.app, ["fail"]), run(cli.app, ["fail", "--json"])
+
+    assert told.exit_code == as_json.exit_code == code
+    assert words in told.stderr
+    assert told.stderr.count("\n") == 1
+    assert json.loads(as_json.stdout)["exit_code"] == code
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps a folder that somebody is in")
+def test_a_current_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    line = f'cd "{tmp_path}" && rmdir "{tmp_path}" && exec "{sys.executable}" -m emt_cli models'
+
+    result = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60)
+
+    assert result.returncode == 2
+    assert result.stderr == "emt: error: the current folder has been removed; change to another one\n"
 
 
 def test_mistake_of_the_program_keeps_its_traceback() -> None:

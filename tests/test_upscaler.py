@@ -14,11 +14,11 @@ import pytest
 import torch
 from released_reference import ReleasedEMT
 
-from emt_cli.engine.device import choose_device, choose_precision, free_memory, is_out_of_memory
+from emt_cli.engine.device import choose_device, choose_precision, free_memory
 from emt_cli.engine.torch_runner import TorchRunner
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import build_network, load_weights
-from emt_cli.errors import DeviceError, UsageError
+from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.media.pictures import read_picture
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.model.config import EMTConfig

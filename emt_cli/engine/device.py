@@ -73,14 +73,6 @@ def free_memory(device: torch.device) -> int:
     return min(int(psutil.virtual_memory().available), _container_memory())
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception means that an allocation failed, on any device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return any(words in text for words in ("out of memory", "allocate memory", "insufficient memory"))
-
-
 def _container_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes left under a Linux control group's limit (version 2), or a huge number."""
     try:

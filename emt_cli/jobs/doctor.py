@@ -18,7 +18,7 @@ from typing import Any
 from emt_cli.jobs import surroundings
 from emt_cli.jobs.surroundings import Check, usable_threads, without_home, words_of
 
-PROBE_SECONDS = 180
+PROBE_SECONDS = 120
 TOLERANCE = 0.5
 """Of 255: how far an engine may be from torch and still count as right."""
 
@@ -80,6 +80,10 @@ def _probe(part: str) -> Probed:
 
 
 _REMEDIES = (
+    (
+        "failed to map segment",
+        "not enough memory to load it: close other programs, or raise the limit (ulimit -v)",
+    ),
     ("libGL", "pip uninstall -y opencv-python && pip install --force-reinstall opencv-python-headless"),
     ("numpy.core.multiarray", "pip install --upgrade numpy opencv-python-headless"),
     (

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emt_cli.assets.catalog import FoundModel
-from emt_cli.engine.device import choose_device, free_memory, is_out_of_memory
+from emt_cli.engine.device import choose_device, free_memory
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.errors import DeviceError, EmtError, UsageError
+from emt_cli.errors import DeviceError, EmtError, UsageError, is_out_of_memory
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, enlarge, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
