@@ -323,6 +323,33 @@ def test_a_video_becomes_an_animation(
         assert sum(frame.info["duration"] for frame in ImageSequence.all_frames(image)) == 400
 
 
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_equal_frames_may_be_merged_down_to_a_still_picture(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.2, picture="color")
+
+    facts = enlarge(source, tmp_path / f"clip{suffix}")
+
+    assert facts["verified"], facts["checks"]
+    with Image.open(facts["output"]) as image:
+        assert (getattr(image, "n_frames", 1), image.size) == (1, (64, 64))
+
+
+def test_uneven_frames_are_shown_as_long_in_mp4(
+    tmp_path: Path, photo: np.ndarray, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    frames = [Image.fromarray(np.roll(photo, 9 * step, 1)) for step in range(5)]
+    durations = [100, 50, 70, 300, 40]
+    source = tmp_path / "cat.png"
+    frames[0].save(source, save_all=True, append_images=frames[1:], duration=durations)
+
+    facts = enlarge(source, tmp_path / "cat.mp4")
+
+    assert facts["verified"], facts["checks"]
+    assert "Duration: 00:00:00.56" in clips.facts(tmp_path / "cat.mp4")
+
+
 def test_options_of_video_codecs_are_refused_for_animations(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

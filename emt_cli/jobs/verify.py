@@ -11,8 +11,11 @@ from typing import Any
 
 from emt_cli.errors import InputError
 from emt_cli.jobs.packets import Packets, find_place, greatest_delay, read_packets
+from emt_cli.media.animation import SUFFIXES as ANIMATIONS
+from emt_cli.media.animation import probe_animation
 from emt_cli.media.carry import Carried
 from emt_cli.media.colour import Colour
+from emt_cli.media.mp4 import track_durations
 from emt_cli.media.video import Stream, VideoInfo, open_container, probe
 from emt_cli.media.video_read import timestamps
 
@@ -53,7 +56,8 @@ def verify(
     nothing was cut off at the end.
     """
     try:
-        made = probe(result)
+        format = ANIMATIONS.get(result.suffix.lower())
+        made = probe_animation(result, format, still=True) if format else probe(result)
     except InputError as error:
         return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
     shown = [time - shift for time in times]
@@ -129,17 +133,24 @@ def _last_duration(
 def _check_duration(made: VideoInfo, packets: Packets, times: Sequence[Fraction], last: Fraction) -> Check:
     """Check how long the video is, from its first frame to the end of its last one, to half a frame.
 
-    MP4 tells how long packets are decoded, not how long frames are shown, so its whole length counts as well.
+    MP4's packets tell how long each is decoded, not how long its frame is shown, but its tracks tell that.
     """
     expected = times[-1] - times[0] + last
-    by_packets = (max(packets.times) - min(packets.times)) * packets.tick + (packets.last_duration() or last)
-    found = min((by_packets, made.duration or by_packets), key=lambda one: abs(one - expected))
+    found = (max(packets.times) - min(packets.times)) * packets.tick + (packets.last_duration() or last)
+    if made.container.startswith("mov"):
+        begins = min(packets.times) * packets.tick
+        found = track_durations(made.path).get(made.track, found + begins) - begins
     close = abs(found - expected) <= last / 2 + packets.tick
     return Check("duration", close, f"{float(expected):.3f} s", f"{float(found):.3f} s")
 
 
 def _check_animation(made: VideoInfo, times: Sequence[Fraction], last: Fraction) -> list[Check]:
-    """Check the frames of an animation, which begins at once and shows equal frames as one, to a tick."""
+    """Check the frames of an animation, which begins at once and shows equal frames as one, to a tick.
+
+    Where all are equal only a still picture is left, which shows the same for good.
+    """
+    if made.frames == 1:
+        return [Check("frames", True, str(len(times)), "1, a still picture: all frames are equal")]
     tick = Fraction(1, 100 if made.container == "gif" else 1000)
     found = [made.seconds(pts) for pts in timestamps(made)]
     wanted = [Fraction(0), *times[1:]]

@@ -60,11 +60,14 @@ def animation_format(path: Path) -> AnimationFormat | None:
     return "WEBP" if head[:4] == b"RIFF" and head[8:] == b"WEBP" else None
 
 
-def probe_animation(path: Path, format: AnimationFormat) -> VideoInfo:
-    """Read what an animation says of itself; InputError when it is damaged or a still picture."""
+def probe_animation(path: Path, format: AnimationFormat, *, still: bool = False) -> VideoInfo:
+    """Read what an animation says of itself; InputError when it is damaged, or a still picture.
+
+    still: one is taken for an animation of one frame.
+    """
     durations: list[Fraction] = []
     alpha = False
-    with _open(path, format) as image:
+    with _open(path, format, still=still) as image:
         size, loop = image.size, image.info.get("loop")
         for frame in _frames(image):
             durations.append(_duration(frame))
@@ -78,6 +81,7 @@ def probe_animation(path: Path, format: AnimationFormat) -> VideoInfo:
         path=path,
         container=container,
         stream=0,
+        track=0,
         codec=container,
         width=size[0],
         height=size[1],
@@ -181,14 +185,14 @@ def _sums(durations: Sequence[Fraction]) -> list[Fraction]:
 
 
 @contextlib.contextmanager
-def _open(path: Path, format: AnimationFormat) -> Iterator[Image.Image]:
+def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=(format,)) as image:
             height, width = gif_extent(path) if format == "GIF" else (image.height, image.width)
             check_input(str(path), height=height, width=width, max_pixels=MAX_PIXELS)
             with readable_damage(str(path)):
                 count = getattr(image, "n_frames", 1)
-            if count < 2:
+            if count < 2 and not still:
                 raise InputError(f"{path}: a picture that does not move; see `emt upscale`")
             yield image
     except _DAMAGE as error:
@@ -227,7 +231,7 @@ def _colours(flags: int) -> int:
 def _frames(image: Any) -> Iterator[Image.Image]:
     # A PNG's picture for viewers that know no animation is not a frame of it.
     first = 1 if image.info.get("default_image") else 0
-    for index in range(first, image.n_frames):
+    for index in range(first, getattr(image, "n_frames", 1)):
         with readable_damage(str(image.filename)):
             image.seek(index)
             image.load()

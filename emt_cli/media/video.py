@@ -71,6 +71,8 @@ class VideoInfo:
     """ffmpeg's name of the demuxer."""
     stream: int
     """Index of the best video stream that is not an attached picture."""
+    track: int
+    """The container's own number of that stream."""
     codec: str
     width: int
     """Pixels of the upright picture, before the sample aspect ratio is applied."""
@@ -183,6 +185,7 @@ def probe(path: Path) -> VideoInfo:
             path=path,
             container=container.format.name,
             stream=stream.index,
+            track=stream.id,
             codec=context.codec.canonical_name,
             width=width,
             height=height,
