@@ -20,8 +20,7 @@ demo: $(VENV)/.run
 	@echo "Done. Look at demo/cat_x4.png, and at demo/cat_x4_compare.png: bicubic left, EMT right."
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not wheel" --ignore-glob="tests/test_video*"
-	$(BIN)/python -m pytest -m "not wheel" tests/test_video*.py
+	$(BIN)/python -m pytest -m "not wheel"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
+from emt_cli.engine.openvino_runner import openvino_core
 from emt_cli.engine.weights import build_network, load_weights, save_weights
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -72,7 +72,7 @@ def test_openvino_reads_xml_and_bin(tiny: Path, tmp_path: Path, tiny_network: EM
     result = export(tiny, "-o", tmp_path / "tiny.xml")
 
     assert result.stdout.split() == [str(tmp_path / "tiny.bin"), str(tmp_path / "tiny.xml")]
-    compiled = openvino.Core().compile_model(
+    compiled = openvino_core().compile_model(
         tmp_path / "tiny.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     np.testing.assert_allclose(compiled(x)[0], expected, rtol=1e-4, atol=1e-2)

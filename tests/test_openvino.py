@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,24 @@ pytest.importorskip("openvino")
 
 CPU = torch.device("cpu")
 
+SIGNALLED = """
+import gc, os, signal
+import numpy as np
+from emt_cli.engine.openvino_runner import OpenVINORunner
+from emt_cli.model.config import EMTConfig
+from emt_cli.model.emt import EMT
+from emt_cli.steps import finish
+runners = [OpenVINORunner(EMT(EMTConfig(scale, 6, 1, 1, 0)).eval()) for scale in (2, 4)]
+for runner in runners:
+    finish(runner.steps(np.zeros((8, 8, 3), np.float32)))
+del runner
+while runners:
+    runners.pop(0)
+    gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -34,6 +55,13 @@ def expected(network: EMT, pixels: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         answer = network(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
     return answer[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
+def test_signals_are_still_handled_when_models_are_gone(cache: Path) -> None:
+    told = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, text=True, check=False)
+
+    assert (told.returncode, told.stdout) == (0, "handled\n"), told.stderr
 
 
 def test_one_model_answers_any_size_as_the_network_does(tiny_network: EMT, photo: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,18 @@ COMPILE_COST = 1e11
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
+@cache
+def openvino_core() -> Any:
+    """Return the one openvino.Core of this process, which lives as long as the process.
+
+    OpenVINO gives the thread a signal stack with each Core. When Cores go in the order they came, the thread
+    keeps one whose memory is gone; Python's handlers run on it: the next Ctrl-C is a segmentation fault.
+    """
+    from openvino import Core
+
+    return Core()
+
+
 class OpenVINORunner:
     """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped.
 
@@ -42,10 +55,8 @@ class OpenVINORunner:
     def __init__(
         self, network: EMT, dtype: torch.dtype = torch.float32, *, meanwhile: TorchRunner | None = None
     ) -> None:
-        import openvino as ov
-
         self.network, self.dtype, self.config = network, dtype, network.config
-        self._core = ov.Core()
+        self._core = openvino_core()
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[dtype],
             "INFERENCE_NUM_THREADS": cpu_threads(),
@@ -54,16 +65,18 @@ class OpenVINORunner:
         self._meanwhile = meanwhile
         self._done = 0.0
         self._request: Any = None
-        self.path = self._path(ov.get_version())
+        self.path = self._path()
 
-    def _path(self, version: str) -> Path:
+    def _path(self) -> Path:
         """Name everything a compiled model depends on."""
+        from openvino import get_version
+
         names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
         device = [self._core.get_property("CPU", name) for name in names]
         digest = hashlib.sha256()
         for name, value in self.network.state_dict().items():
             digest.update(name.encode() + value.cpu().numpy().tobytes())
-        return compiled_path("openvino", self.config, version, device, self._settings, digest.hexdigest())
+        return compiled_path("openvino", self.config, get_version(), device, self._settings, digest.hexdigest())
 
     @property
     def about(self) -> str:

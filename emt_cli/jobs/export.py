@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from emt_cli import __version__
+from emt_cli.engine.openvino_runner import openvino_core
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import UsageError, VerificationError
 from emt_cli.jobs.networks import Networks
@@ -151,9 +152,7 @@ def _openvino(network: EMT, metadata: dict[str, str]) -> tuple[list[bytes], str]
 
 
 def _run_openvino(path: Path) -> Callable[[Floats], Floats]:
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     core.set_property({"ENABLE_MMAP": False})  # or the files stay open
     model = core.read_model(path, path.with_suffix(".bin"))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
