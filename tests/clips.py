@@ -72,6 +72,16 @@ def wrapping(path: Path) -> Path:
     return clip(path, "-bf", "3", "-g", "20", *near, seconds=2, audio=True)
 
 
+def captioned(path: Path) -> Path:
+    """MPEG-2 with closed captions (ATSC A/53) in the user data of every picture."""
+    stream, captions = path.with_suffix(".m2v"), b"\x00\x00\x01\xb2GA94\x03\x41\xff\xfc\x94\x20\xff"
+    clip(stream, codec=("-c:v", "mpeg2video", "-bf", "0"))
+    first_slice = b"\x00\x00\x01\x01"
+    stream.write_bytes(stream.read_bytes().replace(first_slice, captions + first_slice))
+    ffmpeg("-fflags", "+genpts", "-r", "25", "-i", stream, "-c", "copy", path)
+    return path
+
+
 def hdr10(path: Path, *options: str) -> Path:
     """HEVC of 10 bits in BT.2020 and PQ, with mastering display and light levels."""
     tags = f"colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:hdr10=1:master-display={MASTER}"

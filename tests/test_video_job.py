@@ -523,6 +523,22 @@ def test_a_signal_ends_the_job_after_the_frame_at_hand(
     assert enlarge(source, segment=5)["resumed"] in (10, 15)
 
 
+def test_what_no_encoder_can_be_given_is_said_before_and_after(
+    tmp_path: Path, model: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.captioned(tmp_path / "captioned.ts")
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source)
+    facts = enlarge(source)
+
+    said = "closed captions inside the picture stream will be missing from the result"
+    assert said in task.notes
+    assert said in facts["notes"]
+    assert ("closed captions inside the picture stream", "left out, as said") in [
+        (check["name"], check["found"]) for check in facts["checks"]
+    ]
+
+
 def test_other_settings_are_refused_until_told_to_begin_again(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

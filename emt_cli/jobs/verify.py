@@ -75,6 +75,7 @@ def verify(
     ]
     if source.hdr is not None:
         checks.append(_same("HDR metadata", _hdr(source.hdr), _hdr(made.hdr)))
+    checks += [Check(name, True, "left out", "left out, as said") for name in source.left_out]
     if source.animation:
         return checks
     for name, before, after in _pairs(source, made, carried):

@@ -33,6 +33,17 @@ _DEMUXERS = (
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
 
 
+_LOOKED_AT = 8
+"""Frames that are decoded to learn what a video brings along."""
+_LEFT_OUT = {
+    "closed captions inside the picture stream": (SideData.A53_CC,),
+    "Dolby Vision": (SideData.DOVI_RPU_BUFFER, SideData.DOVI_METADATA),
+    "HDR10+": (SideData.DYNAMIC_HDR_PLUS,),
+    "HDR Vivid": (SideData.DYNAMIC_HDR_VIVID,),
+}
+"""What frames may bring along that no encoder here can be given."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """One stream of a file."""
@@ -111,8 +122,8 @@ class VideoInfo:
     animation: bool = False
     loop: int | None = None
     """Of an animation: how often it is played, 0 for ever, None once."""
-    notes: tuple[str, ...] = ()
-    """What cannot be carried over, for people."""
+    left_out: tuple[str, ...] = ()
+    """What its frames bring along that no result has, for people."""
 
     @property
     def dtype(self) -> Literal["uint8", "uint16"]:
@@ -155,7 +166,8 @@ def probe(path: Path) -> VideoInfo:
         return probe_animation(path, format)
     with open_container(path) as container:
         stream = choose_stream(container, path)
-        frame = _first_frame(container, stream, path)
+        frames = _first_frames(container, stream, path)
+        frame = frames[0]
         layout = frame.format
         rgb = layout.is_rgb or layout.has_palette
         bits = max(component.bits for component in layout.components)
@@ -210,6 +222,9 @@ def probe(path: Path) -> VideoInfo:
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
+            left_out=tuple(
+                name for name, kinds in _LEFT_OUT.items() if any(_has(one, kinds) for one in frames)
+            ),
         )
 
 
@@ -240,12 +255,18 @@ def choose_stream(container: av.container.InputContainer, path: Path) -> Any:
     return stream
 
 
-def _first_frame(container: Any, stream: Any, path: Path) -> av.video.frame.VideoFrame:
-    for packet in container.demux(stream):
-        with contextlib.suppress(av.error.FFmpegError):
-            for frame in packet.decode():
-                return cast(av.video.frame.VideoFrame, frame)
-    raise InputError(f"{path}: no frame can be decoded; get an undamaged copy")
+def _first_frames(container: Any, stream: Any, path: Path) -> list[av.video.frame.VideoFrame]:
+    """Return the first frame and some more, for not every frame brings along what others do."""
+    frames: list[av.video.frame.VideoFrame] = []
+    with contextlib.suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.error.FFmpegError):
+                frames += packet.decode()
+            if len(frames) >= _LOOKED_AT:
+                break
+    if not frames:
+        raise InputError(f"{path}: no frame can be decoded; get an undamaged copy")
+    return frames
 
 
 def _origin(container: Any, first: int | None, time_base: Fraction) -> int:
@@ -299,6 +320,10 @@ def _container_duration(container: Any) -> Fraction | None:
 def _side_data(frame: av.video.frame.VideoFrame, kind: SideData) -> bytes | None:
     every = cast(Any, frame.side_data)  # PyAV's annotations take it for a mapping of names
     return next((bytes(data) for data in every if data.type == kind), None)
+
+
+def _has(frame: av.video.frame.VideoFrame, kinds: tuple[SideData, ...]) -> bool:
+    return any(_side_data(frame, kind) is not None for kind in kinds)
 
 
 def _orientation(frame: av.video.frame.VideoFrame) -> tuple[int, bool]:
