@@ -76,7 +76,8 @@ class OpenVINORunner:
         digest = hashlib.sha256()
         for name, value in self.network.state_dict().items():
             digest.update(name.encode() + value.cpu().numpy().tobytes())
-        return compiled_path("openvino", self.config, get_version(), device, self._settings, digest.hexdigest())
+        facts = (self.config, get_version(), device, self._settings, digest.hexdigest())
+        return compiled_path("openvino", *facts)
 
     @property
     def about(self) -> str:

@@ -221,11 +221,12 @@ class Function:
             )
         return value
 
-    def exp2(self, x: str) -> str:
-        """2 ** x for x in -126..126, relative error 2e-7."""
+    def exp2(self, x: str, factor: float = 1.0) -> str:
+        """2 ** (factor * x), limited to 2**-100..2**120, relative error 2e-7; NaN becomes a limit."""
+        x = self.clamp(x, *sorted((-100.0 / factor, 120.0 / factor)))
         magic = self.number(1.5 * 2**23)  # adding it rounds to whole numbers, in the lowest bits
-        shifted = self.op("fadd", x, magic)
-        rest = self.op("fsub", x, self.op("fsub", shifted, magic))
+        shifted = self.multiply_add(x, self.number(factor), magic)
+        rest = self.multiply_add(x, self.number(factor), self.op("fsub", magic, shifted))
         power = self.number(_EXP2[-1])
         for factor in _EXP2[-2::-1]:
             power = self.multiply_add(power, rest, self.number(factor))

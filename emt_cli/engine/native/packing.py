@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emt_cli.engine.native.shapes import INPUT_CHANNELS, Part, Product, Shapes
+from emt_cli.engine.native.shapes import INPUT_CHANNELS, PLACES, Part, Product, Shapes
+from emt_cli.engine.native.tail import BIAS_PLACE, KERNEL
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.attention import SWSA
 from emt_cli.model.emt import EMT, Layer
@@ -17,6 +18,8 @@ from emt_cli.model.inference import mixer_as_taps, norm_as_affine
 from emt_cli.model.layers import MIX_OFFSETS, PixelMixer
 
 LOG2_E = 1.4426950408889634
+CACHE_LINE = 64
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,26 @@ class PackedNetwork:
         self.head = _columns(
             shapes.features, _taps_of(network.head.weight, INPUT_CHANNELS), network.head.bias
         )
-        # The kernel writes an input pixel's enlarged pixels row by row, colours last.
-        scale = network.config.scale
-        tail = _taps_of(network.tail.weight, shapes.features.stride).view(-1, 3, scale, scale)
-        bias = torch.from_numpy(_array(network.tail.bias)).view(3, scale, scale) + network.mean.view(3, 1, 1)
-        self.tail = _columns(
-            shapes.output, tail.permute(0, 2, 3, 1).flatten(1), bias.permute(1, 2, 0).flatten()
-        )
+        self.tail = _pack_tail(network, shapes)
         self.layers = [_pack_layer(layer, shapes) for layer in network.body if isinstance(layer, Layer)]
+
+
+def _pack_tail(network: EMT, shapes: Shapes) -> Floats:
+    """Pack the last convolution: for each place of Winograd's products its matrix for three rows of features.
+
+    An input pixel's enlarged pixels come row by row, colours last, as the kernel writes them.
+    """
+    scale = network.config.scale
+    weight = network.tail.weight.detach().double().cpu().view(3, scale, scale, -1, 3, 3)
+    taps = weight.permute(4, 5, 3, 1, 2, 0).flatten(3)  # rows, columns, features, outputs
+    places = torch.einsum("pc,rcfo->prfo", torch.from_numpy(KERNEL), taps)
+    padded = places.new_zeros(PLACES, 3, shapes.features.stride, 3 * scale**2)
+    padded[:, :, : taps.shape[2]] = places
+    colours = torch.from_numpy(_array(network.tail.bias)).view(3, scale, scale) + network.mean.view(3, 1, 1)
+    biases = torch.zeros(PLACES, 3 * scale**2)
+    biases[BIAS_PLACE] = colours.permute(1, 2, 0).flatten()
+    matrices = zip(padded.flatten(1, 2), biases, strict=True)
+    return aligned(np.stack([_columns(shapes.output, weight, bias) for weight, bias in matrices]))
 
 
 def _pack_layer(layer: Layer, shapes: Shapes) -> PackedLayer:
@@ -78,6 +93,21 @@ def _pack_attention(mixer: SWSA, shapes: Shapes) -> PackedAttention:
     return PackedAttention(mixer.windows, mixer.shifts, qv, proj)
 
 
+def aligned_zeros(*shape: int) -> Floats:
+    """Return zeros that begin with a line of the cache, so that no vector lies in two."""
+    floats = prod(shape)
+    memory = np.zeros(floats + CACHE_LINE // 4, np.float32)
+    start = -memory.ctypes.data % CACHE_LINE // 4
+    return memory[start : start + floats].reshape(shape)
+
+
+def aligned(values: Floats) -> Floats:
+    """Return a contiguous copy that begins with a line of the cache."""
+    copy = aligned_zeros(*values.shape)
+    copy[...] = values
+    return copy
+
+
 def _array(values: Tensor | None) -> Floats:
     if values is None:
         raise ValueError("every layer of an EMT has a bias")
@@ -91,7 +121,7 @@ def _columns(plan: Product, weight: Tensor, bias: Tensor | None) -> Floats:
     packed = np.zeros((inputs + 1, plan.stride), np.float32)
     packed[0, :outputs] = _array(bias)
     packed[1:, :outputs] = _array(weight)
-    return np.ascontiguousarray(packed.reshape(inputs + 1, plan.blocks, plan.columns).swapaxes(0, 1))
+    return aligned(packed.reshape(inputs + 1, plan.blocks, plan.columns).swapaxes(0, 1))
 
 
 def _taps_of(weight: Tensor, stride: int) -> Tensor:
@@ -109,7 +139,7 @@ def _token_rows(plan: Part, weight: Tensor, bias: Tensor) -> Floats:
     packed[0, :outputs] = _array(bias)
     packed[1:, :outputs] = _array(weight).T
     packed[:, : plan.channels] *= sqrt(LOG2_E)
-    return np.ascontiguousarray(packed.reshape(inputs + 1, plan.row_blocks, plan.rows).swapaxes(0, 1))
+    return aligned(packed.reshape(inputs + 1, plan.row_blocks, plan.rows).swapaxes(0, 1))
 
 
 def _taps(shapes: Shapes, mixer: PixelMixer) -> Floats:
@@ -119,4 +149,4 @@ def _taps(shapes: Shapes, mixer: PixelMixer) -> Floats:
     packed[0, : len(bias)] = _array(bias)
     packed[1:, : len(bias)] = _array(taps)
     lanes = shapes.cpu.lanes
-    return np.ascontiguousarray(packed.reshape(len(packed), -1, lanes).swapaxes(0, 1))
+    return aligned(packed.reshape(len(packed), -1, lanes).swapaxes(0, 1))

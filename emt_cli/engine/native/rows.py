@@ -11,17 +11,20 @@ from emt_cli.engine.native.llvm import Function
 from emt_cli.engine.native.shapes import INPUT_CHANNELS, Product, Shapes
 from emt_cli.model.layers import MIX_OFFSETS, SHIFT_OFFSETS
 
+UNROLLED = 4
+"""Channels of a product in one turn of the loop."""
+
 Finish = Callable[[Function, str, str, int], str]
 """From (function, value, offset of the block of pixels, of the vector in it) to the value that is stored."""
 
 
 def write_row_kernels(shapes: Shapes) -> list[Function]:
-    """Write the functions head, layer, mixed_layer and tail, and project if the network has attention."""
-    functions = [_head(shapes), _layer(shapes, mixed=False), _layer(shapes, mixed=True), _tail(shapes)]
+    """Write the functions head, layer and mixed_layer, and project if the network has attention."""
+    functions = [_head(shapes), _layer(shapes, mixed=False), _layer(shapes, mixed=True)]
     return [*functions, _project(shapes)] if shapes.config.attention_layers else functions
 
 
-def _row_product(
+def row_product(
     f: Function,
     plan: Product,
     groups: Sequence[tuple[str, int]],
@@ -50,21 +53,8 @@ def _row_product(
                 sums = biases * pixels
                 row = 1
                 for address, count in groups:
-                    first = f.at(address, here)
-                    line = f.at(matrix, row * plan.columns)
-                    with f.loop(0, count, carried=sums) as channel:
-                        factors = f.at(line, f.integer("mul", channel.index, plan.columns))
-                        vectors = [f.load(f.at(factors, v * plan.lanes)) for v in range(plan.vectors)]
-                        value = f.at(first, channel.index)
-                        after = []
-                        for pixel in range(pixels):
-                            one = f.broadcast(f.at(value, pixel * in_stride))
-                            after += [
-                                f.multiply_add(one, vector, channel.values[pixel * plan.vectors + v])
-                                for v, vector in enumerate(vectors)
-                            ]
-                        channel.values = after
-                    sums = channel.values
+                    first, line = f.at(address, here), f.at(matrix, row * plan.columns)
+                    sums = _add_channels(f, plan, sums, first, line, count, pixels, in_stride)
                     row += count
                 target = f.integer("mul", x, plan.stride)
                 offset = f.integer("add", target, f.integer("mul", block.index, plan.columns))
@@ -75,22 +65,51 @@ def _row_product(
                         f.store(value, f.at(place, target, step))
 
 
-def _plain(f: Function, value: str, offset: str, step: int) -> str:
+def _add_channels(
+    f: Function, plan: Product, sums: list[str], values: str, line: str, count: int, pixels: int, stride: int
+) -> list[str]:
+    """Write the products of `count` channels of a block of pixels, added to sums; some in each turn."""
+
+    def add(channel: str | int, sums: list[str]) -> list[str]:
+        first = (
+            f.integer("mul", channel, plan.columns) if isinstance(channel, str) else channel * plan.columns
+        )
+        factors, value, after = f.at(line, first), f.at(values, channel), []
+        vectors = [f.load(f.at(factors, v * plan.lanes)) for v in range(plan.vectors)]
+        for pixel in range(pixels):
+            one = f.broadcast(f.at(value, pixel * stride))
+            block = sums[pixel * plan.vectors :]
+            after += [f.multiply_add(one, *pair) for pair in zip(vectors, block, strict=False)]
+        return after
+
+    whole = count - count % UNROLLED
+    if whole:
+        with f.loop(0, whole, step=UNROLLED, carried=sums) as turn:
+            for number in range(UNROLLED):
+                turn.values = add(f.integer("add", turn.index, number), turn.values)
+        sums = turn.values
+    for channel in range(whole, count):
+        sums = add(channel, sums)
+    return sums
+
+
+def plain(f: Function, value: str, offset: str, step: int) -> str:
+    """Finish a product by nothing more."""
     return value
 
 
-def _plus(address: str) -> Finish:
+def plus(address: str) -> Finish:
     """Add what lies at the same place of another row."""
     return lambda f, value, offset, step: f.op("fadd", value, f.load(f.at(address, offset, step)))
 
 
 def _silu(f: Function, x: str, offset: str, step: int) -> str:
     """SiLU: x / (1 + exp(-x))."""
-    power = f.clamp(f.op("fmul", x, f.number(-1.4426950408889634)), -100.0, 120.0)
-    return f.op("fdiv", x, f.op("fadd", f.number(1.0), f.exp2(power)))
+    return f.op("fdiv", x, f.op("fadd", f.number(1.0), f.exp2(x, -1.4426950408889634)))
 
 
-def _zero(f: Function, address: str, floats: str | int) -> None:
+def zero(f: Function, address: str, floats: str | int) -> None:
+    """Write zeros, whole vectors of them."""
     with f.loop(0, floats, step=f.lanes) as place:
         f.store("zeroinitializer", f.at(address, place.index))
 
@@ -104,26 +123,26 @@ def _shifted(row: Callable[[int], str], f: Function, channels: int, stride: int)
     return [*groups, (f.at(row(0), 4 * size), channels - 4 * size)]
 
 
-def _neighbours(row: Callable[[int], str], f: Function, stride: int) -> list[tuple[str, int]]:
+def _neighbours(rows: Sequence[str], f: Function, stride: int) -> list[tuple[str, int]]:
     """Return the groups of the sum of a 3x3 convolution: three pixels of a row lie one after the other."""
-    return [(f.at(row(dy), -stride), 3 * stride) for dy in (-1, 0, 1)]
+    return [(f.at(row, -stride), 3 * stride) for row in rows]
 
 
-def _rows_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], str]:
+def rows_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], str]:
     """Return what gives the first pixel's address of a row of a map with borders."""
     step = f.integer("mul", f.integer("add", width, 2), stride)
     first = f.at(base, step, stride)
     return lambda row: f.at(first, f.integer("mul", row, step))
 
 
-def _ring_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], str]:
+def ring_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], str]:
     """Return what gives the first pixel's address of a row kept in a ring of three; clear its borders."""
     step = f.integer("mul", f.integer("add", width, 2), stride)
     first = f.at(base, stride)
     for slot in range(3):
         row = f.at(base, f.integer("mul", step, slot))
-        _zero(f, row, stride)
-        _zero(f, f.at(row, f.integer("sub", step, stride)), stride)
+        zero(f, row, stride)
+        zero(f, f.at(row, f.integer("sub", step, stride)), stride)
 
     def address(row: str) -> str:
         slot = f.integer("srem", f.integer("add", row, 3), 3)
@@ -136,20 +155,18 @@ def _head(shapes: Shapes) -> Function:
     """Write head: rows top..bottom of the first convolution: pixels (h + 2, w + 2, 4) into now."""
     arguments = [("pixels", "ptr"), ("now", "ptr"), ("weights", "ptr")]
     f = Function("head", [*arguments, ("top", "i64"), ("bottom", "i64"), ("width", "i64")], shapes.cpu)
-    source = _rows_of(f, "%pixels", "%width", INPUT_CHANNELS)
-    target = _rows_of(f, "%now", "%width", shapes.features.stride)
+    source = rows_of(f, "%pixels", "%width", INPUT_CHANNELS)
+    target = rows_of(f, "%now", "%width", shapes.features.stride)
     with f.loop("%top", "%bottom") as row:
-        _head_row(f, shapes, source, row.index, target(row.index), _plain)
+        rows = [source(f.integer("add", row.index, dy)) for dy in (-1, 0, 1)]
+        head_row(f, shapes, rows, target(row.index), "%width", plain)
     return f
 
 
-def _head_row(
-    f: Function, shapes: Shapes, source: Callable[[str], str], row: str, out: str, finish: Finish
-) -> None:
-    groups = _neighbours(lambda dy: source(f.integer("add", row, dy)), f, INPUT_CHANNELS)
-    _row_product(
-        f, shapes.features, groups, "%weights", out, "%width", in_stride=INPUT_CHANNELS, finish=finish
-    )
+def head_row(f: Function, shapes: Shapes, rows: Sequence[str], out: str, width: str, finish: Finish) -> None:
+    """Write the first convolution of a row; rows: the first pixel's address in it and in its neighbours."""
+    groups = _neighbours(rows, f, INPUT_CHANNELS)
+    row_product(f, shapes.features, groups, "%weights", out, width, in_stride=INPUT_CHANNELS, finish=finish)
 
 
 def _project(shapes: Shapes) -> Function:
@@ -157,17 +174,15 @@ def _project(shapes: Shapes) -> Function:
     arguments = [("answer", "ptr"), ("now", "ptr"), ("weights", "ptr")]
     f = Function("project", [*arguments, ("top", "i64"), ("bottom", "i64"), ("width", "i64")], shapes.cpu)
     stride = shapes.answer_stride
-    source = _rows_of(f, "%answer", "%width", stride)
-    target = _rows_of(f, "%now", "%width", shapes.features.stride)
+    source = rows_of(f, "%answer", "%width", stride)
+    target = rows_of(f, "%now", "%width", shapes.features.stride)
     with f.loop("%top", "%bottom") as row:
         first, groups, start = source(row.index), [], 0
         for part in shapes.parts:
             groups.append((f.at(first, start), part.channels))
             start += part.padded_channels
         out = target(row.index)
-        _row_product(
-            f, shapes.features, groups, "%weights", out, "%width", in_stride=stride, finish=_plus(out)
-        )
+        row_product(f, shapes.features, groups, "%weights", out, "%width", in_stride=stride, finish=plus(out))
     return f
 
 
@@ -184,9 +199,9 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
         shapes.cpu,
     )
     dim, stride, hidden = shapes.config.dim, shapes.features.stride, shapes.hidden
-    now, then = _rows_of(f, "%now", "%width", stride), _rows_of(f, "%then", "%width", stride)
-    ring = _ring_of(f, "%ring", "%width", stride) if mixed else now
-    hidden_ring = _ring_of(f, "%hidden_ring", "%width", hidden.stride)
+    now, then = rows_of(f, "%now", "%width", stride), rows_of(f, "%then", "%width", stride)
+    ring = ring_of(f, "%ring", "%width", stride) if mixed else now
+    hidden_ring = ring_of(f, "%hidden_ring", "%width", hidden.stride)
     begin, end = f.integer("sub", "%top", 2), f.integer("add", "%bottom", 2)
     with f.loop(begin, end) as step:
         row = step.index
@@ -195,23 +210,23 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
             with f.when(inside):
                 _mix_row(f, shapes, now, row, ring(row))
             with f.when(outside):
-                _zero(f, ring(row), f.integer("mul", "%width", stride))
+                zero(f, ring(row), f.integer("mul", "%width", stride))
         with f.when(f.compare("sge", row, "%top")):
             middle = f.integer("sub", row, 1)
             inside, outside = (f.compare(how, middle, "%height") for how in ("ult", "uge"))
             with f.when(inside):
                 groups = _shifted(lambda dy: ring(f.integer("add", middle, dy)), f, dim, stride)
-                _row_product(
+                row_product(
                     f, hidden, groups, "%fc1", hidden_ring(middle), "%width", in_stride=stride, finish=_silu
                 )
             with f.when(outside):
-                _zero(f, hidden_ring(middle), f.integer("mul", "%width", hidden.stride))
+                zero(f, hidden_ring(middle), f.integer("mul", "%width", hidden.stride))
         with f.when(f.compare("sge", row, f.integer("add", "%top", 2))):
             last = f.integer("sub", row, 2)
             groups = _shifted(
                 lambda dy: hidden_ring(f.integer("add", last, dy)), f, hidden.outputs, hidden.stride
             )
-            _row_product(
+            row_product(
                 f,
                 shapes.features,
                 groups,
@@ -219,7 +234,7 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                 then(last),
                 "%width",
                 in_stride=hidden.stride,
-                finish=_plus(ring(last)),
+                finish=plus(ring(last)),
             )
     return f
 
@@ -252,37 +267,3 @@ def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, o
                 value = f.load(f.at(bases[dy], f.integer("mul", columns[dx], stride)))
                 total = f.multiply_add(value, weight, total)
             f.store(total, f.at(target, f.integer("mul", x, stride)))
-
-
-def _tail(shapes: Shapes) -> Function:
-    """Write tail: rows top..bottom of the last convolution, of now plus the head, into the image."""
-    names = ["pixels", "now", "weights", "tail", "ring", "line", "image"]
-    f = Function(
-        "tail",
-        [*((name, "ptr") for name in names), *((n, "i64") for n in ("top", "bottom", "height", "width"))],
-        shapes.cpu,
-    )
-    stride, output, scale = shapes.features.stride, shapes.output, shapes.config.scale
-    source = _rows_of(f, "%pixels", "%width", INPUT_CHANNELS)
-    now = _rows_of(f, "%now", "%width", stride)
-    ring = _ring_of(f, "%ring", "%width", stride)
-    with f.loop(f.integer("sub", "%top", 1), f.integer("add", "%bottom", 1)) as step:
-        row = step.index
-        inside, outside = (f.compare(how, row, "%height") for how in ("ult", "uge"))
-        with f.when(inside):
-            _head_row(f, shapes, source, row, ring(row), _plus(now(row)))
-        with f.when(outside):
-            _zero(f, ring(row), f.integer("mul", "%width", stride))
-        with f.when(f.compare("sgt", row, "%top")):
-            middle = f.integer("sub", row, 1)
-            groups = _neighbours(lambda dy: ring(f.integer("add", middle, dy)), f, stride)
-            _row_product(f, output, groups, "%tail", "%line", "%width", in_stride=stride, finish=_plain)
-            long = f.integer("mul", "%width", 3 * scale)
-            for line in range(scale):
-                image_row = f.integer("add", f.integer("mul", middle, scale), line)
-                target = f.at("%image", f.integer("mul", image_row, long))
-                with f.loop(0, "%width") as column:
-                    pixel = f.at("%line", f.integer("mul", column.index, output.stride), line * 3 * scale)
-                    place = f.at(target, f.integer("mul", column.index, 3 * scale))
-                    f.copy(place, pixel, 3 * scale)
-    return f

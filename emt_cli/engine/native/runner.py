@@ -19,9 +19,16 @@ from numpy.typing import NDArray
 from emt_cli.engine.device import cpu_threads
 from emt_cli.engine.ensemble import average_views
 from emt_cli.engine.native.llvm import Processor, Program, processor
-from emt_cli.engine.native.packing import PackedAttention, PackedLayer, PackedNetwork
+from emt_cli.engine.native.packing import (
+    CACHE_LINE,
+    PackedAttention,
+    PackedLayer,
+    PackedNetwork,
+    aligned_zeros,
+)
 from emt_cli.engine.native.rows import write_row_kernels
 from emt_cli.engine.native.shapes import INPUT_CHANNELS, Shapes
+from emt_cli.engine.native.tail import write_tail_kernel
 from emt_cli.engine.native.windows import write_window_kernels
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.emt import EMT
@@ -35,7 +42,9 @@ KEPT_BYTES = 16 << 20
 
 @lru_cache(maxsize=8)
 def _program(shapes: Shapes) -> Program:
-    return Program([*write_row_kernels(shapes), *write_window_kernels(shapes)], shapes.cpu)
+    return Program(
+        [*write_row_kernels(shapes), *write_window_kernels(shapes), write_tail_kernel(shapes)], shapes.cpu
+    )
 
 
 @lru_cache(maxsize=8)
@@ -127,13 +136,13 @@ class _Run:
         floats = (height + 2) * (width + 2)
         # Zeros, because of the borders: kernels never write there.
         self.pixels = np.zeros((height + 2, width + 2, INPUT_CHANNELS), np.float32)
-        self.now = np.zeros(floats * shapes.features.stride, np.float32)
-        self.then = np.zeros_like(self.now)
+        self.now = aligned_zeros(floats * shapes.features.stride)
+        self.then = aligned_zeros(self.now.size)
         self.answer = None
         if shapes.answer_stride != shapes.features.stride:
-            self.answer = np.zeros(floats * shapes.answer_stride, np.float32)
+            self.answer = aligned_zeros(floats * shapes.answer_stride)
         size = max(shapes.row_scratch(width), shapes.window_scratch())
-        self.scratch = np.zeros((threads, size), np.float32)
+        self.scratch = aligned_zeros(threads, -(-size // CACHE_LINE) * CACHE_LINE)
         self.free: SimpleQueue[int] = SimpleQueue()
         for index in range(threads):
             self.free.put(index)
@@ -161,13 +170,12 @@ class _Run:
         fits = spend and spare.size >= prod(shape)
         image = spare[: prod(shape)].reshape(shape) if fits else np.empty(shape, np.float32)
         addresses = (source, now, head, _address(packed.tail))
-        ring = 3 * (width + 2) * self.shapes.features.stride
-
-        def last(top: int, bottom: int, scratch: int) -> None:
-            line = scratch + 4 * ring
-            self.call("tail", *addresses, scratch, line, _address(image), top, bottom, height, width)
-
-        self._rows(last)
+        out = _address(image)
+        self._rows(
+            lambda top, bottom, scratch: self.call(
+                "tail", *addresses, scratch, out, top, bottom, height, width
+            )
+        )
         return image
 
     def _local(self, layer: PackedLayer, now: int, then: int) -> None:

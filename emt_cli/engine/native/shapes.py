@@ -14,6 +14,10 @@ from emt_cli.model.config import EMTConfig
 
 INPUT_CHANNELS = 4
 """RGB and a zero."""
+GROUP, PLACES = 4, 6
+"""The last convolution gives so many pixels at once, by so many products (tail.py)."""
+PIECE = 128
+"""Columns of the last convolution that are done at once."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,25 @@ class Shapes:
         return sum(part.padded_channels for part in self.parts)
 
     def row_scratch(self, width: int) -> int:
-        """Floats a thread needs for rows: three of features, three of hidden channels, one of output."""
-        features, hidden, output = self.features.stride, self.hidden.stride, self.output.stride
-        return (3 * (width + 2)) * (features + hidden) + width * output
+        """Floats a thread needs for rows: three of features and of hidden channels, or the tail's."""
+        layers = 3 * (width + 2) * (self.features.stride + self.hidden.stride)
+        return max(layers, sum(self.tail_scratch))
+
+    @property
+    def tail_scratch(self) -> tuple[int, int, int, int]:
+        """Floats of the tail's features, of three rows of them transformed, of products, and of results."""
+        features, output, groups = self.features.stride, self.output.stride, PIECE // GROUP
+        return (
+            (PIECE + 2) * features,
+            3 * PLACES * groups * features,
+            PLACES * groups * output,
+            PIECE * output,
+        )
+
+    @property
+    def tail_matrix(self) -> int:
+        """Floats of one of the last convolution's matrices, biases included."""
+        return (3 * self.features.stride + 1) * self.output.stride
 
     def window_scratch(self) -> int:
         """Floats a thread needs for a window."""
