@@ -19,7 +19,7 @@ from emt_cli import __version__
 from emt_cli.commands import batch, benchmark, doctor, explain, export, models, train, ui, upscale, video
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
-from emt_cli.errors import DeviceError, EmtError, OutputError, UsageError, is_out_of_memory
+from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, UsageError, is_out_of_memory
 
 INTERRUPTED = 130
 
@@ -45,6 +45,10 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(known.exit_code) from error
 
 
+_SURROUNDINGS = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ELOOP}
+"""Permissions, disks and limits: wherever they show, they are not the program's."""
+
+
 def _mendable(error: Exception) -> EmtError | None:
     """Return what a person can do about an error; None for a mistake of the program."""
     if isinstance(error, EmtError):
@@ -53,6 +57,9 @@ def _mendable(error: Exception) -> EmtError | None:
         return DeviceError("not enough memory; choose smaller sizes, or close other programs")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return UsageError(f"{str(error.filename)[:60]}...: the name is too long for the file system")
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+        kind = OutputError if error.errno == errno.ENOSPC else InputError
+        return kind(f"{error.filename or 'a file'}: {error.strerror or error}")
     if isinstance(error, ImportError) and not str(error.name).startswith("emt_cli"):
         return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells what mends it")
     return None

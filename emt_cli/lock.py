@@ -44,8 +44,10 @@ def _acquire(path: Path) -> int | None:
     """Open and lock the file of this name; None when somebody else holds it."""
     try:
         descriptor = _open(path)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(f"{path.parent}: cannot be written to (it is no folder)") from error
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written to ({error.strerror or error})") from error
+        raise OutputError(f"{path.parent}: cannot be written to ({error.strerror or error})") from error
     try:
         _lock(descriptor)
         # The last holder may have removed the file between our opening and our locking it.
@@ -59,12 +61,12 @@ def _acquire(path: Path) -> int | None:
     return None
 
 
-def _open(path: Path, tries: int = 5) -> int:
+def _open(path: Path, tries: int = 20) -> int:
     """Open the file, with its folder, which its last holder may remove in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):  # gone before opening, or while seeing what is there
         if tries == 1:
             raise
         return _open(path, tries - 1)

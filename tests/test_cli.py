@@ -97,6 +97,8 @@ def test_interruption_is_one_line_and_130(failing: list[BaseException]) -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 7, "not enough memory"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 7, "not enough memory"),
         (ImportError("libGL.so.1: cannot open shared object file"), 1, "libGL.so.1"),
+        (PermissionError(errno.EACCES, "Permission denied", "closed/a.png"), 8, "closed/a.png: Permission"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.png"), 4, "a.png: No space"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "too long"),
     ],
 )

@@ -56,7 +56,9 @@ def batch(
     ] = False,
     lists: Annotated[
         list[Path] | None,
-        typer.Option("--list", help="File with a path on each line.", rich_help_panel=SELECTION),
+        typer.Option(
+            "--list", help="File with a path on each line.", readable=False, rich_help_panel=SELECTION
+        ),
     ] = None,
     null: Annotated[
         bool,

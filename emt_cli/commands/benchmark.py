@@ -24,11 +24,11 @@ SETS, SPEED, SHOW = "Sets", "Speed", "Results"
 
 
 def _sets(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=SETS)
+    return typer.Option(*names, help=help, readable=False, rich_help_panel=SETS)
 
 
 def _show(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=SHOW)
+    return typer.Option(*names, help=help, readable=False, rich_help_panel=SHOW)
 
 
 def benchmark(

@@ -17,7 +17,7 @@ EPILOG = options.examples(
 
 
 def explain(
-    picture: Annotated[Path, typer.Argument(help="A picture.")],
+    picture: Annotated[Path, typer.Argument(help="A picture.", readable=False)],
     at: Annotated[str, typer.Option("--at", help="The point, X,Y in pixels from the top left.")],
     output: Annotated[
         Path | None,

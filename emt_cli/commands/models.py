@@ -39,7 +39,8 @@ def pull(
         str | None, typer.Option("--scale", "-s", help="Which scales: 4, or 2,3 and so on; all if not given.")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option("--from", help="Copy from this file or folder, without any network.")
+        Path | None,
+        typer.Option("--from", help="Copy from this file or folder, without any network.", readable=False),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -43,11 +43,11 @@ class TrainPrecision(str, Enum):
 
 
 def _recipe(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=RECIPE)
+    return typer.Option(*names, help=help, readable=False, rich_help_panel=RECIPE)
 
 
 def _run(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=RUN)
+    return typer.Option(*names, help=help, readable=False, rich_help_panel=RUN)
 
 
 def train(

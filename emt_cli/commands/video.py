@@ -33,7 +33,9 @@ _PROGRESS_EVERY = 5.0
 
 
 def video(
-    source: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False)],
+    source: Annotated[
+        Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False, readable=False)
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File or folder of the result.", rich_help_panel=options.FILES),
