@@ -34,9 +34,9 @@ from emt_cli.engine.tiling import Floats
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish
 
-STRIP_ROWS = 48
+STRIP_ROWS = 96
 """Least rows of a strip, where there are enough: each computes two rows more."""
-KEPT_BYTES = 16 << 20
+KEPT_BYTES = 48 << 20
 """Feature maps up to this size are kept for the next picture of the same size."""
 
 
