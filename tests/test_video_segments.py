@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,46 @@ def test_a_segment_whose_file_was_harmed_is_made_again(tmp_path: Path, harm: str
         file.write_bytes(b"x" * 100 if harm == "change" else file.read_bytes()[:50])
 
     assert done(target) == [0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("segment", "0"),
+        ("segment", [0]),
+        ("files", None),
+        ("files", {"result": 3}),
+        ("files", {"result": "../result-000000.mkv"}),
+        ("files", {"result": "/etc/passwd"}),
+        ("sha256", []),
+        ("sha256", {}),
+        ("times", 5),
+        ("times", ["x"]),
+        ("computed", "3"),
+        ("damage", None),
+        ("notes", 1.5),
+    ],
+)
+def test_a_segment_whose_record_was_forged_is_made_again(tmp_path: Path, field: str, value: object) -> None:
+    target = tmp_path / "clip.mkv"
+    finish(target, 0)
+    journal = work_path(target) / "journal.jsonl"
+    start, record = (json.loads(line) for line in journal.read_text().splitlines())
+
+    journal.write_text(json.dumps(start) + "\n" + json.dumps(record | {field: value}) + "\n")
+
+    assert done(target) == []
+
+
+@pytest.mark.parametrize("start", [{"key": 3}, {"key": []}, {}, {"key": KEY, "format": 1, "tile": "x"}])
+def test_work_whose_beginning_was_forged_begins_again(tmp_path: Path, start: dict[str, object]) -> None:
+    target = tmp_path / "clip.mkv"
+    finish(target, 0)
+    journal = work_path(target) / "journal.jsonl"
+    journal.write_text(json.dumps(start) + "\n" + journal.read_text().splitlines()[1] + "\n")
+
+    with work_folder(target, KEY, {"tile": 64}, restart=False) as work:
+        assert (work.done, work.start["tile"]) == ({}, 64)
 
 
 def test_work_with_other_settings_is_refused_in_words_and_replaced_when_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class WorkFolder:
         return [
             self.folder / self.done[index].files[kind]
             for index in sorted(self.done)
-            if self.done[index].files
+            if kind in self.done[index].files
         ]
 
     def finish(self, segment: Segment, done: Done) -> None:
@@ -142,7 +143,7 @@ def work_folder(
         stack.enter_context(lock(folder / _LOCK, busy=busy))
         try:
             records = read_journal(folder / _JOURNAL)
-            start = next((record for record in records if "key" in record), None)
+            start = next((record for record in records if _is_start(record, extra)), None)
             if start is not None and (start.get("format"), start["key"]) != (FORMAT, key):
                 if not restart:
                     other = _difference(start["key"], key)
@@ -176,22 +177,42 @@ def input_hash(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def _is_start(record: Mapping[str, Any], extra: Mapping[str, Any]) -> bool:
+    """Tell whether a record can be the one that begins a journal."""
+    noted = all(type(record.get(name)) is type(value) for name, value in extra.items())
+    return isinstance(record.get("key"), dict) and noted
+
+
 def _whole(folder: Path, records: Sequence[dict[str, Any]]) -> dict[int, Done]:
     """Return the finished segments whose files are still what they were; the last record of each counts."""
-    latest = {record["segment"]: record for record in records if "segment" in record}
+    latest = {record["segment"]: record for record in records if type(record.get("segment")) is int}
     done = {}
     for index, record in sorted(latest.items()):
-        files, hashes = dict(record["files"]), record["sha256"]
-        paths = {kind: folder / Path(name).name for kind, name in files.items()}
-        if all(path.is_file() and content_hash(path) == hashes[kind] for kind, path in paths.items()):
-            done[index] = Done(
-                tuple(record["times"]),
-                files,
-                record["computed"],
-                tuple(record["damage"]),
-                tuple(record["notes"]),
-            )
+        segment, hashes = _read(record), record.get("sha256")
+        if segment is None or not isinstance(hashes, dict):
+            continue
+        paths = {kind: folder / name for kind, name in segment.files.items()}
+        if all(path.is_file() and content_hash(path) == hashes.get(kind) for kind, path in paths.items()):
+            done[index] = segment
     return done
+
+
+def _read(record: Mapping[str, Any]) -> Done | None:
+    """Read what a record says of a segment; None where that is nothing a job has written."""
+    files, times, computed = record.get("files"), record.get("times"), record.get("computed")
+    damage, notes = record.get("damage"), record.get("notes")
+    if not isinstance(files, dict) or not all(map(_is_name, files.values())) or type(computed) is not int:
+        return None
+    if not isinstance(times, list) or not all(type(time) is int for time in times):
+        return None
+    if not isinstance(damage, list) or not isinstance(notes, list):
+        return None
+    return Done(tuple(times), dict(files), computed, tuple(map(str, damage)), tuple(map(str, notes)))
+
+
+def _is_name(value: object) -> bool:
+    """Tell whether a value is a file's name that stays in its folder."""
+    return isinstance(value, str) and re.fullmatch(r"[\w-]+(\.\w+)?", value) is not None
 
 
 def _difference(there: Mapping[str, Any], now: Mapping[str, Any]) -> str:
