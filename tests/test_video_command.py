@@ -137,6 +137,15 @@ def test_what_is_no_video_is_one_clear_line(tmp_path: Path, model: str, content:
     assert str(path) in stderr_line(result)
 
 
+def test_an_mp4_without_its_end_is_one_clear_line(clip: Path, model: str) -> None:
+    clip.write_bytes(clip.read_bytes()[: clip.read_bytes().index(b"moov")])
+
+    result = video(model, clip)
+
+    assert result.exit_code == 8
+    assert "is cut short, and its index stood at its end" in stderr_line(result)
+
+
 def test_a_missing_file_is_one_clear_line(tmp_path: Path, model: str) -> None:
     result = video(model, tmp_path / "none.mp4")
 

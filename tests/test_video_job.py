@@ -523,6 +523,29 @@ def test_a_signal_ends_the_job_after_the_frame_at_hand(
     assert enlarge(source, segment=5)["resumed"] in (10, 15)
 
 
+def test_windows_media_sound_goes_into_mkv(tmp_path: Path, enlarge: Callable[..., dict[str, Any]]) -> None:
+    source = tmp_path / "clip.wmv"
+    made = ["-f", "lavfi", "-i", "testsrc2=size=32x32:duration=0.4", "-f", "lavfi", "-i", "sine=duration=0.4"]
+    clips.ffmpeg(*made, "-c:v", "wmv2", "-c:a", "wmav2", source)
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    sounds = [[one.digest for one in clips.packets(Path(p), "0:a:0")] for p in (source, facts["output"])]
+    assert sounds[0] == sounds[1]
+
+
+def test_frames_that_are_shown_for_seconds_are_no_damage(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "slides.mp4", size="32x32", rate="1/3", seconds=9)
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    assert facts["damage"] == []
+
+
 def test_what_no_encoder_can_be_given_is_said_before_and_after(
     tmp_path: Path, model: str, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

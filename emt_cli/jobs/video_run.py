@@ -195,9 +195,9 @@ def _source_check(task: VideoTask, lost: list[int], damage: list[str], *, tolera
     expected = f"{len(task.times)} frames"
     if not lost and not damage:
         return Check("source", True, expected, "all decoded")
-    found = f"{len(lost)} lost" if lost else "damaged"
+    found = f"{len(task.times) - len(lost)} frames, damaged"
     if lost:
-        found += f", the first at {float(task.info.seconds(lost[0] - task.times[0])):.3f} s"
+        found += f", the first lost at {float(task.info.seconds(lost[0] - task.times[0])):.3f} s"
     return Check("source", tolerant, expected, found + (", tolerated" if tolerant else ""))
 
 

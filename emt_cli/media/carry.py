@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import av.error
+import imageio_ffmpeg
 
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video import Stream, VideoInfo, open_container
@@ -130,5 +133,25 @@ def _held(info: VideoInfo, muxer: str) -> set[int]:
                     trial.start_encoding()
                 held.add(stream.index)
             except (av.error.FFmpegError, ValueError, NotImplementedError):
-                pass
+                if _ffmpeg_takes(stream, info, muxer):
+                    held.add(stream.index)
     return held
+
+
+def _ffmpeg_takes(stream: Stream, info: VideoInfo, muxer: str) -> bool:
+    """Ask the ffmpeg that will do it: in MKV it keeps older codecs as well, such as Windows Media's."""
+    if stream.kind not in ("audio", "video"):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            "-v",
+            "error",
+            "-nostdin",
+            "-y",
+            "-protocol_whitelist",
+            "file",
+        ]
+        command += ["-f", info.container.split(",")[0], "-i", f"file:{info.path.resolve()}"]
+        command += ["-map", f"0:{stream.index}", "-c", "copy", "-t", "0.1", "-f", muxer, f"{folder}/trial"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -37,6 +37,8 @@ class Losses:
         self._waiting: set[int] = set()
         self._last: int | None = None
         """PTS of the last frame."""
+        self._stays = 0
+        """How long it is shown, where the file says."""
         self._lost: list[int] = []
         self._repaired: list[int] = []
         self._gap: tuple[int, int] | None = None
@@ -67,7 +69,7 @@ class Losses:
             usual = 1 / self._info.rate if self._info.rate else None
             if usual and self._info.seconds(frame.pts - self._last) > usual * 3 / 2:
                 self._gap = (self._last, frame.pts)
-        self._last = frame.pts
+        self._last, self._stays = frame.pts, frame.duration or 0
         if frame.is_corrupt:
             self._repaired.append(frame.pts)
 
@@ -77,7 +79,9 @@ class Losses:
             self._lost += sorted(self._waiting)
         length, end = self._info.duration, self._info.end
         self.tell()
-        if length and end and self._last is not None and self._info.seconds(self._last) + _NEAR < end:
+        if length is None or end is None or self._last is None:
+            return
+        if self._info.seconds(self._last) + max(_NEAR, 2 * self._info.seconds(self._stays)) < end:
             self.say(self._last, f"the file ends here, though {float(length):.3f} s long by its own account")
 
     def tell(self) -> None:

@@ -1,4 +1,4 @@
-"""How long the tracks of an MP4 or MOV are shown, which no decoder tells where frames are out of order."""
+"""What only the boxes of an MP4 or MOV tell: how long its tracks are shown, whether its end is missing."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ def track_durations(path: Path) -> dict[int, Fraction]:
     return {track: seconds for track, seconds in found.items() if seconds}
 
 
+def is_cut_short(path: Path) -> bool:
+    """Say whether a file is an MP4 or MOV without its index, which often stands at the end; raises OSError."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        boxes = list(_boxes(stream, size))
+    whole = {kind for kind, end in boxes if end <= size}
+    return bool(boxes) and boxes[0][0] == b"ftyp" and not {b"moov", b"moof"} & whole
+
+
 def _track(stream: BinaryIO) -> tuple[int, int]:
     """Read a track's number and duration at the beginning of its header."""
     if stream.read(4)[0]:
@@ -50,7 +59,7 @@ def _boxes(stream: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
     while at + 8 <= end:
         stream.seek(at)
         length, kind = struct.unpack(">I4s", stream.read(8))
-        if length == 1:
+        if length == 1 and at + 16 <= end:
             (length,) = struct.unpack(">Q", stream.read(8))
         after = at + length if length else end
         if after <= at:

@@ -21,6 +21,7 @@ from av.sidedata.sidedata import Type as SideData
 
 from emt_cli.errors import InputError
 from emt_cli.media.colour import CONVERTIBLE, Colour, guess_colour
+from emt_cli.media.mp4 import is_cut_short
 
 StreamKind = Literal["video", "audio", "subtitle", "attachment", "data"]
 
@@ -237,6 +238,10 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         container = av.open(f"file:{path.resolve()}", options=OPEN_OPTIONS, metadata_errors="replace")
     except av.error.FFmpegError as error:
+        if is_cut_short(path):
+            raise InputError(
+                f"{path}: is cut short, and its index stood at its end; get the whole file"
+            ) from error
         raise InputError(f"{path}: not a video this program can read; convert it to MP4 or MKV") from error
     with container:
         yield container

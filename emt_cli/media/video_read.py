@@ -179,7 +179,11 @@ def _timed(
             if last is not None and pts <= last:
                 # Two frames of one time, or a clock that begins anew in the middle of a recording.
                 if info.seconds(last - pts) > 1:
-                    losses.say(last, "the file's clock begins anew; it is taken to go on")
+                    losses.say(
+                        last,
+                        "the file's clock begins anew; pictures go on, sound does not: copy it into MKV with"
+                        " `ffmpeg -i`, and enlarge that",
+                    )
                     shift += last + usual - pts
                     pts = last + usual
                 else:
