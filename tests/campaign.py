@@ -108,7 +108,8 @@ class Campaign:
             "says something that cannot be printed": not all(line.isprintable() for line in lines),
             "fails without a line that says why": ended.code not in (0, 9)
             and "emt: error: " not in ended.stderr,
-            "more lines than needed": ended.code not in (0, 9) and len(lines) > 3,
+            "more lines than needed": ended.code not in (0, 9)
+            and len(lines) > (6 if case.kind == "batch" else 3),
             "a line without end": any(len(line) > 1000 for line in lines),
             "prints on a failure": case.kind == "picture" and ended.code != 0 and bool(ended.stdout),
         }
@@ -124,8 +125,8 @@ class Campaign:
 
 
 def _is_temporary(path: Path) -> bool:
-    hidden = path.name.startswith(".") and path.name != ".lock"
-    return hidden or "tmp" in path.parts[-2] or any(part.endswith(".emt-work") for part in path.parts)
+    hidden = path.name.startswith(".") and path.name != ".lock" and path.suffix != ".jsonl"
+    return hidden or path.parts[-2] == "tmp" or any(part.endswith(".emt-work") for part in path.parts)
 
 
 def _unreadable(path: Path) -> str:
@@ -219,6 +220,14 @@ def _journal(campaign: Campaign, path: Path) -> Call:
     return read_and_append, path
 
 
+def _batch(campaign: Campaign, path: Path) -> Call:
+    """A batch that was done, whose journal is damaged."""
+    out = campaign.results / "batch"
+    shutil.copytree(finished_batch(campaign), out)
+    (out / path.name).write_bytes(path.read_bytes())
+    return command, *batch_line(campaign, out)
+
+
 def _head(campaign: Campaign, path: Path) -> Call:
     return declare, path
 
@@ -256,6 +265,7 @@ COMMANDS: dict[str, Callable[[Campaign, Path], Call]] = {
     "log": _log,
     "store": _store,
     "journal": _journal,
+    "batch": _batch,
 }
 
 _made: dict[str, bytes] = {}
@@ -277,6 +287,20 @@ def store(campaign: Campaign) -> Path:
         prepare(Source((campaign.pictures,), 2, smallest=8), place)
         shutil.rmtree(campaign.results, ignore_errors=True)
         campaign.results.mkdir()
+    return place
+
+
+def batch_line(campaign: Campaign, out: Path) -> tuple[str, ...]:
+    """What enlarges the campaign's pictures into a folder."""
+    model = str(campaign.folder / "tiny.safetensors")
+    return "batch", str(campaign.pictures), "-s", "2", "--model", model, "-o", str(out)
+
+
+def finished_batch(campaign: Campaign) -> Path:
+    """A batch of the campaign's pictures, done, with its journal."""
+    place = campaign.folder / "batch"
+    if not place.is_dir():
+        campaign.worker.run(command, *batch_line(campaign, place), folder=campaign.folder)
     return place
 
 
@@ -406,6 +430,7 @@ def damaged(seed: int, campaign: Campaign, kind: str | None = None) -> Iterator[
         "log": (_random_log, 2),
         "store": (_random_store, 3),
         "journal": (_random_journal, 3),
+        "batch": (_random_batch, 4),
     }
     names, weights = list(makers), [share for _, share in makers.values()]
     for _ in count():
@@ -515,6 +540,17 @@ def _random_store(random: Random, campaign: Campaign) -> Case:
 def _random_journal(random: Random, campaign: Campaign) -> Case:
     data, damage = _damage(JOURNAL, random)
     return Case("journal", "journal.jsonl", data, damage, (0,))
+
+
+def _random_batch(random: Random, campaign: Campaign) -> Case:
+    (journal,) = finished_batch(campaign).glob(".emt-batch-*.jsonl")
+    if random.random() < 0.4:
+        data, damage = _damage(journal.read_bytes(), random)
+    else:
+        records = [json.loads(line) for line in journal.read_bytes().splitlines()]
+        change_value(random.choice(records), random)
+        data, damage = b"".join(json.dumps(record).encode() + b"\n" for record in records), "changed value"
+    return Case("batch", journal.name, data, damage, (0, 3, 4, 6))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -129,7 +129,8 @@ def test_results_that_a_journal_knows_are_never_read(tree: Path) -> None:
     for folder in ("in", "in/sub"):
         (tree / folder / "a_x4.png").touch()
         with Journal(tree / folder / ".emt-batch-1of1.jsonl") as journal:
-            journal.append({"name": "a_x4.png", "files": [{"path": "a_x4.png"}]})
+            file = {"path": "a_x4.png", "size": 0, "time": 0, "sha256": ""}
+            journal.append({"name": "a_x4.png", "time": 0.5, "source": {}, "files": [file]})
 
     found = find("in", "in/a_x4.png", output="in", recursive=True)
 

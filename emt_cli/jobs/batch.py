@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from emt_cli.errors import EmtError, InputError, OutputExistsError, UsageError
-from emt_cli.jobs.find import JOURNALS, Findings, Found, canonical
-from emt_cli.jobs.journal import content_hash, read_journal
+from emt_cli.jobs.find import Findings, Found
 from emt_cli.jobs.naming import Template, escaped, find_collisions
 from emt_cli.jobs.pictures import Plan, name_ending
+from emt_cli.jobs.records import canonical, is_own, read_records
 from emt_cli.jobs.upscale import Cost, PictureJob, compare_path
 from emt_cli.media.formats import PictureFormat
 from emt_cli.media.head import Head, read_head
@@ -145,7 +145,7 @@ class _Planner:
             if self.format not in (None, name.format):
                 raise UsageError(f"--name {name.text}: its ending does not fit --format {self.format}")
             self.format = name.format
-        self.records = read_records(output)
+        self.records = {record["name"]: record for record in read_records(output)}  # the newest of each
         self._costs: dict[tuple[int, int, bool, bool, int], Cost] = {}
         self._keys: dict[tuple[int, ...], str] = {}
 
@@ -239,29 +239,6 @@ class _Planner:
             text = json.dumps(settings, sort_keys=True)
             self._keys[passes] = hashlib.sha256(text.encode()).hexdigest()[:24]
         return self._keys[passes]
-
-
-def read_records(output: Path) -> dict[str, dict[str, Any]]:
-    """Return the newest record of each result in the journals of an output folder."""
-    journals = sorted(output.glob(JOURNALS)) if output.is_dir() else []
-    records = [record for journal in journals for record in read_journal(journal)]
-    named = [record for record in records if isinstance(record.get("name"), str)]
-    return {record["name"]: record for record in sorted(named, key=lambda record: record.get("time", 0))}
-
-
-def is_own(target: Path, record: dict[str, Any], output: Path) -> bool:
-    """Whether a file is what a record says was written there: its size and time, or its content."""
-    try:
-        facts = target.stat()
-        place = canonical(target)
-        for file in record["files"]:
-            if canonical(output / file["path"]) == place:
-                if not target.is_file() or facts.st_size != file["size"]:
-                    return False
-                return bool(facts.st_mtime_ns == file["time"]) or content_hash(target) == file["sha256"]
-    except (OSError, LookupError, TypeError):
-        pass
-    return False
 
 
 def free_room(output: Path) -> int:

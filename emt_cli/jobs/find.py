@@ -7,16 +7,12 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import lru_cache
 from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from emt_cli.errors import EmtError, InputError, UsageError
-from emt_cli.jobs.journal import read_journal
+from emt_cli.jobs.records import JOURNALS, canonical, written_files
 from emt_cli.media.formats import SUFFIXES
-
-JOURNALS = ".emt-batch*.jsonl"
-"""Names of the journals of `emt batch` in an output folder."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ class _Search:
         self.output = output
         self.findings = Findings()
         self._taken: set[str] = set()
-        self._own = _results(output) if output.is_dir() else set[str]()
+        self._own = written_files(output) if output.is_dir() else set[str]()
         self._output_id = _identity(output) if output.is_dir() else None
 
     def file(self, path: Path) -> None:
@@ -196,7 +192,7 @@ class _Search:
                 self.findings.failures.append((str(folder), unread))
                 continue
             if inside.parts and any(fnmatchcase(entry.name, JOURNALS) for entry in listing):
-                self._own |= _results(folder)
+                self._own |= written_files(folder)
             deeper: list[tuple[Path, PurePosixPath]] = []
             for entry in listing:
                 path, place = folder / entry.name, inside / entry.name
@@ -214,26 +210,6 @@ class _Search:
                 else:
                     self.findings.foreign[place.suffix.lower()] += 1
             folders += reversed(deeper)
-
-
-def _results(folder: Path) -> set[str]:
-    """Canonical paths of the results that the journals of an output folder know."""
-    return {
-        canonical(folder / file["path"])
-        for journal in sorted(folder.glob(JOURNALS))
-        for record in read_journal(journal)
-        for file in record.get("files", ())
-    }
-
-
-def canonical(path: Path) -> str:
-    """Return one spelling for all ways to a file; a link to a file is a file of its own."""
-    return str(_resolved(path.parent.absolute()) / path.name)
-
-
-@lru_cache(maxsize=1 << 16)
-def _resolved(folder: Path) -> Path:
-    return folder.resolve()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
