@@ -350,6 +350,32 @@ def test_uneven_frames_are_shown_as_long_in_mp4(
     assert "Duration: 00:00:00.56" in clips.facts(tmp_path / "cat.mp4")
 
 
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt"),
+    [("prores", "yuva444p10le"), ("ffv1", "yuva444p10le"), ("ffv1", "bgra"), (None, None)],
+)
+def test_transparency_is_kept_by_formats_that_hold_it_and_else_its_loss_is_said(
+    tmp_path: Path, codec: str | None, pix_fmt: str | None, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = tmp_path / "clear.mov"
+    left = "format=rgba,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='if(lt(X,32),0,255)',format=yuva444p10le"
+    clips.clip(
+        source, "-vf", left, "-profile:v", "4444", size="64x48", seconds=0.1, codec=("-c:v", "prores_ks")
+    )
+
+    facts = enlarge(source, codec=codec, pix_fmt=pix_fmt)
+
+    assert facts["verified"], facts["checks"]
+    said = any("its transparency is left out" in note for note in facts["notes"])
+    assert said == (pix_fmt is None)
+    if pix_fmt is not None:
+        raw = tmp_path / "alpha.raw"
+        clips.ffmpeg("-i", facts["output"], "-vf", "alphaextract,format=gray", "-f", "rawvideo", raw)
+        alpha = np.fromfile(raw, np.uint8).reshape(-1, 96, 128)
+        assert alpha[..., 8:48].max() <= 2
+        assert alpha[..., 80:].min() >= 253
+
+
 def test_options_of_video_codecs_are_refused_for_animations(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

@@ -46,6 +46,7 @@ def verify(
     shift: Fraction = Fraction(0),
     whole: bool = True,
     to_end: bool = True,
+    alpha: bool = False,
 ) -> list[Check]:
     """Compare a result with its source and return every check that was made.
 
@@ -53,7 +54,7 @@ def verify(
     source. colour: what they were encoded in. carried: the other streams it was to get. shift: seconds by
     which the result starts earlier than the source. whole: nothing was cut off, so that every packet of the
     other streams must be there; else those that are there must follow on each other in the source. to_end:
-    nothing was cut off at the end.
+    nothing was cut off at the end. alpha: the source's transparency was to be kept.
     """
     try:
         format = ANIMATIONS.get(result.suffix.lower())
@@ -75,6 +76,8 @@ def verify(
     ]
     if source.hdr is not None:
         checks.append(_same("HDR metadata", _hdr(source.hdr), _hdr(made.hdr)))
+    if alpha:
+        checks.append(_same("transparency", "kept", "kept" if made.alpha else "lost"))
     checks += [Check(name, True, "left out", "left out, as said") for name in source.left_out]
     if source.animation:
         return checks

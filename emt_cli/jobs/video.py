@@ -232,8 +232,12 @@ class VideoJob:
             notes=(*_source_notes(info, settings, start), *notes),
         )
         self._check(task, here=here)
-        if info.animation and info.alpha and not task.transparent:
-            note = f"what is transparent is shown on black, since {target.suffix} holds no transparency"
+        if info.alpha and not task.transparent:
+            note = (
+                f"what is transparent is shown on black, since {target.suffix} holds no transparency"
+                if info.animation
+                else "its transparency is left out; --codec prores --pix-fmt yuva444p10le keeps it"
+            )
             task = replace(task, notes=(*task.notes, note))
         return task
 

@@ -17,7 +17,7 @@ from emt_cli.jobs.cluster import Returned, spread
 from emt_cli.jobs.crew import Share
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
 from emt_cli.jobs.video import Settings, VideoJob, VideoTask
-from emt_cli.jobs.video_frames import Enlarger, free_devices, make_segments
+from emt_cli.jobs.video_frames import Enlarger, free_devices, make_segments, open_reader
 from emt_cli.media.video_read import VideoReader
 from emt_cli.steps import Steps
 
@@ -98,8 +98,7 @@ class VideoWorker:
     def __call__(self, item: Segment) -> Done:
         """Make one segment; another thread reads or writes another one meanwhile."""
         order, made = self.order, []
-        info, deinterlace = order.task.info, order.settings.deinterlace
-        reader = self._readers.pop() if self._readers else VideoReader(info, deinterlace=deinterlace)
+        reader = self._readers.pop() if self._readers else open_reader(self.job, order.task)
         enlarger = Enlarger(self.job, order.task, self._free)
         steps = make_segments(
             reader, enlarger, order.folder, [[item]], lambda _, done: made.append(done), Event()

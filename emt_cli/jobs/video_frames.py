@@ -43,6 +43,11 @@ class _CutError(Exception):
     """The job is stopped before a segment ends."""
 
 
+def open_reader(job: VideoJob, task: VideoTask) -> VideoReader:
+    """Return what gives a task's frames."""
+    return VideoReader(task.info, deinterlace=job.settings.deinterlace, alpha=task.transparent)
+
+
 def make_segments(
     reader: VideoReader,
     enlarger: Enlarger,

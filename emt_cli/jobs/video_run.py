@@ -15,11 +15,10 @@ from emt_cli.jobs.packets import read_packets
 from emt_cli.jobs.segments import WorkFolder, input_hash, pending_runs, work_folder
 from emt_cli.jobs.verify import Check, verify
 from emt_cli.jobs.video import VideoJob, VideoTask
-from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, make_segments
+from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, make_segments, open_reader
 from emt_cli.media.carry import carry
 from emt_cli.media.files import put_in_place
 from emt_cli.media.join import join
-from emt_cli.media.video_read import VideoReader
 from emt_cli.media.video_write import encoded_colour
 from emt_cli.steps import Steps, part
 from emt_cli.stop import stop_signals
@@ -41,7 +40,7 @@ def make_here(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> 
     if not runs:
         return True
     done = sum(len(parts.times) for parts in work.done.values())
-    with VideoReader(task.info, deinterlace=job.settings.deinterlace) as reader:
+    with open_reader(job, task) as reader:
         steps = make_segments(reader, Enlarger(job, task), work.folder, runs, work.finish, stop)
         while True:
             try:
@@ -147,6 +146,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         shift=task.info.seconds(task.origin),
         whole=task.whole,
         to_end=task.end is None,
+        alpha=task.info.alpha and task.transparent,
     )
     verified = all(check.passed for check in checks)
     facts = task.facts()

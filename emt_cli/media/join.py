@@ -28,7 +28,8 @@ from emt_cli.media.video import VideoInfo, open_container, probe
 from emt_cli.media.video_write import FORMATS
 
 _STALE = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER", "ROTATE")
-"""Tags of a stream that are no longer true once it is encoded again, or once it is cut."""
+_STALE += ("ALPHA_MODE",)
+"""Beginnings of a stream's tags that are no longer true once it is encoded again, or cut."""
 _PLAIN_TAGS = {
     "title",
     "artist",

@@ -36,7 +36,7 @@ def track_durations(path: Path) -> dict[int, Fraction]:
 
 
 def is_cut_short(path: Path) -> bool:
-    """Say whether a file is an MP4 or MOV without its index, which often stands at the end; raises OSError."""
+    """Say whether a file is an MP4 or MOV without its index, which may stand at the end; raises OSError."""
     size = path.stat().st_size
     with path.open("rb") as stream:
         boxes = list(_boxes(stream, size))

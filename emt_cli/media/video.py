@@ -36,6 +36,8 @@ OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
 
 _LOOKED_AT = 8
 """Frames that are decoded to learn what a video brings along."""
+_ALPHA_ASIDE = "alpha_mode"
+"""Tag of VP8 and VP9 whose transparency is a video of its own, which only libvpx decodes."""
 _LEFT_OUT = {
     "closed captions inside the picture stream": (SideData.A53_CC,),
     "Dolby Vision": (SideData.DOVI_RPU_BUFFER, SideData.DOVI_METADATA),
@@ -223,9 +225,7 @@ def probe(path: Path) -> VideoInfo:
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
-            left_out=tuple(
-                name for name, kinds in _LEFT_OUT.items() if any(_has(one, kinds) for one in frames)
-            ),
+            left_out=_left_out(stream, frames),
         )
 
 
@@ -327,8 +327,12 @@ def _side_data(frame: av.video.frame.VideoFrame, kind: SideData) -> bytes | None
     return next((bytes(data) for data in every if data.type == kind), None)
 
 
-def _has(frame: av.video.frame.VideoFrame, kinds: tuple[SideData, ...]) -> bool:
-    return any(_side_data(frame, kind) is not None for kind in kinds)
+def _left_out(stream: Any, frames: list[av.video.frame.VideoFrame]) -> tuple[str, ...]:
+    kinds = {data.type for frame in frames for data in cast(Any, frame.side_data)}
+    names = [name for name, those in _LEFT_OUT.items() if kinds.intersection(those)]
+    if any(tag.lower() == _ALPHA_ASIDE and value == "1" for tag, value in stream.metadata.items()):
+        names.append("its transparency")
+    return tuple(names)
 
 
 def _orientation(frame: av.video.frame.VideoFrame) -> tuple[int, bool]:

@@ -14,7 +14,7 @@ import av.video.frame
 import numpy as np
 
 from emt_cli.media.animation import read_animation
-from emt_cli.media.colour import FLAGS, chroma_location, stretch, swscale_matrix, white_of
+from emt_cli.media.colour import FLAGS, WHITE_16, chroma_location, stretch, swscale_matrix, white_of
 from emt_cli.media.losses import Losses, has_index, one_to_one
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video import VideoInfo, open_container
@@ -35,18 +35,20 @@ class Frame:
     duration: int | None
     """How long, where the file says."""
     alpha: Pixels | None = None
-    """(h, w) in the type of the pixels, of animations that are transparent."""
+    """(h, w) in the type of the pixels, where it was asked for and the frame is transparent somewhere."""
 
 
 class VideoReader:
     """The frames of a video file, in the order they are shown; one segment after the other without seeking.
 
-    info: as probe() tells it. deinterlace: turn two fields into one frame (bwdif), so counts stay. Memory
-    holds a few frames, however long the file is.
+    info: as probe() tells it. deinterlace: turn two fields into one frame (bwdif), so counts stay. alpha:
+    give the transparency of videos as well; animations always have theirs. Memory holds a few frames,
+    however long the file is.
     """
 
-    def __init__(self, info: VideoInfo, *, deinterlace: bool = False) -> None:
+    def __init__(self, info: VideoInfo, *, deinterlace: bool = False, alpha: bool = False) -> None:
         self.info = info
+        self.alpha = alpha and info.alpha
         self.deinterlace = deinterlace
         self.damage: list[str] = []
         """What was lost or had to be repaired in what was read so far, in words with times; it only grows."""
@@ -86,7 +88,7 @@ class VideoReader:
         elif self._losses is not None:
             self._losses.start = start
         assert self._source is not None
-        converter = _Converter(self.info)
+        converter = _Converter(self.info, alpha=self.alpha)
         while True:
             timed = self._ahead or next(self._source, None)
             self._ahead = timed
@@ -96,7 +98,8 @@ class VideoReader:
                 return
             self._ahead, self._behind = None, timed.pts
             if start is None or timed.pts >= start:
-                yield Frame(converter.pixels(timed.frame), timed.pts, timed.duration)
+                pixels, alpha = converter.pixels(timed.frame)
+                yield Frame(pixels, timed.pts, timed.duration, alpha)
 
     def _goes_on(self, start: int | None) -> bool:
         if self._source is None or self._behind is None or start is None or start <= self._behind:
@@ -229,8 +232,8 @@ def _deinterlaced(frames: Iterator[_Timed], info: VideoInfo) -> Generator[_Timed
 class _Converter:
     """From decoded frames to upright RGB; keeps swscale's context while the frames stay alike."""
 
-    def __init__(self, info: VideoInfo) -> None:
-        self._info = info
+    def __init__(self, info: VideoInfo, *, alpha: bool) -> None:
+        self._info, self._alpha = info, alpha
         self._graph: Any = None
         self._shape: tuple[object, ...] | None = None
         colour = info.colour
@@ -239,14 +242,14 @@ class _Converter:
             self._options["in_color_matrix"] = swscale_matrix(colour.matrix)
             self._options["in_chroma_loc"] = chroma_location(colour, info.codec)
         deep = info.dtype == "uint16"
-        self._format = "rgb48le" if deep else "rgb24"
+        self._format = ("rgba64le" if deep else "rgba") if alpha else "rgb48le" if deep else "rgb24"
         self._low, self._white = 0, white_of(info.bits, colour) if deep else 255
         if info.pixel_format.startswith(("gray", "ya")) and colour.range == "tv":
             # swscale takes gray for full range, whatever it is told.
             self._low, self._white = (4096, 60160) if deep else (16, 235)
 
-    def pixels(self, frame: av.video.frame.VideoFrame) -> Pixels:
-        """Return a frame's RGB (h, w, 3), turned upright."""
+    def pixels(self, frame: av.video.frame.VideoFrame) -> tuple[Pixels, Pixels | None]:
+        """Return RGB (h, w, 3) and, where it is asked for and not opaque, alpha (h, w), both upright."""
         if self._shape != (frame.width, frame.height, frame.format.name):
             self._shape = (frame.width, frame.height, frame.format.name)
             scale, format = ("scale", self._options), ("format", {"pix_fmts": self._format})
@@ -255,8 +258,17 @@ class _Converter:
         frame.color_primaries = frame.color_trc = _UNSPECIFIED
         self._graph.vpush(frame)
         rgb = self._graph.vpull().to_ndarray()
-        rgb = stretch(rgb, self._low, self._white, to=65535 if rgb.dtype == np.uint16 else 255)
-        turned = np.rot90(rgb, -self._info.rotation // 90)
+        full = 65535 if rgb.dtype == np.uint16 else 255
+        alpha = None
+        if self._alpha:
+            rgb, alpha = rgb[..., :3], np.ascontiguousarray(rgb[..., 3])
+            if full == 65535:
+                alpha[alpha >= WHITE_16] = full  # what was 8 bits once, or is YUV, is shifted up and no more
+            alpha = None if alpha.min() == full else self._upright(alpha)
+        return self._upright(stretch(rgb, self._low, self._white, to=full)), alpha
+
+    def _upright(self, pixels: Pixels) -> Pixels:
+        turned = np.rot90(pixels, -self._info.rotation // 90)
         return np.ascontiguousarray(turned[:, ::-1] if self._info.mirrored else turned)
 
 

@@ -154,7 +154,10 @@ class VideoWriter:
         self._alpha = any(part.is_alpha for part in layout.components)
         self._name = encoding.name(bits)
         self._encoder = _encoder(self._name)
-        self._options = self._encoder.options(encoding.crf, encoding.preset, self.colour, hdr)
+        preset = encoding.preset
+        if self._name == "prores" and "444" in self.pix_fmt and preset is None:
+            preset = "4444"  # other profiles drop transparency and half of the colours without a word
+        self._options = self._encoder.options(encoding.crf, preset, self.colour, hdr)
         self._sar, self._rate = sar, rate
         self._graphs: dict[str, Any] = {}
         self._cleanup = contextlib.ExitStack()
