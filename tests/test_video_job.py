@@ -549,6 +549,32 @@ def test_a_signal_ends_the_job_after_the_frame_at_hand(
     assert enlarge(source, segment=5)["resumed"] in (10, 15)
 
 
+@pytest.mark.parametrize(
+    "codec", [("-c:v", "libx264", "-preset", "ultrafast", "-bf", "3"), ("-c:v", "mpeg4", "-bf", "2")]
+)
+def test_frames_of_avi_that_are_out_of_order_get_their_times(
+    tmp_path: Path, codec: tuple[str, ...], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.avi", size="32x32", codec=codec, audio=True)
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    assert clips.times(Path(facts["output"])) == clips.times(source)
+
+
+def test_damage_in_a_transport_stream_is_reported(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    healthy = clips.clip(tmp_path / "healthy.ts", "-g", "10", seconds=2, audio=True)
+    source = clips.damaged(tmp_path / "damaged.ts", healthy)
+
+    facts = enlarge(source)
+
+    assert not facts["verified"]
+    assert facts["damage"]
+
+
 def test_windows_media_sound_goes_into_mkv(tmp_path: Path, enlarge: Callable[..., dict[str, Any]]) -> None:
     source = tmp_path / "clip.wmv"
     made = ["-f", "lavfi", "-i", "testsrc2=size=32x32:duration=0.4", "-f", "lavfi", "-i", "sine=duration=0.4"]

@@ -62,7 +62,13 @@ def run_video(job: VideoJob, task: VideoTask, make: Maker = make_here) -> Steps[
     settings = job.settings
     with (
         stop_signals() as stop,
-        work_folder(task.target, _key(job, task), {"tile": task.tile}, restart=settings.overwrite) as work,
+        work_folder(
+            task.target,
+            _key(job, task),
+            {"tile": task.tile},
+            restart=settings.overwrite,
+            count=len(task.segments),
+        ) as work,
     ):
         resumed = sum(len(done.times) for done in work.done.values())
         job.cut_into(task, int(work.start["tile"]))
@@ -82,7 +88,7 @@ def run_video(job: VideoJob, task: VideoTask, make: Maker = make_here) -> Steps[
         except OutputError as error:
             if stop.is_set():  # a Ctrl-C reaches ffmpeg as well
                 raise _stopped(task, work) from error
-            raise
+            raise OutputError(f"{task.target}: {str(error).partition(': ')[2]}{kept}") from error
         return facts | {"resumed": resumed, "seconds": round(time.perf_counter() - began, 3)}
 
 

@@ -100,7 +100,7 @@ def carry(info: VideoInfo, target: Path) -> Carried:
 
 def _told_otherwise(stream: Stream, info: VideoInfo) -> bool:
     """Whether a stream only says what chapters and tags, which are carried, say as well."""
-    chapters = stream.codec == "bin_data" and info.chapters > 0
+    chapters = stream.codec in ("bin_data", "") and info.chapters > 0 and info.container.startswith("mov")
     return stream.kind == "data" and (chapters or "timecode" in stream.tags)
 
 

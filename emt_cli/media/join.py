@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import tempfile
 import threading
@@ -27,6 +28,8 @@ from emt_cli.media.samples import Pixels
 from emt_cli.media.video import VideoInfo, open_container, probe
 from emt_cli.media.video_write import FORMATS
 
+_FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
+"""Of what ffmpeg says once something has failed already."""
 _STALE = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER", "ROTATE")
 _STALE += ("ALPHA_MODE",)
 """Beginnings of a stream's tags that are no longer true once it is encoded again, or cut."""
@@ -249,5 +252,11 @@ def _run(command: list[str], order: Order, codec: str, target: Path) -> None:
         finally:
             listener.join()
     if process.returncode:
-        words = b"".join(said).decode(errors="replace").strip().splitlines()
-        raise OutputError(f"{target}: could not be put together ({words[-1] if words else 'ffmpeg failed'})")
+        raise OutputError(f"{target}: could not be put together ({_reason(b''.join(said))})")
+
+
+def _reason(said: bytes) -> str:
+    """Return the line in which ffmpeg says why it failed: the first of a part of it, not of its own."""
+    lines = [re.sub(r"^(\[[^]]+] *)+", "", line) for line in said.decode(errors="replace").splitlines()]
+    causes = [line for line in lines if "rror" in line and not _FOLLOWS.match(line)]
+    return next(iter(causes or lines[-1:]), "ffmpeg failed")

@@ -53,6 +53,8 @@ class Losses:
         """Note a packet that goes into the decoder."""
         if packet.size and packet.pts is not None and not packet.is_discard:
             self._waiting.add(packet.pts)
+            if packet.is_corrupt:
+                self._repaired.append(packet.pts)
 
     def shown(self, frame: Any) -> None:
         """Note a frame that comes out of it."""
@@ -70,7 +72,7 @@ class Losses:
             if usual and self._info.seconds(frame.pts - self._last) > usual * 3 / 2:
                 self._gap = (self._last, frame.pts)
         self._last, self._stays = frame.pts, frame.duration or 0
-        if frame.is_corrupt:
+        if frame.is_corrupt and frame.pts not in self._repaired:
             self._repaired.append(frame.pts)
 
     def end(self) -> None:
@@ -88,7 +90,8 @@ class Losses:
         """Put into words what has gathered."""
         start = self.start
         lost, repaired = (
-            [pts for pts in times if start is None or pts >= start] for times in (self._lost, self._repaired)
+            sorted(pts for pts in times if start is None or pts >= start)
+            for times in (self._lost, self._repaired)
         )
         if self._gap is not None and repaired and not lost:
             # Many undamaged videos have gaps; one beside damage is a part of it.

@@ -43,6 +43,8 @@ _LEFT_OUT = {
     "Dolby Vision": (SideData.DOVI_RPU_BUFFER, SideData.DOVI_METADATA),
     "HDR10+": (SideData.DYNAMIC_HDR_PLUS,),
     "HDR Vivid": (SideData.DYNAMIC_HDR_VIVID,),
+    "the mark of a 360° video": (SideData.SPHERICAL,),
+    "the mark of a 3D video": (SideData.STEREO3D,),
 }
 """What frames may bring along that no encoder here can be given."""
 

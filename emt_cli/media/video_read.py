@@ -341,13 +341,21 @@ def _decode(container: Any, stream: Any, losses: Losses) -> Generator[Any, None,
         except av.error.FFmpegError:
             continue
         for frame in frames:
+            _settle_time(frame, container)
             losses.shown(frame)
             yield frame
     # demux() ends with an empty packet that flushes the decoder, unless reading failed.
     try:
         for frame in stream.codec_context.decode(None):
+            _settle_time(frame, container)
             losses.shown(frame)
             yield frame
     except (av.error.FFmpegError, EOFError):
         pass
     losses.end()
+
+
+def _settle_time(frame: Any, container: Any) -> None:
+    """Give a frame of an AVI its time: AVI only has the order of decoding, and PTS made of it jump about."""
+    if container.format.name == "avi":
+        frame.pts = frame.dts
