@@ -109,7 +109,7 @@ class Campaign:
             "fails without a line that says why": ended.code not in (0, 9)
             and "emt: error: " not in ended.stderr,
             "more lines than needed": ended.code not in (0, 9)
-            and len(lines) > (6 if case.kind == "batch" else 3),
+            and len(lines) > (8 if case.kind == "batch" else 3),
             "a line without end": any(len(line) > 1000 for line in lines),
             "prints on a failure": case.kind == "picture" and ended.code != 0 and bool(ended.stdout),
         }

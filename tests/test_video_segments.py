@@ -27,7 +27,7 @@ KEY = {"input": "a" * 64, "crf": 18, "codec": "h264"}
 def finish(target: Path, index: int, *, key: dict[str, object] = KEY) -> None:
     """Finish one segment of a job."""
     segment = plan_segments(range(0, 100, 10), 4)[index]
-    with work_folder(target, key, {}, restart=False) as work:
+    with work_folder(target, key, {}, restart=False, count=3) as work:
         path = segment_file(work.folder, segment, "result", ".mkv")
         path.write_bytes(bytes([index]) * 100)
         work.finish(segment, Done(segment.times, {"result": path.name}, 3, ()))
@@ -35,7 +35,7 @@ def finish(target: Path, index: int, *, key: dict[str, object] = KEY) -> None:
 
 def done(target: Path, *, key: dict[str, object] = KEY, restart: bool = False) -> list[int]:
     """Segments that a job goes on with."""
-    with work_folder(target, key, {}, restart=restart) as work:
+    with work_folder(target, key, {}, restart=restart, count=3) as work:
         return sorted(work.done)
 
 
@@ -66,7 +66,7 @@ def test_finished_segments_are_found_again(tmp_path: Path) -> None:
     finish(target, 0)
     finish(target, 2)
 
-    with work_folder(target, KEY, {}, restart=False) as work:
+    with work_folder(target, KEY, {}, restart=False, count=3) as work:
         assert sorted(work.done) == [0, 2]
         assert work.done[2] == Done((80, 90), {"result": "result-000002.mkv"}, 3, ())
         assert [path.read_bytes()[0] for path in work.files("result")] == [0, 2]
@@ -91,6 +91,8 @@ def test_a_segment_whose_file_was_harmed_is_made_again(tmp_path: Path, harm: str
     [
         ("segment", "0"),
         ("segment", [0]),
+        ("segment", -1),
+        ("segment", 3),
         ("files", None),
         ("files", {"result": 3}),
         ("files", {"result": "../result-000000.mkv"}),
@@ -115,14 +117,14 @@ def test_a_segment_whose_record_was_forged_is_made_again(tmp_path: Path, field: 
     assert done(target) == []
 
 
-@pytest.mark.parametrize("start", [{"key": 3}, {"key": []}, {}, {"key": KEY, "format": 1, "tile": "x"}])
+@pytest.mark.parametrize("start", [{"key": 3}, {"key": []}, {}, {"key": KEY, "format": 1, "tile": -1}])
 def test_work_whose_beginning_was_forged_begins_again(tmp_path: Path, start: dict[str, object]) -> None:
     target = tmp_path / "clip.mkv"
     finish(target, 0)
     journal = work_path(target) / "journal.jsonl"
     journal.write_text(json.dumps(start) + "\n" + journal.read_text().splitlines()[1] + "\n")
 
-    with work_folder(target, KEY, {"tile": 64}, restart=False) as work:
+    with work_folder(target, KEY, {"tile": 64}, restart=False, count=3) as work:
         assert (work.done, work.start["tile"]) == ({}, 64)
 
 
@@ -158,9 +160,9 @@ def test_half_written_files_are_removed(tmp_path: Path) -> None:
 def test_two_jobs_on_one_result_exclude_each_other(tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
 
-    with work_folder(target, KEY, {}, restart=False), pytest.raises(UsageError, match="another emt"):
+    with work_folder(target, KEY, {}, restart=False, count=3), pytest.raises(UsageError, match="another emt"):
         done(target)
-    with work_folder(target, KEY, {}, restart=False), pytest.raises(UsageError, match="another emt"):
+    with work_folder(target, KEY, {}, restart=False, count=3), pytest.raises(UsageError, match="another emt"):
         done(target)
 
 
@@ -175,10 +177,10 @@ def test_a_folder_without_finished_work_disappears(tmp_path: Path) -> None:
 def test_what_was_noted_at_the_start_is_found_again(tmp_path: Path) -> None:
     target = tmp_path / "out.mkv"
     segment = Segment(0, None, None, (1,))
-    with work_folder(target, KEY, {"tile": 128}, restart=False) as work:
+    with work_folder(target, KEY, {"tile": 128}, restart=False, count=3) as work:
         work.finish(segment, Done((), {}, 0, ("all was lost",)))
 
-    with work_folder(target, KEY, {"tile": 256}, restart=False) as work:
+    with work_folder(target, KEY, {"tile": 256}, restart=False, count=3) as work:
         assert work.start["tile"] == 128
         assert work.done[0].damage == ("all was lost",)
 

@@ -126,14 +126,15 @@ def work_path(target: Path) -> Path:
 
 @contextlib.contextmanager
 def work_folder(
-    target: Path, key: Mapping[str, Any], extra: Mapping[str, Any], *, restart: bool
+    target: Path, key: Mapping[str, Any], extra: Mapping[str, int], *, restart: bool, count: int
 ) -> Iterator[WorkFolder]:
     """Open the folder of unfinished work for a result, and hold it; nobody else can meanwhile.
 
     key: everything that decides what the result is. Work of the same key is gone on with; segments whose
     files are damaged or missing are forgotten. extra: noted at the start of new work, and found again in
-    `start` when it is gone on with. Raises UsageError when work of another key is there and `restart` was
-    not asked for, or another process is at work; OutputError when the folder cannot be written.
+    `start` when it is gone on with. count: segments of the whole job. Raises UsageError when work of another
+    key is there and `restart` was not asked for, or another process is at work; OutputError when the folder
+    cannot be written.
     """
     folder = work_path(target)
     busy = f"{target}: another emt is making it; wait for it, or choose another name with -o"
@@ -152,7 +153,7 @@ def work_folder(
                         " give the same options to go on with it, or -y to begin again"
                     )
                 start = None
-            done = {} if start is None else _whole(folder, records)
+            done = {} if start is None else _whole(folder, records, count)
             keep = {name for segment in done.values() for name in segment.files.values()}
             _remove_others(folder, {_LOCK, *keep, *([_JOURNAL] if start else [])})
             journal = stack.enter_context(Journal(folder / _JOURNAL))
@@ -177,19 +178,19 @@ def input_hash(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def _is_start(record: Mapping[str, Any], extra: Mapping[str, Any]) -> bool:
+def _is_start(record: Mapping[str, Any], extra: Mapping[str, int]) -> bool:
     """Tell whether a record can be the one that begins a journal."""
-    noted = all(type(record.get(name)) is type(value) for name, value in extra.items())
+    noted = all(type(record.get(name)) is int and record[name] >= 0 for name in extra)
     return isinstance(record.get("key"), dict) and noted
 
 
-def _whole(folder: Path, records: Sequence[dict[str, Any]]) -> dict[int, Done]:
+def _whole(folder: Path, records: Sequence[dict[str, Any]], count: int) -> dict[int, Done]:
     """Return the finished segments whose files are still what they were; the last record of each counts."""
     latest = {record["segment"]: record for record in records if type(record.get("segment")) is int}
     done = {}
     for index, record in sorted(latest.items()):
         segment, hashes = _read(record), record.get("sha256")
-        if segment is None or not isinstance(hashes, dict):
+        if segment is None or not isinstance(hashes, dict) or not 0 <= index < count:
             continue
         paths = {kind: folder / name for kind, name in segment.files.items()}
         if all(path.is_file() and content_hash(path) == hashes.get(kind) for kind, path in paths.items()):
