@@ -26,10 +26,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     with temporary_beside(path) as (temporary, stream):
         stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-        if sys.platform == "win32":  # which moves no open files
-            stream.close()
+        sync(stream)
         temporary.replace(path)
 
 
@@ -52,6 +49,14 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
         if sys.platform == "win32":
             stream.close()
         temporary.unlink(missing_ok=True)
+        stream.close()
+
+
+def sync(stream: BinaryIO) -> None:
+    """Put what was written on the disk, so that the file can be moved; raises OSError."""
+    stream.flush()
+    os.fsync(stream.fileno())
+    if sys.platform == "win32":  # which moves no open files
         stream.close()
 
 

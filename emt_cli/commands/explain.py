@@ -26,6 +26,7 @@ def explain(
     scale: Annotated[int, typer.Option("--scale", "-s", help="2, 3 or 4.")] = 4,
     model: options.Model = "auto",
     steps: Annotated[int, typer.Option(min=1, help="Steps of LAM's path: more are finer.")] = 20,
+    max_pixels: options.MaxPixels = 500_000_000,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -42,7 +43,7 @@ def explain(
     from emt_cli.media.samples import convert
 
     x, y = _point(at)
-    pixels = convert(read_picture(picture).pixels, np.uint8)
+    pixels = convert(read_picture(picture, max_pixels=max_pixels).pixels, np.uint8)
     height, width = pixels.shape[:2]
     if x >= width or y >= height:
         raise UsageError(f"--at {at}: outside of {picture}, which has {width}x{height} pixels")

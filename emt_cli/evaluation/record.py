@@ -21,7 +21,6 @@ from emt_cli.evaluation.quality import Score, mean_scores
 Record: TypeAlias = dict[str, Any]
 """JSON values: format, emt, settings, means, published, pictures."""
 FORMAT = 1
-MEASURES = ("psnr", "ssim", "psnr_rgb", "ssim_rgb")
 
 
 def make_record(

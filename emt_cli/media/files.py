@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from emt_cli.atomic import temporary_beside
+from emt_cli.atomic import sync, temporary_beside
 from emt_cli.errors import OutputError, OutputExistsError
 
 
@@ -42,10 +42,7 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             return
         with temporary_beside(place) as (temporary, stream):
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            if os.name == "nt":  # moves no open files
-                stream.close()
+            sync(stream)
             put_in_place(temporary, target, overwrite=overwrite)
 
 
@@ -59,8 +56,7 @@ def file_aside(aside: Path, target: Path) -> Iterator[BinaryIO]:
         try:
             with aside.open("x+b") as stream:
                 yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
+                sync(stream)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise

@@ -173,11 +173,6 @@ def make_config(
     return config_from_settings(settings, "settings")
 
 
-def config_from_values(values: Mapping[str, Any], source: str) -> TrainConfig:
-    """Make a config of nested JSON values, as dataclasses.asdict gives them; source is named in errors."""
-    return config_from_settings(_known(_flat(values), source), source)
-
-
 def config_from_settings(settings: Mapping[str, Any], source: str) -> TrainConfig:
     """Make a config of keys such as "steps" and "network.dim"; keys left out keep their defaults."""
     outer, inner = _types(TrainConfig), _types(EMTConfig)

@@ -18,7 +18,7 @@ from emt_cli.training.config import TrainConfig, settings_of
 from emt_cli.training.dataset import Degrade, Patches, PictureStore
 from emt_cli.training.degradation import PhotoDegradation
 from emt_cli.training.prepare import Report
-from emt_cli.training.record import Record, save_comparison, save_patches
+from emt_cli.training.record import SAMPLES, Record, save_comparison, save_patches
 from emt_cli.training.run import Run
 from emt_cli.training.start import (
     BEST,
@@ -92,7 +92,7 @@ def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator
         stop = stack.enter_context(stop_signals())
         batches = stack.enter_context(_batches(run, store))
         if place.save_samples and fabric.is_global_zero:
-            save_patches(place.out / "samples" / "patches.png", batches.draw(run.step))
+            save_patches(place.out / SAMPLES / "patches.png", batches.draw(run.step))
         yield from _steps(run, batches, validation, stop, record)
 
 
@@ -130,7 +130,7 @@ def _save(run: Run, psnr: float | None, validation: PictureStore | None, *, ende
         run.best = run.best if psnr is None else psnr
         run.save_model(run.out / BEST, psnr)
     if psnr is not None and validation is not None:
-        path = run.out / "samples" / f"step-{run.step:08d}.png"
+        path = run.out / SAMPLES / f"step-{run.step:08d}.png"
         save_comparison(path, validation.lr(0), run.answer(validation.lr(0)), validation.hr(0))
     if run.step == run.config.steps:  # before the checkpoint, after which a run is done
         run.save_model(run.out / LAST, psnr)
