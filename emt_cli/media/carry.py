@@ -154,4 +154,5 @@ def _ffmpeg_takes(stream: Stream, info: VideoInfo, muxer: str) -> bool:
         ]
         command += ["-f", info.container.split(",")[0], "-i", f"file:{info.path.resolve()}"]
         command += ["-map", f"0:{stream.index}", "-c", "copy", "-t", "0.1", "-f", muxer, f"{folder}/trial"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        return done.returncode == 0
