@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import socket
 import threading
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import clips
 import numpy as np
 import pytest
+from PIL import Image
 
 from emt_cli.errors import InputError
 from emt_cli.media.video import VideoInfo, probe
@@ -204,3 +208,28 @@ def test_facts_are_plain_values(tmp_path: Path) -> None:
     assert isinstance(info, VideoInfo)
     assert json.dumps([stream.tags for stream in info.streams])
     assert np.dtype(info.dtype) == np.uint8
+
+
+def test_frames_with_exif_are_read(tmp_path: Path, photo: np.ndarray) -> None:
+    """Cameras put EXIF into each picture of MJPEG, which PyAV has no name for."""
+    exif, picture = Image.Exif(), io.BytesIO()
+    exif[0x010E] = "a camera"
+    Image.fromarray(photo).save(picture, "jpeg", exif=exif)
+    with av.open(str(tmp_path / "clip.mov"), "w") as container:
+        stream: Any = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = photo.shape[1], photo.shape[0], "yuvj420p"
+        for number in range(3):
+            packet = av.Packet(picture.getvalue())
+            packet.pts = packet.dts = number
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, True
+            container.mux(packet)
+
+    info = probe(tmp_path / "clip.mov")
+
+    assert (info.codec, info.width, info.rotation) == ("mjpeg", 120, 0)
+
+
+def test_what_marks_3d_is_named(tmp_path: Path) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", "-x264-params", "frame-packing=3", seconds=0.2)
+
+    assert probe(source).left_out == ("the mark of a 3D video",)

@@ -15,7 +15,8 @@ import pytest
 
 from emt_cli.errors import OutputError, UsageError
 from emt_cli.media.colour import Colour
-from emt_cli.media.video import Hdr, probe
+from emt_cli.media.side_data import Hdr
+from emt_cli.media.video import probe
 from emt_cli.media.video_read import VideoReader
 from emt_cli.media.video_write import Encoding, VideoWriter, choose_pix_fmt, encoders
 

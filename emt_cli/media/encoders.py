@@ -9,7 +9,7 @@ import av
 import cv2
 
 from emt_cli.media.colour import Colour, chroma_location
-from emt_cli.media.video import Hdr
+from emt_cli.media.side_data import Hdr
 
 _AVX_512F = 13  # OpenCV's number of it, which not all of its builds name
 _THREADS = 4

@@ -30,8 +30,7 @@ from emt_cli.media.video_write import FORMATS
 
 _FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
 """Of what ffmpeg says once something has failed already."""
-_STALE = ("BPS", "DURATION", "NUMBER_OF_FRAMES", "NUMBER_OF_BYTES", "_STATISTICS", "ENCODER", "ROTATE")
-_STALE += ("ALPHA_MODE",)
+_STALE = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER", "ROTATE", "ALPHA_MODE")
 """Beginnings of a stream's tags that are no longer true once it is encoded again, or cut."""
 _PLAIN_TAGS = {
     "title",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,11 +16,11 @@ import av
 import av.container
 import av.error
 import av.video.frame
-from av.sidedata.sidedata import Type as SideData
 
 from emt_cli.errors import InputError
 from emt_cli.media.colour import CONVERTIBLE, Colour, guess_colour
 from emt_cli.media.mp4 import is_cut_short
+from emt_cli.media.side_data import Hdr, hdr, left_out, orientation
 
 StreamKind = Literal["video", "audio", "subtitle", "attachment", "data"]
 
@@ -36,17 +35,6 @@ OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
 
 _LOOKED_AT = 8
 """Frames that are decoded to learn what a video brings along."""
-_ALPHA_ASIDE = "alpha_mode"
-"""Tag of VP8 and VP9 whose transparency is a video of its own, which only libvpx decodes."""
-_LEFT_OUT = {
-    "closed captions inside the picture stream": (SideData.A53_CC,),
-    "Dolby Vision": (SideData.DOVI_RPU_BUFFER, SideData.DOVI_METADATA),
-    "HDR10+": (SideData.DYNAMIC_HDR_PLUS,),
-    "HDR Vivid": (SideData.DYNAMIC_HDR_VIVID,),
-    "the mark of a 360° video": (SideData.SPHERICAL,),
-    "the mark of a 3D video": (SideData.STEREO3D,),
-}
-"""What frames may bring along that no encoder here can be given."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +52,6 @@ class Stream:
     tags: dict[str, str] = field(default_factory=dict)
     codec_tag: str = ""
     """The container's own name of the codec, four characters."""
-
-
-@dataclass(frozen=True)
-class Hdr:
-    """Static HDR metadata: mastering display (SMPTE ST 2086) and content light levels (CTA-861.3)."""
-
-    primaries: tuple[tuple[Fraction, Fraction], ...] | None = None
-    """CIE xy of red, green, blue and white."""
-    luminance: tuple[Fraction, Fraction] | None = None
-    """Least and greatest, in cd/m²."""
-    light_level: tuple[int, int] | None = None
-    """MaxCLL and MaxFALL, in cd/m²."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +152,7 @@ def probe(path: Path) -> VideoInfo:
         layout = frame.format
         rgb = layout.is_rgb or layout.has_palette
         bits = max(component.bits for component in layout.components)
-        rotation, mirrored = _orientation(frame)
+        rotation, mirrored = orientation(frame)
         turned = rotation in (90, 270)
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
         sar = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
@@ -221,13 +197,13 @@ def probe(path: Path) -> VideoInfo:
             pixel_format=layout.name,
             colour=colour,
             interlaced=frame.interlaced_frame,
-            hdr=_hdr(frame),
+            hdr=hdr(frame),
             alpha=any(component.is_alpha for component in layout.components),
             streams=tuple(_stream(one) for one in container.streams),
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
-            left_out=_left_out(stream, frames),
+            left_out=left_out(stream, frames),
         )
 
 
@@ -322,48 +298,6 @@ def _plain_rate(stream: Any) -> Fraction | None:
 
 def _container_duration(container: Any) -> Fraction | None:
     return Fraction(container.duration, 1_000_000) if container.duration else None
-
-
-def _side_data(frame: av.video.frame.VideoFrame, kind: SideData) -> bytes | None:
-    every = cast(Any, frame.side_data)  # PyAV's annotations take it for a mapping of names
-    return next((bytes(data) for data in every if data.type == kind), None)
-
-
-def _left_out(stream: Any, frames: list[av.video.frame.VideoFrame]) -> tuple[str, ...]:
-    kinds = {data.type for frame in frames for data in cast(Any, frame.side_data)}
-    names = [name for name, those in _LEFT_OUT.items() if kinds.intersection(those)]
-    if any(tag.lower() == _ALPHA_ASIDE and value == "1" for tag, value in stream.metadata.items()):
-        names.append("its transparency")
-    return tuple(names)
-
-
-def _orientation(frame: av.video.frame.VideoFrame) -> tuple[int, bool]:
-    """Return the turn clockwise in degrees, and the mirroring after it, of a frame's display matrix."""
-    data = _side_data(frame, SideData.DISPLAYMATRIX)
-    if data is None:
-        return 0, False
-    a, b, _, c, d, *_ = struct.unpack("=9i", data)
-    if abs(b) > abs(a):  # x' = c y, y' = b x
-        return (90, b < 0) if c < 0 else (270, b > 0)
-    return (0, a < 0) if d >= 0 else (180, a > 0)
-
-
-def _hdr(frame: av.video.frame.VideoFrame) -> Hdr | None:
-    mastering = _side_data(frame, SideData.MASTERING_DISPLAY_METADATA)
-    level = _side_data(frame, SideData.CONTENT_LIGHT_LEVEL)
-    if mastering is None and level is None:
-        return None
-    primaries = luminance = light_level = None
-    if mastering is not None:
-        *numbers, has_primaries, has_luminance = struct.unpack_from("=22i", mastering)
-        values = [Fraction(a, b or 1) for a, b in zip(numbers[::2], numbers[1::2], strict=True)]
-        if has_primaries:
-            primaries = tuple((values[i], values[i + 1]) for i in range(0, 8, 2))
-        if has_luminance:
-            luminance = (values[8], values[9])
-    if level is not None:
-        light_level = cast("tuple[int, int]", struct.unpack_from("=2I", level))
-    return Hdr(primaries, luminance, light_level)
 
 
 def _stream(stream: Any) -> Stream:

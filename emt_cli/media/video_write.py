@@ -30,7 +30,7 @@ from emt_cli.media.colour import (
 from emt_cli.media.encoders import ENCODERS, HARDWARE, Encoder
 from emt_cli.media.files import new_file
 from emt_cli.media.samples import Pixels, convert
-from emt_cli.media.video import Hdr
+from emt_cli.media.side_data import Hdr
 
 SEGMENT_SUFFIX = ".segment"
 """Of files that join() takes: NUT, which keeps any time base exactly, or for ProRes MOV."""
