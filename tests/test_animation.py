@@ -212,6 +212,15 @@ def test_gif_whose_frame_lies_far_outside_is_refused_before_memory_is_taken(tmp_
         probe(path)
 
 
+def test_small_gif_of_very_many_large_frames_is_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    size = (4000).to_bytes(2, "little") * 2
+    frame = b"\x2c\0\0\0\0" + size + b"\0\x02\x02\x4c\x01\0"
+    (tmp_path / "many.gif").write_bytes(b"GIF89a" + size + b"\x80\0\0" + bytes(6) + 2000 * frame + b";")
+
+    with pytest.raises(InputError, match=r"2,000 frames of 4000x4000 are too many"):
+        probe(tmp_path / "many.gif")
+
+
 def test_extent_of_an_ordinary_gif_is_its_size(tmp_path: Path) -> None:
     assert gif_extent(animation(tmp_path / "a.gif")) == (30, 40)
 

@@ -67,6 +67,14 @@ def test_the_result_lies_beside_its_source_and_is_named_on_stdout(clip: Path, mo
     assert "pass  frame times" in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="a device of Unix")
+def test_a_device_is_no_place_for_a_video(clip: Path, model: str) -> None:
+    result = video(model, clip, "-o", "/dev/null")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "/dev/null: no place for a video" in result.stderr
+
+
 def test_quiet_says_nothing_but_the_name(clip: Path, model: str) -> None:
     result = video(model, clip, "-q")
 

@@ -258,6 +258,8 @@ class VideoJob:
     ) -> tuple[Path, list[str]]:
         settings, source, codec = self.settings, info.path, encoding.name(info.bits)
         if output is not None and not output.is_dir():
+            if output.exists() and not output.is_file():
+                raise UsageError(f"{output}: no place for a video; name a file or a folder")
             target = output
         else:
             size = (

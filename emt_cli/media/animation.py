@@ -32,6 +32,8 @@ SUFFIXES: dict[str, AnimationFormat] = {".gif": "GIF", ".webp": "WEBP", ".png": 
 """File name suffixes, and Pillow's name of the format."""
 _CONTAINERS: dict[str, AnimationFormat] = {"gif": "GIF", "webp": "WEBP", "apng": "PNG"}
 _LONGEST = {"GIF": 65535, "WEBP": 16383, "PNG": 2**31 - 1}
+MOST_FRAMES, MOST_PIXELS = 100_000, 1 << 32
+"""Frames of an animation, and pixels of them all; a small file can claim any number."""
 _UNSAID = Fraction(1, 10)
 """Seconds that players show a frame for which the file says 0."""
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, UnidentifiedImageError)
@@ -192,6 +194,10 @@ def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterat
             check_input(str(path), height=height, width=width, max_pixels=MAX_PIXELS)
             with readable_damage(str(path)):
                 count = getattr(image, "n_frames", 1)
+            if count > MOST_FRAMES or count * height * width > MOST_PIXELS:
+                raise InputError(
+                    f"{path}: {count:,} frames of {width}x{height} are too many; make it a video"
+                )
             if count < 2 and not still:
                 raise InputError(f"{path}: a picture that does not move; see `emt upscale`")
             yield image

@@ -64,7 +64,7 @@ def check_input(name: str, *, height: int, width: int, max_pixels: int) -> None:
     if height * width > max_pixels:
         raise InputError(
             f"{name}: {width}x{height} is {height * width:,} pixels, over the limit of {max_pixels:,};"
-            " if you trust it, raise --max-pixels"
+            " if you trust it, raise --max-pixels (of upscale, batch and explain)"
         )
 
 
