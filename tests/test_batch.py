@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
+from emt_cli.engine.upscaler import Upscaler
 from emt_cli.jobs.journal import read_journal
 from emt_cli.jobs.local import Room
 
@@ -411,6 +412,40 @@ def test_several_devices_share_the_pictures(photos: Path, out: Path, monkeypatch
     assert {index for _, index in used} == {0, 1}
     assert len({name for name, _ in used}) == 2
     assert tree(out) == tree(out.with_name("one"))
+
+
+def test_small_pictures_of_one_size_share_a_batch_where_it_is_faster(
+    photos: Path, photo: np.ndarray, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        Image.fromarray(photo[number : number + 20, :30]).save(photos / f"like-{number}.png")
+    alone = batch("--engine", "torch", "-r", photos, "-o", out)
+    assert alone.exit_code == 0, alone.stderr
+    sizes: list[int] = []
+    together = Upscaler.upscale_batch
+
+    def watched(self: Upscaler, images: list[np.ndarray], **options: Any) -> Any:
+        sizes.append(len(images))
+        return together(self, images, **options)
+
+    def slow(self: Upscaler, *arguments: Any, **options: Any) -> Any:
+        time.sleep(0.3)  # long enough for the others to be read
+        return steps(self, *arguments, **options)
+
+    steps = Upscaler.steps
+    monkeypatch.setattr(Upscaler, "steps", slow)
+    monkeypatch.setattr(Upscaler, "upscale_batch", watched)
+    monkeypatch.setattr(Upscaler, "batch_size", lambda self, height, width: 3 if width == 30 else 1)
+    shared = batch("--engine", "torch", "-r", photos, "-o", out.with_name("shared"), "-j", "4")
+
+    assert shared.exit_code == 0, shared.stderr
+    assert sizes
+    assert set(sizes) <= {2, 3}
+    one, other = out, out.with_name("shared")
+    assert tree(one).keys() == tree(other).keys()
+    for name in tree(one):
+        pair = [np.asarray(Image.open(folder / name), np.int16) for folder in (one, other)]
+        assert np.abs(pair[0] - pair[1]).max() <= (1 if name.endswith("png") else 8), name
 
 
 def test_the_output_must_be_named_and_be_a_folder(photos: Path) -> None:

@@ -179,27 +179,58 @@ class _Line:
                 del opened  # nothing is held that has no room any more
 
     def enlarge(self, index: int) -> None:
-        """Enlarge what was read, on one device."""
+        """Enlarge what was read, on one device; small pictures of one size together, where that is faster."""
         while (opened := self.opened.get()) is not None:
-            item = opened.item
-            if self.stop.is_set():
-                self.room.give(item.memory)
+            if (mates := self._mates(opened, index)) and self._enlarge_together([opened, *mates], index):
+                del opened, mates
                 continue
-            self.happenings.put(Started(item))
-            try:
-                start = time.perf_counter()
-                result = self._steps(opened, index)
-                seconds = time.perf_counter() - start
-            except Exception as error:
-                self._end(item, failure(error, item))
-                continue
-            finally:
-                self.shares.pop(index, None)
-            if result is None:
-                self.room.give(item.memory)
-            else:
-                self.enlarged.put((opened, result, seconds, index))
-            del opened, result
+            for one in (opened, *mates):
+                self._enlarge(one, index)
+            del opened, mates, one
+
+    def _mates(self, first: Opened, index: int) -> list[Opened]:
+        """Take from the queue what can share a batch with a picture."""
+        count = 0
+        with self.opened.mutex:
+            there = self.opened.queue
+            with contextlib.suppress(
+                Exception
+            ):  # what fails here fails again, and is told, for the first alone
+                count = 0 if self.stop.is_set() else self.work.share(first, there, index)
+            return [mate for _ in range(count) if (mate := there.popleft()) is not None]
+
+    def _enlarge_together(self, batch: list[Opened], index: int) -> bool:
+        """Enlarge a batch at once; False when that failed, for whatever reason."""
+        start = time.perf_counter()
+        try:
+            results = self.work.enlarge_together(batch, index)
+        except Exception:
+            return False
+        seconds = (time.perf_counter() - start) / len(batch)
+        for opened, result in zip(batch, results, strict=True):
+            self.happenings.put(Started(opened.item))
+            self.enlarged.put((opened, result, seconds, index))
+        return True
+
+    def _enlarge(self, opened: Opened, index: int) -> None:
+        item = opened.item
+        if self.stop.is_set():
+            self.room.give(item.memory)
+            return
+        self.happenings.put(Started(item))
+        try:
+            start = time.perf_counter()
+            result = self._steps(opened, index)
+            seconds = time.perf_counter() - start
+        except Exception as error:
+            self._end(item, failure(error, item))
+            return
+        finally:
+            self.shares.pop(index, None)
+        if result is None:
+            self.room.give(item.memory)
+        else:
+            self.enlarged.put((opened, result, seconds, index))
 
     def write(self) -> None:
         """Write what was enlarged."""

@@ -114,10 +114,34 @@ def enlarge(picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]) -
     if picture.alpha is not None and transparent:
         alpha = yield from part(_enlarge(picture.alpha, plan, upscaler), colours_end, 1.0)
         _keep_extremes(alpha, picture.alpha)
-    elif picture.alpha is not None:
-        top = full_scale(picture.alpha.dtype)
-        alpha = np.broadcast_to(np.array(top, picture.alpha.dtype), pixels.shape[:2])
+    else:
+        alpha = _opaque(picture, pixels)
     return replace(picture, pixels=pixels, alpha=alpha)
+
+
+def enlarge_together(pictures: Sequence[Picture], plan: Plan, upscaler: Upscaler) -> list[Picture]:
+    """Enlarge opaque pictures of one size and kind in one batch, by a plan of one pass."""
+    colours = [picture.pixels[..., 0] if picture.gray else picture.pixels for picture in pictures]
+    kind = colours[0].dtype
+    enlarged = []
+    planes = upscaler.upscale_batch(colours, dtype=np.float32 if plan.resized else kind)
+    for picture, plane in zip(pictures, planes, strict=True):
+        pixels: Pixels = plane
+        if plan.resized:
+            exact = resize(np.asarray(plane, np.float32), plan.out_height, plan.out_width)
+            pixels = convert(exact, kind)
+        if picture.gray:
+            pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
+        enlarged.append(replace(picture, pixels=pixels, alpha=_opaque(picture, pixels)))
+    return enlarged
+
+
+def _opaque(picture: Picture, pixels: Pixels) -> Pixels | None:
+    """Return the alpha of an enlarged opaque picture: none, or all opaque."""
+    if picture.alpha is None:
+        return None
+    top = full_scale(picture.alpha.dtype)
+    return np.broadcast_to(np.array(top, picture.alpha.dtype), pixels.shape[:2])
 
 
 def _enlarge(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> Steps[Pixels]:

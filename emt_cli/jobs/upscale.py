@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,7 +15,7 @@ from emt_cli.engine.device import choose_device, free_memory
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import DeviceError, EmtError, UsageError, is_out_of_memory
 from emt_cli.jobs.networks import Networks
-from emt_cli.jobs.pictures import Plan, Target, enlarge, plan_picture, result_path
+from emt_cli.jobs.pictures import Plan, Target, enlarge, enlarge_together, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.files import check_target
 from emt_cli.media.formats import PictureFormat, check_output, format_from_name
@@ -233,6 +233,18 @@ class PictureJob:
         """Enlarge a task's picture on a device, by its place in the list; yields the share done."""
         return enlarge(task.picture, task.plan, lambda scale: self.networks.get(scale, index))
 
+    def batch_size(self, task: Task, index: int = 0) -> int:
+        """Return how many pictures like this one a device best enlarges at once; 1: each by itself."""
+        if len(task.plan.passes) > 1 or task.picture.transparent:
+            return 1
+        return self.networks.get(task.plan.passes[0], index).batch_size(task.plan.height, task.plan.width)
+
+    def enlarge_together(self, tasks: Sequence[Task], index: int = 0) -> list[Picture]:
+        """Enlarge the pictures of tasks that are `alike` in one batch on a device."""
+        plan = tasks[0].plan
+        upscaler = self.networks.get(plan.passes[0], index)
+        return enlarge_together([task.picture for task in tasks], plan, upscaler)
+
     def files(self, task: Task, result: Picture) -> Iterator[File]:
         """Yield what is written for an enlarged picture: itself and, if asked for, before/after."""
         yield File(task.target, result, task.format)
@@ -292,6 +304,13 @@ class PictureJob:
         elif self.settings.compare:
             raise UsageError("--compare writes a second file; give the result a name with -o")
         check_memory(task)
+
+
+def alike(one: Task, other: Task) -> bool:
+    """Tell whether two tasks can share a batch: opaque pictures of one kind, the same plan."""
+    a, b = one.picture, other.picture
+    kinds = (a.gray, a.pixels.dtype, a.transparent) == (b.gray, b.pixels.dtype, b.transparent)
+    return kinds and one.plan == other.plan and not a.transparent
 
 
 def compare_path(target: Path) -> Path:

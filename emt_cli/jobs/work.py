@@ -7,8 +7,10 @@ import hashlib
 import secrets
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch
 from emt_cli.errors import DeviceError, EmtError, OutputError
 from emt_cli.jobs.batch import Item
 from emt_cli.jobs.journal import Journal, content_hash
-from emt_cli.jobs.upscale import PictureJob, Task, check_memory
+from emt_cli.jobs.upscale import PictureJob, Task, alike, check_memory
 from emt_cli.media.files import file_aside, put_in_place
 from emt_cli.media.pictures import Picture, encode_picture, read_bytes, read_picture
 from emt_cli.steps import Steps, finish
@@ -95,6 +97,18 @@ class PictureWork:
         if self.job.networks.devices[index].type == "cpu":
             torch.set_flush_denormal(True)  # holds for a thread
         return self.job.enlarge(opened.task, index)
+
+    def share(self, first: Opened, waiting: Sequence[Opened | None], index: int) -> int:
+        """Return how many of those that wait next a device best enlarges together with the first."""
+        most = self.job.batch_size(first.task, index) - 1
+        if most < 1:
+            return 0
+        mates = takewhile(lambda one: one is not None and alike(first.task, one.task), waiting)
+        return len(list(islice(mates, most)))
+
+    def enlarge_together(self, batch: Sequence[Opened], index: int) -> list[Picture]:
+        """Enlarge pictures that share a batch."""
+        return self.job.enlarge_together([opened.task for opened in batch], index)
 
     def write(self, opened: Opened, result: Picture, seconds: float, index: int = 0) -> Written:
         """Write a result beside its place; nothing is left there when that fails. Raises OutputError."""
