@@ -177,7 +177,6 @@ def command(*arguments: str) -> None:
 
 def _serve(pipe: Connection, talk: Path, memory: int) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    _limit_memory(memory)
     pipe.send("ready")
     while True:
         try:
@@ -186,6 +185,7 @@ def _serve(pipe: Connection, talk: Path, memory: int) -> None:
             return
         os.chdir(folder)
         _redirect(talk)
+        _limit_memory(memory)
         before = _peak(reset=True)
         code = 0
         try:
@@ -201,12 +201,16 @@ def _serve(pipe: Connection, talk: Path, memory: int) -> None:
 
 
 def _limit_memory(memory: int) -> None:
-    """Let allocations far beyond the limit fail, so that a test cannot take the machine down."""
+    """Let allocations far beyond the limit fail, so that a test cannot take the machine down.
+
+    What earlier commands of the process have left in it does not count.
+    """
     try:
         import resource
 
         size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (size + memory, size + memory))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (size + memory, most))
     except (ImportError, OSError):
         return
 
