@@ -143,6 +143,7 @@ def test_nodes_that_see_another_file_are_named_before_the_work(
     tmp_path: Path, clip: Path, model: Path
 ) -> None:
     from emt_cli.jobs.pictures import Target
+    from emt_cli.jobs.storage import Mark
     from emt_cli.jobs.video import Settings, VideoJob
     from emt_cli.jobs.video_cluster import VideoWorker, VideoWorkers
 
@@ -150,7 +151,8 @@ def test_nodes_that_see_another_file_are_named_before_the_work(
     task = job.open(clip, tmp_path / "out.mkv")
     probe = tmp_path / "probe"
     probe.write_text("another")
-    order = VideoWorkers(job.settings, task, 64, "0" * 64, tmp_path, probe, "token", 1, "0.0.1")
+    mark = Mark(probe, "token", tmp_path.parent, "0.0.1")
+    order = VideoWorkers(job.settings, task, 64, "0" * 64, tmp_path, mark, 1)
 
     problems = VideoWorker(order, 1).problems()
 

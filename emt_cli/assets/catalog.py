@@ -148,6 +148,11 @@ def is_path(model: str) -> bool:
     return Path(model).suffix in SUFFIXES or len(Path(model).parts) > 1 or Path(model).is_file()
 
 
+def absolute_model(model: str) -> str:
+    """Return a --model value that means the same in any folder."""
+    return str(Path(model).absolute()) if model not in known_models() and is_path(model) else model
+
+
 def scales_of(model: str) -> tuple[int, ...]:
     """Return the scales a known name offers, smallest first; "auto" offers what is on this machine.
 

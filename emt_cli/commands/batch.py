@@ -159,10 +159,8 @@ def batch(
         raise UsageError(f"-o {output}: is a file; results of a batch need a folder")
     if name is not None and suffix is not None:
         raise UsageError("--name gives the whole name; leave out --suffix")
-    if not (scale or width or height or long_side):
-        scale = 4.0
     settings = Settings(
-        target=Target(scale, width, height, long_side),
+        target=Target.asked(scale, width, height, long_side),
         model=model,
         device=device,
         precision=precision.value,

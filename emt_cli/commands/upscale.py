@@ -61,10 +61,8 @@ def upscale(
     from emt_cli.jobs.pictures import Target
     from emt_cli.jobs.upscale import PictureJob, Settings
 
-    if not (scale or width or height or long_side):
-        scale = 4.0
     settings = Settings(
-        target=Target(scale, width, height, long_side),
+        target=Target.asked(scale, width, height, long_side),
         model=model,
         device=device,
         precision=precision.value,

@@ -114,10 +114,8 @@ def video(
     from emt_cli.jobs.video import Settings, VideoJob
     from emt_cli.jobs.video_run import make_here, run_video
 
-    if not (scale or width or height or long_side):
-        scale = 4.0
     settings = Settings(
-        target=Target(scale, width, height, long_side),
+        target=Target.asked(scale, width, height, long_side),
         model=model,
         device=device,
         precision=precision.value,

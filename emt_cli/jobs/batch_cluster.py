@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +9,15 @@ from threading import Event, Lock
 
 import torch
 
-from emt_cli import __version__
-from emt_cli.assets.catalog import is_path, known_models
+from emt_cli.assets.catalog import absolute_model
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.batch import Item
 from emt_cli.jobs.cluster import Returned, spread
 from emt_cli.jobs.crew import Share
 from emt_cli.jobs.local import Ended, Happening, Started, Tick
+from emt_cli.jobs.storage import Mark, marked
 from emt_cli.jobs.upscale import PictureJob, Settings, compare_path
-from emt_cli.jobs.work import Failure, PictureWork, Written, failure, remove_leftovers
+from emt_cli.jobs.work import ASIDE, Failure, PictureWork, Written, failure, remove_leftovers
 
 _LOOKED_AT = 20
 """Sources that each node looks for before the work."""
@@ -34,13 +32,9 @@ class PictureWorkers:
     digest: str
     """Of the weights of all scales in use."""
     scales: tuple[int, ...]
-    probe: Path
-    """A file in the output folder."""
-    token: str
-    """What stands in it."""
+    mark: Mark
+    """In the output folder."""
     sources: tuple[Path, ...]
-    version: str = __version__
-    python: str = platform.python_version()
 
     def __call__(self, cpus: int) -> PictureWorker:
         """Make a worker with so many processors, or with a GPU for 0."""
@@ -61,22 +55,8 @@ class PictureWorker:
 
     def problems(self) -> list[str]:
         """Say why this node cannot do the work: other files, another program, other weights."""
-        order, found = self.order, []
-        if order.version != __version__:
-            found.append(f"emt {__version__} is installed, and {order.version} where the command runs")
-        try:
-            seen = order.probe.read_text()
-            aside = order.probe.with_name(f"{order.probe.name}-{secrets.token_hex(4)}")
-            aside.write_text(seen)
-            aside.unlink()
-        except OSError as error:
-            seen = ""
-            found.append(
-                f"{order.probe.parent} cannot be written to from there ({error.strerror});"
-                " mount the same storage at the same place on all nodes"
-            )
-        if seen and seen != order.token:
-            found.append(f"{order.probe.parent} is another folder there; mount the same storage on all nodes")
+        order = self.order
+        found = order.mark.problems()
         unseen = [source for source in order.sources if not source.exists()]
         if unseen:
             found.append(f"{unseen[0]} is not there; mount the same storage at the same place on all nodes")
@@ -103,35 +83,25 @@ def run_on_cluster(
     absolute = {str(item.source.absolute()): item for item in items}
     remote = [replace(item, source=item.source.absolute(), target=item.target.absolute()) for item in items]
     scales = tuple(job.networks.scales)
-    settings = job.settings
-    if settings.model not in known_models() and is_path(settings.model):
-        settings = replace(settings, model=str(Path(settings.model).absolute()))
-    token = secrets.token_hex(16)
-    probe = output.absolute() / f".emt-batch-{tag}-{token[:16]}.tmp"
-    probe.write_text(token)
-    order = PictureWorkers(
-        settings,
-        tag,
-        job.networks.digest(scales),
-        scales,
-        probe,
-        token,
-        tuple(item.source for item in remote[:: max(1, len(remote) // _LOOKED_AT)] if item.source.exists()),
-    )
+    settings = replace(job.settings, model=absolute_model(job.settings.model))
+    looked_at = remote[:: max(1, len(remote) // _LOOKED_AT)]
+    sources = tuple(item.source for item in looked_at if item.source.exists())
     memory = max((item.memory + item.network for item in items), default=0)
     share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=memory)
+    folder = output.absolute()
     try:
-        for event in spread(remote, order, share=share, stop=stop, say=say):
-            if event is None:
-                yield Tick(0.0)
-                continue
-            item = absolute[str(event.item.source)]
-            if isinstance(event, Returned):
-                yield Ended(item, _outcome(item, event))
-            else:
-                yield Started(item)
+        with marked(folder, ASIDE.format(tag=tag, token="{token}"), shown=folder) as mark:
+            order = PictureWorkers(settings, tag, job.networks.digest(scales), scales, mark, sources)
+            for event in spread(remote, order, share=share, stop=stop, say=say):
+                if event is None:
+                    yield Tick(0.0)
+                    continue
+                item = absolute[str(event.item.source)]
+                if isinstance(event, Returned):
+                    yield Ended(item, _outcome(item, event))
+                else:
+                    yield Started(item)
     finally:
-        probe.unlink(missing_ok=True)
         remove_leftovers(output, tag)  # of workers that died between writing and telling
 
 

@@ -32,10 +32,8 @@ def upscale_file(
     (up to 16; 4 if nothing is given) and a side in pixels says how large. progress is called with the share
     done, 0 to 1. Nothing is fetched, nothing overwritten unless asked for. Raises EmtError, in one line.
     """
-    if not (scale or width or height or long_side):
-        scale = 4.0
     settings = Settings(
-        target=Target(scale, width, height, long_side),
+        target=Target.asked(scale, width, height, long_side),
         model=model,
         device=device,
         ensemble=ensemble,

@@ -43,6 +43,13 @@ class Target:
         if not 0 < given[0] <= 1 << 20:
             raise UsageError(f"{given[0]:g} is no size; give a scale such as 2.7, or a side in pixels")
 
+    @classmethod
+    def asked(
+        cls, scale: float | None, width: int | None, height: int | None, long_side: int | None
+    ) -> Target:
+        """Return the size that options ask for: four times where there are none."""
+        return cls(scale if scale or width or height or long_side else 4.0, width, height, long_side)
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result for a picture of this size, in whole pixels."""
         if self.width:

@@ -235,9 +235,11 @@ class PictureJob:
 
     def batch_size(self, task: Task, index: int = 0) -> int:
         """Return how many pictures like this one a device best enlarges at once; 1: each by itself."""
-        if len(task.plan.passes) > 1 or task.picture.transparent:
+        plan = task.plan
+        if len(plan.passes) > 1:
             return 1
-        return self.networks.get(task.plan.passes[0], index).batch_size(task.plan.height, task.plan.width)
+        most = self.networks.get(plan.passes[0], index).batch_size(plan.height, plan.width)
+        return 1 if most > 1 and task.picture.transparent else most
 
     def enlarge_together(self, tasks: Sequence[Task], index: int = 0) -> list[Picture]:
         """Enlarge the pictures of tasks that are `alike` in one batch on a device."""
@@ -309,8 +311,8 @@ class PictureJob:
 def alike(one: Task, other: Task) -> bool:
     """Tell whether two tasks can share a batch: opaque pictures of one kind, the same plan."""
     a, b = one.picture, other.picture
-    kinds = (a.gray, a.pixels.dtype, a.transparent) == (b.gray, b.pixels.dtype, b.transparent)
-    return kinds and one.plan == other.plan and not a.transparent
+    same = one.plan == other.plan and (a.gray, a.pixels.dtype) == (b.gray, b.pixels.dtype)
+    return same and not (a.transparent or b.transparent)
 
 
 def compare_path(target: Path) -> Path:

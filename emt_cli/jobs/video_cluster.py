@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,12 +9,12 @@ from threading import Event
 
 import torch
 
-from emt_cli import __version__
-from emt_cli.assets.catalog import is_path, known_models
+from emt_cli.assets.catalog import absolute_model
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.cluster import Returned, spread
 from emt_cli.jobs.crew import Share
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
+from emt_cli.jobs.storage import Mark, marked
 from emt_cli.jobs.video import Settings, VideoJob, VideoTask
 from emt_cli.jobs.video_frames import Enlarger, free_devices, make_segments, open_reader
 from emt_cli.media.video_read import VideoReader
@@ -36,13 +35,10 @@ class VideoWorkers:
     """Of the weights of all passes."""
     folder: Path
     """Where finished segments go."""
-    probe: Path
-    """A file in it."""
-    token: str
-    """What stands in the probe."""
+    mark: Mark
+    """In it."""
     length: int
     """Bytes of the source."""
-    version: str = __version__
 
     def __call__(self, cpus: int) -> VideoWorker:
         """Make a worker with so many processors, or with a GPU for 0."""
@@ -63,24 +59,8 @@ class VideoWorker:
 
     def problems(self) -> list[str]:
         """Say why this node cannot do the work: other files, another program, other weights."""
-        order, found = self.order, []
-        if order.version != __version__:
-            found.append(f"emt {__version__} is installed, and {order.version} where the command runs")
-        try:
-            seen = order.probe.read_text()
-            aside = order.probe.with_name(f"{order.probe.name}-{secrets.token_hex(4)}")
-            aside.write_text(seen)
-            aside.unlink()
-        except OSError as error:
-            seen = ""
-            found.append(
-                f"{order.folder.parent} cannot be written to from there ({error.strerror});"
-                " mount the same storage at the same place on all nodes"
-            )
-        if seen and seen != order.token:
-            found.append(
-                f"{order.folder.parent} is another folder there; mount the same storage on all nodes"
-            )
+        order = self.order
+        found = order.mark.problems()
         source = order.task.info.path
         try:
             length = source.stat().st_size
@@ -128,25 +108,20 @@ def make_on_cluster(
     if not pending:
         return True
     done = sum(len(parts.times) for parts in work.done.values())
-    settings, folder, source = job.settings, work.folder.absolute(), task.info.path.absolute()
-    if settings.model not in known_models() and is_path(settings.model):
-        settings = replace(settings, model=str(Path(settings.model).absolute()))
-    token = secrets.token_hex(16)
-    probe = folder / f"probe-{token[:16]}"
-    probe.write_text(token)
-    order = VideoWorkers(
-        settings=settings,
-        task=replace(task, info=replace(task.info, path=source)),
-        tile=int(work.start["tile"]),
-        digest=job.networks.digest(set(task.plan.passes)),
-        folder=folder,
-        probe=probe,
-        token=token,
-        length=source.stat().st_size,
-    )
+    folder, source = work.folder.absolute(), task.info.path.absolute()
+    settings = replace(job.settings, model=absolute_model(job.settings.model))
     share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=task.memory, slots=_SLOTS)
     told = False
-    try:
+    with marked(folder, "probe-{token}", shown=folder.parent) as mark:
+        order = VideoWorkers(
+            settings=settings,
+            task=replace(task, info=replace(task.info, path=source)),
+            tile=int(work.start["tile"]),
+            digest=job.networks.digest(set(task.plan.passes)),
+            folder=folder,
+            mark=mark,
+            length=source.stat().st_size,
+        )
         for event in spread(pending, order, share=share, stop=stop, say=say):
             if stop.is_set() and not told:
                 say("stopping; the segments that nodes have begun are finished first, Ctrl-C leaves them")
@@ -160,6 +135,4 @@ def make_on_cluster(
                 work.finish(event.item, event.result)
                 done += len(event.result.times)
             yield min(1.0, done / len(task.times))
-    finally:
-        probe.unlink(missing_ok=True)
     return len(work.done) == len(task.segments)

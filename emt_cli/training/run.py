@@ -208,8 +208,8 @@ def _take_weights(network: EMT, path: Path) -> None:
     weights = load_weights(path)
     theirs, ours = vars(weights.config), vars(network.config)
     pairs = list(zip(_groups(network.config.hidden), _groups(weights.config.hidden), strict=True))
-    narrower = all(few <= many for few, many in pairs)
-    same = ["scale", "mlp_ratio"] if narrower else ["scale"]
+    fits = all(few <= many for few, many in pairs)
+    same = ["scale", "mlp_ratio"] if fits else ["scale"]
     other = [name for name in ours if name not in same and theirs[name] != ours[name]]
     if other:
         name = other[0]
@@ -217,7 +217,7 @@ def _take_weights(network: EMT, path: Path) -> None:
     tensors = dict(weights.tensors)
     for name in ("tail.weight", "tail.bias"):
         tensors[name] = _resampled(tensors[name], weights.config.scale, network.config.scale)
-    if narrower:
+    if network.config.hidden < weights.config.hidden:
         tensors = _narrowed(tensors, network.config.hidden)
     network.load_state_dict(tensors)
 

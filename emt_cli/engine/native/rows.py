@@ -135,6 +135,16 @@ def rows_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], 
     return lambda row: f.at(first, f.integer("mul", row, step))
 
 
+def slot_of(f: Function, ring: str, step: str | int) -> Callable[[str], str]:
+    """Return what gives the address of a row's slot in a ring of three, for rows from -3 on."""
+
+    def address(row: str) -> str:
+        slot = f.integer("srem", f.integer("add", row, 3), 3)
+        return f.at(ring, f.integer("mul", slot, step))
+
+    return address
+
+
 def ring_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], str]:
     """Return what gives the first pixel's address of a row kept in a ring of three; clear its borders."""
     step = f.integer("mul", f.integer("add", width, 2), stride)
@@ -144,11 +154,7 @@ def ring_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], 
         zero(f, row, stride)
         zero(f, f.at(row, f.integer("sub", step, stride)), stride)
 
-    def address(row: str) -> str:
-        slot = f.integer("srem", f.integer("add", row, 3), 3)
-        return f.at(first, f.integer("mul", slot, step))
-
-    return address
+    return slot_of(f, first, step)
 
 
 def _head(shapes: Shapes) -> Function:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emt_cli.engine.native.llvm import Function
-from emt_cli.engine.native.rows import head_row, plain, plus, row_product, rows_of, zero
+from emt_cli.engine.native.rows import head_row, plain, plus, row_product, rows_of, slot_of, zero
 from emt_cli.engine.native.shapes import GROUP, INPUT_CHANNELS, PIECE, PLACES, Shapes
 
 INPUTS = np.array(
@@ -65,11 +65,12 @@ def write_tail_kernel(shapes: Shapes) -> Function:
     source = rows_of(f, "%pixels", "%width", INPUT_CHANNELS)
     now = rows_of(f, "%now", "%width", stride)
     sizes = shapes.tail_scratch
-    line = f.at("%scratch", 0)
+    line = "%scratch"
     ring = f.at(line, sizes[0])
     products = f.at(ring, sizes[1])
     enlarged = f.at(products, sizes[2])
     plane, row_size = PIECE // GROUP * stride, PLACES * PIECE // GROUP * stride
+    slot = slot_of(f, ring, row_size)
     with f.loop(0, "%width", step=PIECE) as piece:
         left = piece.index
         rest = f.integer("sub", "%width", left)
@@ -81,11 +82,6 @@ def write_tail_kernel(shapes: Shapes) -> Function:
         end = f.select(f.compare("sgt", rest, PIECE), "i64", PIECE + 1, wide)
         first, count = f.integer("add", left, begin), f.integer("sub", end, begin)
         start = f.at(line, f.integer("mul", f.integer("add", begin, 1), stride))
-
-        def slot(row: str, ring: str = ring) -> str:
-            turn = f.integer("srem", f.integer("add", row, 3), 3)
-            return f.at(ring, f.integer("mul", turn, row_size))
-
         with f.loop(f.integer("sub", "%top", 1), f.integer("add", "%bottom", 1)) as step:
             row = step.index
             inside, outside = (f.compare(how, row, "%height") for how in ("ult", "uge"))
