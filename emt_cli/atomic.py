@@ -6,8 +6,10 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +19,7 @@ from typing import BinaryIO
 _TEMPORARY = re.compile(r"\.emt-[0-9a-f]{16}\.tmp")
 _STALE_SECONDS = 3600
 """Where files cannot be locked, they count as left behind after this."""
+_UNFINISHED: set[Path] = set()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -41,6 +44,7 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
     _sweep(place.parent)
     temporary, stream = _open_locked(place.parent)
     try:
+        _UNFINISHED.add(temporary)
         if sys.platform != "win32":
             with contextlib.suppress(OSError):
                 os.fchmod(stream.fileno(), stat.S_IMODE(place.stat().st_mode))
@@ -49,7 +53,37 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
         if sys.platform == "win32":
             stream.close()
         temporary.unlink(missing_ok=True)
+        _UNFINISHED.discard(temporary)
         stream.close()
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder where the system keeps temporary files; it is removed when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="emt-") as name:
+        folder = Path(name)
+        with unfinished(folder):
+            yield folder
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[None]:
+    """Let remove_unfinished() remove a file or folder as long as the block lasts."""
+    _UNFINISHED.add(path)
+    try:
+        yield
+    finally:
+        _UNFINISHED.discard(path)
+
+
+def remove_unfinished() -> None:
+    """Remove all that is being written at this moment: the process is about to end."""
+    for path in list(_UNFINISHED):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def sync(stream: BinaryIO) -> None:

@@ -16,25 +16,21 @@ import typer
 import typer.core
 
 from emt_cli import __version__
+from emt_cli.atomic import remove_unfinished
 from emt_cli.commands import batch, benchmark, doctor, explain, export, models, train, ui, upscale, video
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
 from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, UsageError, is_out_of_memory
 
-INTERRUPTED = 130
-
 
 class Commands(typer.core.TyperGroup):
-    """The group of all commands; turns errors and Ctrl-C into one line and an exit code."""
+    """The group of all commands; turns errors into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for; with --json a failure is an event too."""
         as_json = "--json" in (*ctx._protected_args, *ctx.args)
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            ui.say("emt: interrupted")
-            raise typer.Exit(INTERRUPTED) from interrupt
         except Exception as error:
             known = _mendable(error)
             if known is None:
@@ -114,23 +110,15 @@ def main() -> None:
         ui.say("emt: error: the current folder has been removed; change to another one")
         sys.exit(UsageError.exit_code)
     for number in _ENDINGS:
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup has told to ignore one
-            signal.signal(number, _stop)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and & in scripts have it
+            signal.signal(number, _end)
     gc.set_threshold(100_000)  # importing torch makes so many objects that looking for garbage costs 0.1 s
     try:
         app(prog_name="emt")
-    except KeyboardInterrupt:
-        ui.say("emt: interrupted")
-        sys.exit(INTERRUPTED)
     except EmtError as error:  # before any command: --version on a full disk
         ui.say(f"emt: error: {error}")
         sys.exit(error.exit_code)
-    except Exception as error:
-        if isinstance(
-            error.__cause__, KeyboardInterrupt
-        ):  # Python 3.11 wraps one that hits a class being made
-            ui.say("emt: interrupted")
-            sys.exit(INTERRUPTED)
+    except Exception:
         traceback.print_exc()
         ui.say("emt: this is a mistake of the program; please report it with the lines above")
         sys.exit(1)
@@ -139,14 +127,19 @@ def main() -> None:
         gc.freeze()  # nor is garbage looked for at the very end, which takes another 0.4 s
 
 
-_ENDINGS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-]  # not on Windows
+_ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-def _stop(number: int, frame: object) -> None:
-    """End as an exception does, so that temporary files are removed on the way."""
-    raise SystemExit(128 + number)
+def _end(number: int, frame: object) -> None:
+    """End at once on Ctrl-C and the like, with nothing left half-written.
+
+    An exception from here could hit any line of any library: locks would stay held, threads be waited for
+    that nobody ends, and a library might swallow it. Commands with something to finish first listen
+    themselves (stop_signals).
+    """
+    remove_unfinished()
+    ui.break_off("emt: interrupted\n" if number == signal.SIGINT else "")
+    os._exit(128 + number)
 
 
 def _open_streams() -> None:

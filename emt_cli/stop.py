@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGTERM and Ctrl-C set; the second of them ends the process as usual.
+    """Yield an event that SIGTERM and Ctrl-C set; the second of them does what it did before.
 
     In another thread than the main one, which cannot listen, the event is never set.
     """
@@ -22,8 +22,8 @@ def stop_signals() -> Iterator[threading.Event]:
 
     def wish(number: int, frame: object) -> None:
         event.set()
-        for known in before:
-            signal.signal(known, signal.SIG_DFL)
+        for known, handler in before.items():
+            signal.signal(known, handler)
 
     for number in before:
         signal.signal(number, wish)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,12 +83,54 @@ def test_every_error_ends_with_its_own_code(failing: list[BaseException], kind: 
     assert run(cli.app, ["fail"]).exit_code == kind.exit_code
 
 
-def test_interruption_is_one_line_and_130(failing: list[BaseException]) -> None:
-    failing.append(KeyboardInterrupt())
+@pytest.mark.parametrize(
+    ("name", "words"), [("SIGINT", "emt: interrupted\n"), ("SIGTERM", ""), ("SIGHUP", "")]
+)
+def test_a_signal_ends_at_once_with_its_code_and_leaves_no_file(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from emt_cli.media.files import new_file
 
-    result = run(cli.app, ["fail"])
+@app.command("fail")
+def fail():
+    with new_file(Path({str(tmp_path / "half")!r})) as stream:
+        stream.write(b"half")
+        stream.flush()
+        assert len(os.listdir({str(tmp_path)!r})) == 1
+        os.kill(os.getpid(), signal.{name})
+main()
+"""
 
-    assert (result.exit_code, result.stderr) == (130, "emt: interrupted\n")
+    result = emt("fail", code=code)
+
+    assert (result.returncode, result.stderr) == (128 + getattr(signal, name), words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_while_a_thread_begins_ends_all(name: str) -> None:
+    code = f"""
+import os, signal, threading
+from concurrent.futures import ThreadPoolExecutor
+
+pool, begin = ThreadPoolExecutor(), threading.Thread.start
+
+def start(thread):
+    begin(thread)
+    os.kill(os.getpid(), signal.{name})  # before the pool knows of it
+
+threading.Thread.start = start
+
+@app.command("fail")
+def fail():
+    pool.submit(print)
+main()
+"""
+
+    assert emt("fail", code=code).returncode == 128 + getattr(signal, name)
 
 
 @pytest.mark.parametrize(

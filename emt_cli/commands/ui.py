@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 import typer
 
 from emt_cli.errors import OutputError
+
+_bars = 0
 
 
 class Update(Protocol):
@@ -83,6 +86,7 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
         TaskProgressColumn(),
         TimeRemainingColumn(compact=True),
     )
+    global _bars
     tasks: dict[str, Any] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
 
@@ -91,7 +95,19 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
                 tasks[label] = bar.add_task(plain(label), total=total)
             bar.update(tasks[label], completed=done, total=total)
 
-        yield update
+        _bars += 1
+        try:
+            yield update
+        finally:
+            _bars -= 1
+
+
+def break_off(last_words: str = "") -> None:
+    """Leave the terminal as it was found and say a last line, in the middle of anything else."""
+    if _bars:
+        last_words = f"\r\x1b[2K\x1b[?25h{last_words}"  # clear the line, show the cursor
+    with contextlib.suppress(OSError):
+        os.write(2, last_words.encode())
 
 
 def plain(text: str) -> str:

@@ -6,12 +6,13 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Any, Generic, TypeVar
 
 from emt_cli.errors import DeviceError, UsageError
@@ -56,6 +57,7 @@ def connected(address: str) -> Iterator[None]:
         raise DeviceError(f"--ray {address}: nothing answers there; see `ray start --head` in the README")
     _hush()
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    listener = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
     except Exception as error:  # Ray raises all kinds, Exception itself among them
@@ -64,6 +66,8 @@ def connected(address: str) -> Iterator[None]:
             f"--ray {address}: cannot work with it ({reason}); this machine must be one of its nodes:"
             f" ray start --address={address}"
         ) from error
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, listener)  # Ray puts its own there
     try:
         yield
     finally:

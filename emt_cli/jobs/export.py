@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
 from emt_cli import __version__
+from emt_cli.atomic import temporary_folder
 from emt_cli.engine.openvino_runner import openvino_core
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import UsageError, VerificationError
@@ -144,8 +144,8 @@ def _openvino(network: EMT, metadata: dict[str, str]) -> tuple[list[bytes], str]
     model = openvino_model(network)
     for name, value in metadata.items():
         model.set_rt_info(value, ["emt", name])
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "emt.xml"
+    with temporary_folder() as folder:
+        path = folder / "emt.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
         contents = [path.with_suffix(".bin").read_bytes(), path.read_bytes()]
     return contents, "OpenVINO IR, opset 13"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import av
 import av.error
 import imageio_ffmpeg
 
+from emt_cli.atomic import temporary_folder
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video import Stream, VideoInfo, open_container
 from emt_cli.media.video_write import FORMATS
@@ -142,7 +142,7 @@ def _ffmpeg_takes(stream: Stream, info: VideoInfo, muxer: str) -> bool:
     """Ask the ffmpeg that will do it: in MKV it keeps older codecs as well, such as Windows Media's."""
     if stream.kind not in ("audio", "video"):
         return False
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         command = [
             imageio_ffmpeg.get_ffmpeg_exe(),
             "-v",

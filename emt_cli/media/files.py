@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from emt_cli.atomic import sync, temporary_beside
+from emt_cli.atomic import sync, temporary_beside, unfinished
 from emt_cli.errors import OutputError, OutputExistsError
 
 
@@ -54,7 +54,7 @@ def file_aside(aside: Path, target: Path) -> Iterator[BinaryIO]:
     """
     with _readable_errors(target):
         try:
-            with aside.open("x+b") as stream:
+            with aside.open("x+b") as stream, unfinished(aside):
                 yield stream
                 sync(stream)
         except BaseException:

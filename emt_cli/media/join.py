@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -17,6 +16,7 @@ import av
 import av.error
 import imageio_ffmpeg
 
+from emt_cli.atomic import temporary_folder
 from emt_cli.errors import OutputError
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.animation import write_animation
@@ -94,7 +94,7 @@ def join(
     if target.suffix.lower() in ANIMATIONS:
         return _animate(segments, info, target, origin, end)
     plan = carry(info, target)
-    with new_file(target, overwrite=True) as file, tempfile.TemporaryDirectory() as folder:
+    with new_file(target, overwrite=True) as file, temporary_folder() as folder:
         video, order = probe(segments[0]), put_in_order(segments, info, origin)
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-copyts"]
         command += ["-f", pipe_format(video.codec), "-i", "pipe:0"]
@@ -103,7 +103,7 @@ def join(
         last = order.last_duration(info) if end is None else order.step * order.tick
         back = f"-({order.lead})"
         place = sum(index < info.stream for index in plan.streams if index not in plan.covers)
-        command += _streams(plan, info, start, end) + _covers(plan, info, Path(folder))
+        command += _streams(plan, info, start, end) + _covers(plan, info, folder)
         command += _colour(place, colour or video.colour)
         command += [
             f"-bsf:{place}",
