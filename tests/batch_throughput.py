@@ -18,7 +18,7 @@ from PIL import Image
 from emt_cli.jobs.batch import Shard, plan_batch
 from emt_cli.jobs.batch_run import Tally, held, run_batch, tag_of
 from emt_cli.jobs.find import Selection, find_pictures
-from emt_cli.jobs.local import default_threads, room_for_pictures, run_locally
+from emt_cli.jobs.local import default_threads, places_for_pictures, room_for_pictures, run_locally
 from emt_cli.jobs.pictures import Target
 from emt_cli.jobs.upscale import PictureJob, Settings
 from emt_cli.jobs.work import PictureWork
@@ -58,9 +58,10 @@ def main() -> None:
         with held(output, shard):
             batch = plan_batch(find_pictures([str(source)], [], Selection(), output), job, output)
             tally, threads = Tally(batch.total), default_threads(job.networks.devices)
-            room = room_for_pictures(batch.items, len(job.networks.devices), threads)
+            places = places_for_pictures(batch.items, job.networks)
+            room = room_for_pictures(batch.items, len(places), threads)
             work = PictureWork(job, tag_of(shard))
-            happenings = run_locally(batch.items, work, threads=threads, room=room, stop=stop)
+            happenings = run_locally(batch.items, work, places=places, threads=threads, room=room, stop=stop)
             for _ in run_batch(batch, output, shard, happenings, stop, tally):
                 pass
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -68,7 +69,6 @@ def main() -> None:
     print(f"{count} pictures of {SIDE}x{SIDE}, {kind}, {upscaler.device}, {os.cpu_count()} cores")
     print(f"inference alone    {pure:7.2f} s")
     print(f"emt batch          {wall:7.2f} s  {wall / pure:.3f} of inference alone")
-    print(f"inference within   {tally.computed:7.2f} s  {wall / tally.computed:.3f}")
     print(f"processor time     {cpu:7.2f} s  {cpu / pure_cpu:.3f} of inference alone")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,18 @@ def test_threads_do_not_change_the_answer(tiny_network: EMT, photo: np.ndarray) 
     one, many = (NativeRunner(tiny_network, threads=threads)(pixels) for threads in (1, 5))
 
     np.testing.assert_array_equal(one, many)
+
+
+def test_pictures_enlarged_at_the_same_time_do_not_meet(tiny_network: EMT, photo: np.ndarray) -> None:
+    pictures = [np.roll(photo, 5 * step, axis=1).astype(np.float32) for step in range(12)]
+    alone = NativeRunner(tiny_network, threads=1)
+    runner = NativeRunner(tiny_network, threads=2)
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(runner, pictures))
+
+    for picture, answer in zip(pictures, answers, strict=True):
+        np.testing.assert_array_equal(answer, alone(picture))
 
 
 def test_the_ensemble_is_the_one_of_torch(tiny_network: EMT, photo: np.ndarray) -> None:

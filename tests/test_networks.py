@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from emt_cli.engine.device import choose_devices
+from emt_cli.engine.device import choose_devices, free_memory
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights, save_weights
 from emt_cli.errors import UsageError
@@ -40,6 +40,27 @@ def test_a_model_file_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) 
     assert networks.found(2).name == "tiny"
     assert networks.digest()
     assert read == [tiny]
+
+
+@pytest.mark.parametrize(
+    ("threads", "engine", "share", "places"),
+    [(2, "native", 0.1, (0, 0)), (2, "native", 0.4, (0,)), (1, "native", 0.1, (0,)), (2, "torch", 0.1, (0,))],
+)
+def test_two_pictures_at_once_are_for_kernels_on_several_threads_with_room_for_both(
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    engine: str,
+    share: float,
+    places: tuple[int, ...],
+) -> None:
+    """share: of the free memory that one picture takes."""
+    monkeypatch.setattr("emt_cli.engine.native.runner.cpu_threads", lambda: threads)
+    networks = Networks(str(tiny), devices="cpu", engine=engine)
+    free = free_memory(networks.devices[0])
+    networks.get(2)
+
+    assert networks.places(lambda pictures: share * pictures * free) == places
 
 
 def test_the_digest_tells_other_weights_apart(

@@ -336,18 +336,27 @@ def test_equal_frames_may_be_merged_down_to_a_still_picture(
         assert (getattr(image, "n_frames", 1), image.size) == (1, (64, 64))
 
 
-def test_uneven_frames_are_shown_as_long_in_mp4(
-    tmp_path: Path, photo: np.ndarray, enlarge: Callable[..., dict[str, Any]]
+@pytest.mark.parametrize(
+    ("codec", "preset", "suffix"),
+    [(None, None, ".mp4"), ("h264", "medium", ".mp4"), ("hevc", "fast", ".mov"), ("h264", None, ".mkv")],
+)
+def test_uneven_frames_in_any_order_of_decoding_are_shown_as_long(
+    tmp_path: Path,
+    photo: np.ndarray,
+    enlarge: Callable[..., dict[str, Any]],
+    codec: str | None,
+    preset: str | None,
+    suffix: str,
 ) -> None:
-    frames = [Image.fromarray(np.roll(photo, 9 * step, 1)) for step in range(5)]
-    durations = [100, 50, 70, 300, 40]
+    frames = [Image.fromarray(np.roll(photo, 9 * step, 1)) for step in range(10)]
+    durations = [100, 50, 70, 300, 40, 20, 200, 30, 400, 90]
     source = tmp_path / "cat.png"
     frames[0].save(source, save_all=True, append_images=frames[1:], duration=durations)
 
-    facts = enlarge(source, tmp_path / "cat.mp4")
+    facts = enlarge(source, tmp_path / f"cat{suffix}", codec=codec, preset=preset)
 
     assert facts["verified"], facts["checks"]
-    assert "Duration: 00:00:00.56" in clips.facts(tmp_path / "cat.mp4")
+    assert "Duration: 00:00:01.30" in clips.facts(tmp_path / f"cat{suffix}")
 
 
 @pytest.mark.parametrize(
@@ -429,14 +438,17 @@ def test_what_was_damaged_is_reported_and_the_rest_is_kept(
 
 
 def lose_a_frame(segments: list[Path]) -> None:
-    """Write a segment again without its last packet."""
+    """Write a segment again without the frame that is shown last."""
     path = segments[0]
     small = path.with_name("less.nut")
     with av.open(str(path)) as source, av.open(str(small), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in [packet for packet in source.demux() if packet.size][:-1]:
-            packet.stream = stream
-            target.mux(packet)
+        packets = [packet for packet in source.demux() if packet.size]
+        last = max(packet.pts for packet in packets)
+        for packet in packets:
+            if packet.pts < last:
+                packet.stream = stream
+                target.mux(packet)
     small.replace(path)
 
 

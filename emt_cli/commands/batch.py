@@ -146,7 +146,7 @@ def batch(
     from emt_cli.jobs.cluster import connected
     from emt_cli.jobs.estimate import expect
     from emt_cli.jobs.find import Selection
-    from emt_cli.jobs.local import default_threads, room_for_pictures, run_locally
+    from emt_cli.jobs.local import default_threads, places_for_pictures, room_for_pictures, run_locally
     from emt_cli.jobs.naming import Template
     from emt_cli.jobs.pictures import Target
     from emt_cli.jobs.upscale import PictureJob, Settings
@@ -203,9 +203,12 @@ def batch(
         with nullcontext() if ray is None else connected(ray), stop_signals() as stop:
             if ray is None:
                 threads = jobs or default_threads(job.networks.devices)
-                room = room_for_pictures(plan.items, len(job.networks.devices), threads)
+                places = places_for_pictures(plan.items, job.networks)
+                room = room_for_pictures(plan.items, len(places), threads)
                 work = PictureWork(job, tag_of(part))
-                happenings = run_locally(plan.items, work, threads=threads, room=room, stop=stop)
+                happenings = run_locally(
+                    plan.items, work, places=places, threads=threads, room=room, stop=stop
+                )
             else:
                 happenings = run_on_cluster(
                     plan.items, job, tag_of(part), output, cpus=ray_cpus, stop=stop, say=talk.note

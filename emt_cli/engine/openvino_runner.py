@@ -49,6 +49,7 @@ class OpenVINORunner:
     """
 
     name = "openvino"
+    at_once = 1
     cpu_budget = 2 << 30  # it keeps whole feature maps: half a megapixel is still one tile
     fell_back = False
 

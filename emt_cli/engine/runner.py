@@ -46,6 +46,10 @@ class Runner(Protocol):
         """Memory it takes whatever the tile."""
 
     @property
+    def at_once(self) -> int:
+        """Pictures it is best given at the same time, each in a thread of its own; more do no harm."""
+
+    @property
     def cpu_budget(self) -> int:
         """Most bytes a tile may use on a CPU, however many are free."""
 

@@ -25,6 +25,7 @@ class TorchRunner:
     """
 
     name = "torch"
+    at_once = 1
     cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
 
     def __init__(self, network: EMT, device: torch.device, dtype: torch.dtype) -> None:

@@ -42,8 +42,6 @@ class Tally:
     failures: list[tuple[str, EmtError]] = field(default_factory=list)
     work: int = 0
     """Network pixels that are through."""
-    computed: float = 0.0
-    """Seconds the devices spent enlarging, all together."""
     seconds: float = 0.0
     full: bool = False
     """Whether the disk was full, so that the rest was not tried."""
@@ -127,7 +125,6 @@ def _settle(
             outcome = failure(error, item)
         else:
             tally.done += 1
-            tally.computed += outcome.facts["seconds"]
             return News("done", source, outcome.facts, work=tally.work)
     tally.failures.append((source, outcome.error))
     if outcome.full:

@@ -17,6 +17,7 @@ import torch
 
 from emt_cli.engine.device import choose_device, free_memory
 from emt_cli.jobs.batch import Item
+from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.work import Failure, Opened, PictureWork, Written, discard, failure
 from emt_cli.media.pictures import Picture
 
@@ -87,31 +88,42 @@ def default_threads(devices: Sequence[torch.device]) -> int:
     return 2 if all(device.type == "cpu" for device in devices) else min(16, max(2, cores))
 
 
-def room_for_pictures(items: Sequence[Item], devices: int, threads: int) -> Room:
+def places_for_pictures(items: Sequence[Item], networks: Networks) -> tuple[int, ...]:
+    """Choose the devices for a batch, each as often as pictures are enlarged on it at the same time."""
+    dearest = max((item.memory + item.network for item in items), default=0)
+    return networks.places(lambda pictures: pictures * dearest)
+
+
+def room_for_pictures(items: Sequence[Item], places: int, threads: int) -> Room:
     """Make room for pictures under way: half of what the networks leave of the free memory.
 
-    Each thread may have one at hand; each device one more, and another that waits for it.
+    Each thread may have one at hand; each place one more, and another that waits for it.
     """
-    network = max((item.network for item in items), default=0) * devices
+    network = max((item.network for item in items), default=0) * places
     free = free_memory(choose_device("cpu"))
-    return Room(max(LEAST_ROOM, (free - network) // 2), 2 * threads + 2 * devices)
+    return Room(max(LEAST_ROOM, (free - network) // 2), 2 * threads + 2 * places)
 
 
 def run_locally(
-    items: Sequence[Item], work: PictureWork, *, threads: int, room: Room, stop: Event
+    items: Sequence[Item],
+    work: PictureWork,
+    *,
+    places: Sequence[int],
+    threads: int,
+    room: Room,
+    stop: Event,
 ) -> Iterator[Happening]:
     """Enlarge items, yielding what happens in the order it does; results wait beside their places.
 
-    Files are read by `threads` threads and written by as many; each device has a thread of its own. When stop
-    is set, pictures that are being enlarged or written are finished, no more; when the generator is closed,
-    they are dropped.
+    Files are read by `threads` threads and written by as many; each of the places, devices by their number,
+    has a thread of its own. When stop is set, pictures that are being enlarged or written are finished, no
+    more; when the generator is closed, they are dropped.
     """
     line = _Line(items, work, room, stop)
-    devices = work.job.networks.devices
     readers = [Thread(target=line.read, name=f"emt-read-{n}", daemon=True) for n in range(threads)]
     enlargers = [
-        Thread(target=line.enlarge, args=(index,), name=f"emt-enlarge-{index}", daemon=True)
-        for index in range(len(devices))
+        Thread(target=line.enlarge, args=(index,), name=f"emt-enlarge-{n}", daemon=True)
+        for n, index in enumerate(places)
     ]
     writers = [Thread(target=line.write, name=f"emt-write-{n}", daemon=True) for n in range(threads)]
     closing = Thread(target=line.close, args=(readers, enlargers, writers), name="emt-close", daemon=True)
@@ -153,7 +165,7 @@ class _Line:
         self.opened: queue.Queue[Opened | None] = queue.Queue()
         self.enlarged: queue.Queue[tuple[Opened, Picture, float, int] | None] = queue.Queue()
         self.happenings: queue.Queue[Happening | None] = queue.Queue()
-        self.shares: dict[int, tuple[int, float]] = {}
+        self.shares: dict[int, tuple[int, float]] = {}  # by thread
 
     def under_way(self) -> float:
         """Network pixels done of the pictures being enlarged."""
@@ -226,7 +238,7 @@ class _Line:
             self._end(item, failure(error, item))
             return
         finally:
-            self.shares.pop(index, None)
+            self.shares.pop(threading.get_ident(), None)
         if result is None:
             self.room.give(item.memory)
         else:
@@ -261,7 +273,7 @@ class _Line:
         steps = self.work.enlarge(opened, index)
         while True:
             try:
-                self.shares[index] = (opened.item.work, next(steps))
+                self.shares[threading.get_ident()] = (opened.item.work, next(steps))
             except StopIteration as end:
                 picture: Picture = end.value
                 return picture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 
 from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models, scales_of
-from emt_cli.engine.device import choose_devices, choose_precision
+from emt_cli.engine.device import choose_device, choose_devices, choose_precision, free_memory
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, build_network, load_weights
 from emt_cli.model.emt import EMT
@@ -40,6 +40,7 @@ class Networks:
         self._weights: dict[Path, Weights] = {}
         self._networks: dict[Path, EMT] = {}
         self._upscalers: dict[tuple[Path, int], Upscaler] = {}
+        self._used: set[int] = set()
         self._lock = Lock()
         self.scales = self._find_scales()
 
@@ -62,6 +63,7 @@ class Networks:
         with self._lock:
             path = self.found(scale).path
             key = (path, index)
+            self._used.add(scale)
             if key not in self._upscalers:
                 if path not in self._networks:
                     self._networks[path] = build_network(self._read(path))
@@ -74,6 +76,20 @@ class Networks:
                     engine=self.engine,
                 )
             return self._upscalers[key]
+
+    def places(self, memory: Callable[[int], float]) -> tuple[int, ...]:
+        """Return the devices' places in `devices`, each once for every picture it is best given at a time.
+
+        Only the scales that were asked for so far count. memory(pictures): bytes that so many under way
+        take; more than one to a device is for where that is less than half of what is free.
+        """
+        single = tuple(range(len(self.devices)))
+        several = tuple(
+            index
+            for index in single
+            for _ in range(min((self.get(scale, index).runner.at_once for scale in self._used), default=1))
+        )
+        return several if memory(len(several)) <= free_memory(choose_device("cpu")) / 2 else single
 
     def digest(self, scales: Iterable[int] | None = None) -> str:
         """Return a sha256 over the weights of these scales (default: all), to tell runs apart in journals."""

@@ -6,6 +6,7 @@ import math
 import shutil
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ class VideoTask:
     """Side of the tiles of the last pass, in its input pixels: the same for a job from start to end."""
     tiles: int
     """Of each frame, all passes together."""
+    places: tuple[int, ...]
+    """Of the devices in networks.devices, once for each frame that a device works on at the same time."""
     memory: int
     """Bytes it will need at most, estimated."""
     disk: int
@@ -213,6 +216,8 @@ class VideoJob:
             notes.append(odd)
         length = settings.segment or segment_length(info.height, info.width)
         tile, tiles = tiles_of(self.networks, plan)
+        memory = partial(memory_of, self.networks, info, plan, compare=settings.compare)
+        places = self.networks.places(memory)
         task = VideoTask(
             info=info,
             plan=plan,
@@ -225,7 +230,8 @@ class VideoJob:
             segments=tuple(plan_segments(times, length, start=start, end=end)),
             tile=tile,
             tiles=tiles,
-            memory=memory_of(self.networks, info, plan, compare=settings.compare),
+            places=places,
+            memory=memory(len(places)),
             disk=disk_of(
                 info, plan, encoding.name(bits), len(times), of=len(everything), compare=settings.compare
             ),

@@ -16,7 +16,7 @@ from emt_cli.jobs.crew import Share
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
 from emt_cli.jobs.storage import Mark, marked
 from emt_cli.jobs.video import Settings, VideoJob, VideoTask
-from emt_cli.jobs.video_frames import Enlarger, free_devices, make_segments, open_reader
+from emt_cli.jobs.video_frames import Enlarger, free_places, make_segments, open_reader
 from emt_cli.media.video_read import VideoReader
 from emt_cli.steps import Steps
 
@@ -53,7 +53,10 @@ class VideoWorker:
             torch.set_num_threads(cpus)
         self.order = order
         self.job = VideoJob(replace(order.settings, device="cpu" if cpus else "cuda"))
-        self._free = free_devices(self.job)
+        for scale in order.task.plan.passes:
+            self.job.networks.get(scale)
+        self.task = replace(order.task, places=self.job.networks.places(lambda _: order.task.memory))
+        self._free = free_places(self.task)
         self._readers: list[VideoReader] = []
         """Those not in use; each goes on where it is, since some files are only read from their beginning."""
 
@@ -78,8 +81,8 @@ class VideoWorker:
     def __call__(self, item: Segment) -> Done:
         """Make one segment; another thread reads or writes another one meanwhile."""
         order, made = self.order, []
-        reader = self._readers.pop() if self._readers else open_reader(self.job, order.task)
-        enlarger = Enlarger(self.job, order.task, self._free)
+        reader = self._readers.pop() if self._readers else open_reader(self.job, self.task)
+        enlarger = Enlarger(self.job, self.task, self._free)
         steps = make_segments(
             reader, enlarger, order.folder, [[item]], lambda _, done: made.append(done), Event()
         )

@@ -33,14 +33,16 @@ def tiles_of(networks: Networks, plan: Plan) -> tuple[int, int]:
     return tile, tiles
 
 
-def memory_of(networks: Networks, info: VideoInfo, plan: Plan, *, compare: bool) -> int:
-    """Estimate the bytes of memory needed at most: the network's, waiting frames, the encoder's."""
+def memory_of(networks: Networks, info: VideoInfo, plan: Plan, workers: int, *, compare: bool) -> int:
+    """Estimate the bytes of memory needed at most: the network's, waiting frames, the encoder's.
+
+    workers: frames that are enlarged at the same time.
+    """
     dearest, height, width = 0, plan.height, plan.width
     for scale in plan.passes:
         frame = height * width * 3 * (4 + 4 * scale**2)
         dearest = max(dearest, frame + networks.get(scale).peak_bytes(height, width))
         height, width = height * scale, width * scale
-    workers = len(networks.devices)
     sample = 3 * (1 if info.bits == 8 else 2)
     before = plan.height * plan.width * sample
     after = plan.out_height * plan.out_width * sample * (3 if compare else 1)

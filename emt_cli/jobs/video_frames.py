@@ -67,7 +67,7 @@ def make_segments(
             _read_shots(reader, runs),
             enlarger.submit,
             lambda made: _write_segments(enlarger, folder, segments, made, keep),
-            workers=len(enlarger.job.networks.devices),
+            workers=len(enlarger.task.places),
             limit=QUEUE,
             read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
             made_size=lambda made: sum(picture.nbytes for picture in made.values()),
@@ -109,7 +109,7 @@ class Made:
 class Enlarger:
     """Enlarges frames on free devices; the same pixels once.
 
-    free: the devices that nobody uses, by their place in job.networks; None if nobody else uses any.
+    free: those of task.places that nobody uses; None if nobody else uses any.
     """
 
     def __init__(self, job: VideoJob, task: VideoTask, free: queue.Queue[int] | None = None) -> None:
@@ -120,7 +120,7 @@ class Enlarger:
         self.recent: RecentFrames[Future[dict[str, Made]]] = RecentFrames(
             max(1, min(8, REMEMBERED // a_frame))
         )
-        self.free = free_devices(job) if free is None else free
+        self.free = free_places(task) if free is None else free
         self.duplicates: set[int] = set()
         self.comparison = MovingComparison(plan.out_height, plan.out_width)
 
@@ -168,11 +168,11 @@ class Enlarger:
         return made
 
 
-def free_devices(job: VideoJob) -> queue.Queue[int]:
-    """Return the places of all devices, to be taken and put back."""
+def free_places(task: VideoTask) -> queue.Queue[int]:
+    """Return the places of a task's devices, to be taken and put back."""
     free: queue.Queue[int] = queue.Queue()
-    for index in range(len(job.networks.devices)):
-        free.put(index)
+    for place in task.places:
+        free.put(place)
     return free
 
 

@@ -46,7 +46,11 @@ class Order:
         late = place - self.delay
         if late >= len(self.times):
             return self.times[-1] + self.step
-        return self.times[late] if late >= 0 else self.times[0] + late * self.step
+        if late >= 0:
+            return self.times[late]
+        # Decoding takes as long as showing: players know how long an MP4 is from its decoding times alone.
+        early = self.times[-1] - self.times[-1 - self.delay]
+        return self.times[0] - early * -late // self.delay
 
     def last_duration(self, info: VideoInfo) -> Fraction:
         """Return how many seconds the last frame is shown: to the source's end where that is known."""

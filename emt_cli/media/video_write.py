@@ -111,6 +111,8 @@ def encoded_colour(encoding: Encoding, colour: Colour, *, bits: int) -> Colour:
     return colour
 
 
+_PAST_END = 64
+"""Bytes that ffmpeg may read beyond a picture: a vector of the widest processors."""
 _LATEST = 3600
 """Seconds by which no packet is decoded before it is shown."""
 
@@ -216,7 +218,7 @@ class VideoWriter:
         if alpha is not None and self._alpha:
             pixels = np.dstack((pixels, convert(alpha, pixels.dtype)))
             kind = "rgba" if pixels.dtype == np.uint8 else "rgba64le"
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), kind)
+        frame = av.VideoFrame.from_numpy_buffer(_padded(pixels), kind)
         frame.pts, frame.time_base = pts, self.time_base
         graph = self._graphs.get(kind)
         if graph is None:
@@ -289,6 +291,14 @@ class VideoWriter:
         ]
         graph.link_nodes(*nodes).configure()
         return graph
+
+
+def _padded(pixels: Pixels) -> Pixels:
+    """Copy pixels to where ffmpeg may read a little past their end, as its fast code does."""
+    buffer = np.empty(pixels.nbytes + _PAST_END, np.uint8)
+    copy: Pixels = buffer[: pixels.nbytes].view(pixels.dtype).reshape(pixels.shape)
+    copy[...] = pixels
+    return copy
 
 
 def _encoder(name: str) -> Encoder:

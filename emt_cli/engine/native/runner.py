@@ -71,8 +71,13 @@ class NativeRunner:
         self.shapes = Shapes(network.config, cpu)
         self.program = _program(self.shapes)
         self.packed = PackedNetwork(network, self.shapes)
-        self._run: _Run | None = None
+        self._free: list[_Run] = []  # threads take from it and put back
         self._pool = _pool(self.threads) if self.threads > 1 else None
+
+    @property
+    def at_once(self) -> int:
+        """Two where there are several threads: while one layer's last strips are computed, another begins."""
+        return 1 if self._pool is None else 2
 
     @property
     def about(self) -> str:
@@ -106,12 +111,16 @@ class NativeRunner:
         pads = self.network.small_pads(h, w)
         if any(pads):
             pixels = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
-        run, self._run = self._run, None
+        try:
+            run = self._free.pop()
+        except IndexError:
+            run = None
         if run is None or (run.height, run.width) != pixels.shape[:2]:
             run = _Run(self, *pixels.shape[:2])
         kept = run.now.nbytes <= KEPT_BYTES
         answer = yield from run.enlarge(pixels, spend=not kept)
-        self._run = run if kept else None
+        if kept:
+            self._free.append(run)
         if not np.isfinite(answer[:: self.config.scale, :: self.config.scale]).all():
             raise FloatingPointError("the network's answer is not finite, even in single precision")
         scale = self.config.scale
