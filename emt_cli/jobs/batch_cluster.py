@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
@@ -78,7 +78,7 @@ def run_on_cluster(
     cpus: int,
     stop: Event,
     say: Callable[[str], None],
-) -> Iterator[Happening]:
+) -> Generator[Happening, None, None]:
     """Enlarge items on the cluster this process is connected to, as run_locally does on this machine."""
     absolute = {str(item.source.absolute()): item for item in items}
     remote = [replace(item, source=item.source.absolute(), target=item.target.absolute()) for item in items]

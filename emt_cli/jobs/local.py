@@ -8,7 +8,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from threading import Condition, Event, Lock, Thread
 from typing import TypeAlias
@@ -112,7 +112,7 @@ def run_locally(
     threads: int,
     room: Room,
     stop: Event,
-) -> Iterator[Happening]:
+) -> Generator[Happening, None, None]:
     """Enlarge items, yielding what happens in the order it does; results wait beside their places.
 
     Files are read by `threads` threads and written by as many; each of the places, devices by their number,
