@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -127,6 +128,20 @@ def test_a_part_of_a_video_that_begins_before_time_0_begins_at_0(
     assert facts["verified"], facts["checks"]
     assert facts["frames"] == 12
     assert clips.times(tmp_path / "part.mkv")[0] <= Fraction(1, 25)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names hold no colon there")
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_relative_names_with_a_colon_are_files_and_no_protocols(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.2).rename(tmp_path / "Movie: x.mp4")
+    monkeypatch.chdir(tmp_path)
+
+    facts = enlarge(Path("Movie: x.mp4"), Path(f"a:b{suffix}"), segment=3)
+
+    assert facts["verified"], facts["checks"]
+    assert (tmp_path / f"a:b{suffix}").is_file()
 
 
 def both(before: list[Fraction], after: list[Fraction]) -> list[tuple[Fraction, Fraction]]:

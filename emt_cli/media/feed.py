@@ -12,7 +12,7 @@ from typing import IO, Any
 import av
 
 from emt_cli.errors import OutputError
-from emt_cli.media.video import VideoInfo
+from emt_cli.media.video import VideoInfo, open_container
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Order:
     """In seconds."""
     shift: int
     """Ticks by which frames come earlier in the result than in the segments."""
-
     step: int
     """Usual ticks from frame to frame, whole ones of the source."""
 
@@ -123,7 +122,7 @@ def _head(packet: Any) -> bytes:
 
 
 def _packets(segment: Path) -> Generator[Any, None, None]:
-    with av.open(str(segment)) as source:
+    with open_container(segment) as source:
         for packet in source.demux(source.streams.video[0]):
             if packet.size:
                 yield packet

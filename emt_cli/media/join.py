@@ -12,7 +12,6 @@ from functools import partial
 from math import ceil, floor
 from pathlib import Path
 
-import av
 import av.error
 import imageio_ffmpeg
 
@@ -135,7 +134,7 @@ def _animate(
 def _pictures(segments: Sequence[Path]) -> Iterator[Pixels]:
     """Yield the frames of segments as RGBA uint8 (h, w, 4)."""
     for segment in segments:
-        with av.open(str(segment)) as source:
+        with open_container(segment) as source:
             for frame in source.decode(video=0):
                 yield frame.to_ndarray(format="rgba")
 
