@@ -12,13 +12,15 @@ from contextlib import contextmanager
 def stop_signals() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM and Ctrl-C set; the second of them does what it did before.
 
-    In another thread than the main one, which cannot listen, the event is never set.
+    One that is ignored, as Ctrl-C by what a script runs with &, stays ignored. In another thread than the
+    main one, which cannot listen, the event is never set.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: handler for number, handler in heard.items() if handler != signal.SIG_IGN}
 
     def wish(number: int, frame: object) -> None:
         event.set()

@@ -86,20 +86,26 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
         TaskProgressColumn(),
         TimeRemainingColumn(compact=True),
     )
-    global _bars
     tasks: dict[str, Any] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with on_screen(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
 
         def update(label: str, done: float, total: float) -> None:
             if label not in tasks:
                 tasks[label] = bar.add_task(plain(label), total=total)
             bar.update(tasks[label], completed=done, total=total)
 
-        _bars += 1
-        try:
-            yield update
-        finally:
-            _bars -= 1
+        yield update
+
+
+@contextmanager
+def on_screen() -> Iterator[None]:
+    """Remember, as long as the block lasts, that something is drawn that hides the cursor."""
+    global _bars
+    _bars += 1
+    try:
+        yield
+    finally:
+        _bars -= 1
 
 
 def break_off(last_words: str = "") -> None:

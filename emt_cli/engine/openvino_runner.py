@@ -118,8 +118,11 @@ class OpenVINORunner:
         pads = self.network.small_pads(h, w)
         padded = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
         self._request.start_async([np.ascontiguousarray(padded.transpose(2, 0, 1)[None])])
-        while not self._request.wait_for(100):  # milliseconds; Ctrl-C comes through between
-            yield 0.0
+        try:
+            while not self._request.wait_for(100):  # milliseconds; Ctrl-C comes through between
+                yield 0.0
+        finally:  # left in the middle, it would be busy when the next picture comes
+            self._request.wait()
         scale = self.config.scale
         answer: Floats = self._request.get_output_tensor().data[0, :, : h * scale, : w * scale]
         yield 1.0

@@ -47,7 +47,7 @@ class Runner(Protocol):
 
     @property
     def at_once(self) -> int:
-        """Pictures it is best given at the same time, each in a thread of its own; more do no harm."""
+        """Pictures it is best given at the same time, each in a thread of its own; it stands no more."""
 
     @property
     def cpu_budget(self) -> int:

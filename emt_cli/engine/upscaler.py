@@ -226,8 +226,8 @@ class Upscaler:
                 f"{self.device}: out of memory even with tiles of {side} pixels;"
                 " close other programs or try --device cpu"
             )
-        self._limit = smaller
-        return smaller
+        self._limit = min(smaller, self._limit or smaller)  # another thread may have found less
+        return self._limit
 
 
 def _check(image: Pixels) -> None:

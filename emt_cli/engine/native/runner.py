@@ -7,7 +7,7 @@ among threads. Two feature maps of the picture are kept, everything else has the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from math import ceil, prod
 from queue import SimpleQueue
@@ -132,7 +132,14 @@ class NativeRunner:
             for index in range(count):
                 work(index)
             return
-        list(self._pool.map(work, range(count)))
+        futures = [self._pool.submit(work, index) for index in range(count)]
+        try:
+            for future in futures:
+                future.result()
+        finally:  # they write into memory that goes when this call is left
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
 
 class _Run:
