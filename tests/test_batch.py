@@ -566,6 +566,7 @@ def test_a_stop_finishes_the_pictures_under_way(many: Path, out: Path, number: s
     _, said = run.end()
 
     assert run.process.returncode == 130
+    assert "stopping; the pictures under way are finished first" in said
     assert "go on with the same command" in said
     made = tree(out)
     assert 2 <= len(made) < 30

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -213,7 +213,8 @@ def batch(
                 happenings = run_on_cluster(
                     plan.items, job, tag_of(part), output, cpus=ray_cpus, stop=stop, say=talk.note
                 )
-            talk.run(run_batch(plan, output, part, happenings, stop, tally), tally, plan)
+            with closing(happenings):  # before the lock goes, whatever happens
+                talk.run(run_batch(plan, output, part, happenings, stop, tally), tally, plan, stop)
     if code := talk.summary(tally):
         raise typer.Exit(code)
 

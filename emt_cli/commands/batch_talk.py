@@ -15,6 +15,8 @@ from emt_cli.commands import ui
 from emt_cli.errors import OutputError, OutputExistsError, UsageError
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from emt_cli.jobs.batch import Batch
     from emt_cli.jobs.batch_run import News, Tally
     from emt_cli.jobs.estimate import Estimate
@@ -111,13 +113,17 @@ class Talk:
             for item in batch.pending:
                 ui.show(str(item.target))
 
-    def run(self, news: Iterable[News], tally: Tally, batch: Batch) -> None:
+    def run(self, news: Iterable[News], tally: Tally, batch: Batch, stop: Event) -> None:
         """Tell what happens while it happens."""
         total = sum(item.work for item in batch.items)
         began = logged = time.monotonic()
         drawn = sys.stderr is not None and sys.stderr.isatty()
+        told = False
         with ui.progress(quiet=self.quiet) as update:
             for event in news:
+                if stop.is_set() and not (told or tally.full or tally.broken):
+                    told = True
+                    self.note("stopping; the pictures under way are finished first, Ctrl-C again drops them")
                 if event.kind == "done":
                     self._done(event.source, event.facts)
                 elif event.kind == "failed" and event.error is not None:
