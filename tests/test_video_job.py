@@ -253,6 +253,49 @@ def test_a_part_is_cut_out_with_its_sound(tmp_path: Path, enlarge: Callable[...,
     assert 0.6 < len(inside) * 1024 / 48000 < 0.8
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webp"])
+@pytest.mark.parametrize(("start", "end", "count"), [(None, 50, 3), (None, 6, 1), (15, 60, 1), (10, 86, 3)])
+def test_the_last_frame_before_a_cut_is_shown_until_it(
+    tmp_path: Path,
+    photo: np.ndarray,
+    enlarge: Callable[..., dict[str, Any]],
+    suffix: str,
+    start: int | None,
+    end: int,
+    count: int,
+) -> None:
+    frames = [Image.fromarray(np.roll(photo, 9 * step, 1)) for step in range(5)]
+    durations = [100, 50, 700, 40, 300]
+    source, result = tmp_path / "cat.png", tmp_path / f"part{suffix}"
+    frames[0].save(source, save_all=True, append_images=frames[1:], duration=durations)
+    first = None if start is None else Fraction(start, 100)
+
+    facts = enlarge(source, result, start=first, end=Fraction(end, 100))
+
+    assert facts["verified"], facts["checks"]
+    assert facts["frames"] == count
+    if count > 1 or suffix != ".webp":
+        assert probe(result).duration == Fraction(end - (start or 0), 100)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("make", [clips.vfr, clips.offset])
+def test_a_cut_right_after_a_frame_shortens_it(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], make: Callable[[Path], Path], suffix: str
+) -> None:
+    source = make(tmp_path / "source.mp4")
+    times = clips.times(source)
+    end = times[9] - times[0] + Fraction(1, 100)
+
+    facts = enlarge(source, tmp_path / f"part{suffix}", end=end)
+
+    over = probe(tmp_path / f"part{suffix}").end
+    assert facts["verified"], facts["checks"]
+    assert facts["frames"] == 10
+    assert over is not None
+    assert abs(over - times[0] - end) <= Fraction(1, 1000)
+
+
 def test_a_preview_is_the_middle_under_another_name(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

@@ -45,7 +45,7 @@ def verify(
     carried: Carried,
     shift: Fraction = Fraction(0),
     whole: bool = True,
-    to_end: bool = True,
+    end: int | None = None,
     alpha: bool = False,
 ) -> list[Check]:
     """Compare a result with its source and return every check that was made.
@@ -53,8 +53,8 @@ def verify(
     theirs: the source's packets, by stream. times: of the frames the result must have, in seconds of the
     source. colour: what they were encoded in. carried: the other streams it was to get. shift: seconds by
     which the result starts earlier than the source. whole: nothing was cut off, so that every packet of the
-    other streams must be there; else those that are there must follow on each other in the source. to_end:
-    nothing was cut off at the end. alpha: the source's transparency was to be kept.
+    other streams must be there; else those that are there must follow on each other in the source. end: PTS
+    of the source from which on it was cut off. alpha: the source's transparency was to be kept.
     """
     try:
         format = ANIMATIONS.get(result.suffix.lower())
@@ -63,7 +63,7 @@ def verify(
         return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
     shown = [time - shift for time in times]
     checks = [_same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}")]
-    last = _last_duration(source, theirs, times, to_end=to_end)
+    last = _last_duration(source, theirs, times, end)
     if made.animation:
         return [*checks, *_check_animation(made, shown, last)]
     ours, _ = read_packets(made)
@@ -122,13 +122,13 @@ def _check_frames(packets: Packets, times: Sequence[Fraction]) -> list[Check]:
 
 
 def _last_duration(
-    source: VideoInfo, theirs: Mapping[int, Packets], times: Sequence[Fraction], *, to_end: bool
+    source: VideoInfo, theirs: Mapping[int, Packets], times: Sequence[Fraction], end: int | None
 ) -> Fraction:
-    """Return how long the last frame is to be shown, in seconds: as in the source, else as most frames."""
+    """Return how long the last frame is to be shown, in seconds: to a cut or as in the source, else as most."""
+    if end is not None:
+        return source.seconds(end) - times[-1]
     distances = sorted(after - before for before, after in pairwise(times))
-    usual = distances[len(distances) // 2] if distances else Fraction(0)
-    if not to_end:
-        return usual
+    usual = distances[len(distances) // 2] if distances else 1 / (source.rate or 25)
     if source.animation:
         return (source.duration or times[-1]) - times[-1] or usual
     return source.last_duration(times[-1], theirs[source.stream].last_duration() or usual)

@@ -151,7 +151,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         carried=carry(task.info, task.target),
         shift=task.info.seconds(task.origin),
         whole=task.whole,
-        to_end=task.end is None,
+        end=task.end,
         alpha=task.info.alpha and task.transparent,
     )
     verified = all(check.passed for check in checks)

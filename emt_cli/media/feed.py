@@ -51,9 +51,14 @@ class Order:
         early = self.times[-1] - self.times[-1 - self.delay]
         return self.times[0] - early * -late // self.delay
 
-    def last_duration(self, info: VideoInfo) -> Fraction:
-        """Return how many seconds the last frame is shown: to the source's end where that is known."""
+    def last_duration(self, info: VideoInfo, end: int | None) -> Fraction:
+        """Return how many seconds the last frame is shown: to a cut, else to the source's end where it is known.
+
+        end: PTS of the source where it was cut off; None where it was not.
+        """
         last = info.seconds(info.origin) + (self.times[-1] + self.shift) * self.tick
+        if end is not None:
+            return info.seconds(end) - last
         return info.last_duration(last, 1 / info.rate if info.rate else self.step * self.tick)
 
 

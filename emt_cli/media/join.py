@@ -99,7 +99,7 @@ def join(
         command += ["-f", pipe_format(video.codec), "-i", "pipe:0"]
         if not info.animation:  # of which nothing else is to be had
             command += _source(info, origin, seek=start is not None)
-        last = order.last_duration(info) if end is None else order.step * order.tick
+        last = order.last_duration(info, end)
         back = f"-({order.lead})"
         place = sum(index < info.stream for index in plan.streams if index not in plan.covers)
         command += _streams(plan, info, start, end) + _covers(plan, info, folder)
@@ -123,7 +123,7 @@ def _animate(
     """Write the frames of segments (of any lossless encoding) as an animated GIF, WebP or PNG."""
     order = put_in_order(segments, info, origin)
     seconds = [pts * order.tick for pts in order.times]
-    last = order.last_duration(info) if end is None else order.step * order.tick
+    last = order.last_duration(info, end)
     # An animation begins at once: what comes before the first frame belongs to it.
     ends = [*seconds[1:], seconds[-1] + last]
     durations = [after - before for before, after in zip([Fraction(0), *seconds[1:]], ends, strict=True)]
