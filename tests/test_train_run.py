@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import math
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,16 +20,18 @@ import torch
 pytest.importorskip("lightning_fabric")
 
 from emt_cli.engine.weights import build_network, load_weights, save_weights
-from emt_cli.errors import EmtError, InputError, OutputError, OutputExistsError, UsageError
+from emt_cli.errors import InputError, OutputError, OutputExistsError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.training import checkpoint as checkpoint_module
+from emt_cli.training import loop as loop_module
 from emt_cli.training import run as run_module
 from emt_cli.training.checkpoint import load_checkpoint, locked
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import PictureStore
 from emt_cli.training.loop import TrainStep, train
 from emt_cli.training.optimizer import Average, learning_rate_share, start_as_identity
+from emt_cli.training.prepare import Source, prepare
 from emt_cli.training.record import Record, read_log
 from emt_cli.training.run import first_network
 from emt_cli.training.start import Place
@@ -198,8 +203,78 @@ def test_run_without_any_finite_loss_ends(
         run_module.F, "l1_loss", lambda answer, target: (answer - target).sum() * float("inf")
     )
 
-    with pytest.raises(EmtError, match="3 steps in a row without a finite loss"):
+    with pytest.raises(UsageError, match="3 steps in a row without a finite loss"):
         finish(config, tmp_path / "run")
+
+
+def test_step_of_broken_pixels_leaves_the_batch_statistics_alone(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+):
+    true_placed, calls = run_module.Run._placed, iter(range(100))
+
+    def bad_in_the_third_step(run: run_module.Run, pixels: np.ndarray) -> torch.Tensor:
+        return true_placed(run, pixels) * (math.nan if next(calls) in (4, 5) else 1.0)
+
+    monkeypatch.setattr(run_module.Run, "_placed", bad_in_the_third_step)
+
+    losses = [step.loss for step in finish(replace(config, steps=4), tmp_path / "run")]
+
+    assert [math.isfinite(loss) for loss in losses] == [True, True, False, True]
+    assert all(value.isfinite().all() for value in tensors_of(tmp_path / "run/last.safetensors").values())
+
+
+def test_process_without_a_picture_to_validate_adds_nothing_of_another_type(
+    tmp_path: Path, config: TrainConfig, tiny_network: EMT, monkeypatch: pytest.MonkeyPatch
+):
+    """Processes can only add tensors of one type."""
+    (tmp_path / "run").mkdir()
+    store = prepare(Source((Path(config.data),), 2), tmp_path / "store")
+    types = []
+    monkeypatch.setattr(run_module.distributed, "all_reduce", lambda total: types.append(total.dtype))
+
+    for rank in range(len(store) + 1):
+        fabric = SimpleNamespace(global_rank=rank, world_size=len(store) + 1, device="cpu")
+        run_module.Run.validate(SimpleNamespace(fabric=fabric, _averaged=lambda: tiny_network), store)
+
+    assert set(types) == {torch.float32}
+    assert len(types) == len(store) + 1
+
+
+def test_branch_has_a_best_model_of_its_own(tmp_path: Path, config: TrainConfig):
+    """Even one whose scores stay below those of the run it comes from."""
+    finish(config, tmp_path / "run")
+    path = tmp_path / "run/checkpoints/step-00000006.pt"
+    torch.save({**torch.load(path, weights_only=True), "best": 99.0}, path)
+
+    finish(replace(config, steps=9), tmp_path / "branch", str(path))
+
+    assert load_weights(tmp_path / "branch/best.safetensors").metadata["steps"] in (8, 9)
+
+
+def test_run_stopped_before_its_first_validation_leaves_a_model(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+):
+    stopped = threading.Event()
+    stopped.set()
+    monkeypatch.setattr(loop_module, "stop_signals", lambda: nullcontext(stopped))
+
+    (step,) = finish(config, tmp_path / "run")
+
+    assert step.step == 1
+    assert load_weights(tmp_path / "run/best.safetensors").metadata["steps"] == 1
+
+
+def test_damaged_newest_checkpoint_is_removed_and_the_run_goes_on(tmp_path: Path, config: TrainConfig):
+    """As the error says."""
+    finish(config, tmp_path / "run")
+    newest = tmp_path / "run/checkpoints/step-00000008.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"step-00000008\.pt: .*; remove it and go on from the one before"):
+        finish(config, tmp_path / "run", "auto")
+
+    newest.unlink()
+
+    assert [step.step for step in finish(config, tmp_path / "run", "auto")] == [7, 8]
 
 
 def test_full_disk_is_an_error(tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch):
@@ -379,7 +454,7 @@ def test_checkpoint_with_a_damaged_part_is_an_input_error(tmp_path: Path, config
     }
     torch.save({**values, part: damaged[part]}, path)
 
-    with pytest.raises(InputError, match=r"checkpoint.*older one with --resume"):
+    with pytest.raises(InputError, match=r"step-00000002\.pt: .*remove it and go on from the one before"):
         finish(config, tmp_path / "run", resume="auto")
 
 

@@ -136,7 +136,7 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
     start = find_start(recipe, place)
     check_sources(recipe, place)
     plan = make_plan(recipe, processes=place.processes)
-    done = 0 if start is None else start.step
+    done = 0 if start is None else start[0].step
     seconds = plan.seconds_per_step * (plan.steps - done)
     values = {
         "out": str(place.out),

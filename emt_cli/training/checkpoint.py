@@ -23,6 +23,8 @@ from emt_cli.model.emt import EMT
 
 FORMAT = 1
 NAME = re.compile(r"step-(\d{8})\.pt")
+GO_BACK = "remove it and go on from the one before, with --resume auto or its name"
+"""What to try where a checkpoint is damaged."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Checkpoint:
     """Time spent so far."""
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> None:
     """Write step-<step>.pt into folder and remove all but the newest `keep`; raises OutputError."""
     path = folder / f"step-{checkpoint.step:08d}.pt"
     stream = io.BytesIO()
@@ -56,7 +58,6 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         raise OutputError(
             f"{path}: not saved: {error.strerror}; make room, then go on with --resume auto"
         ) from error
-    return path
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -78,9 +79,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _check(checkpoint)
         return checkpoint
     except Exception as error:  # torch raises whatever the damage leads to
-        raise InputError(
-            f"{path}: not a whole checkpoint of emt train; name an older one with --resume"
-        ) from error
+        raise InputError(f"{path}: not a whole checkpoint of emt train; {GO_BACK}") from error
 
 
 def _check(checkpoint: Checkpoint) -> None:

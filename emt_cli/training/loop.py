@@ -83,7 +83,9 @@ def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator
         fabric = launched(config, place)
         run = Run(config, fabric, place.out)
         if start is not None:
-            run.restore(start)
+            run.restore(*start)
+        if not (place.out / BEST).exists():  # it was another folder's
+            run.best = -math.inf
         record = None
         if fabric.is_global_zero:
             record = Record(place.out, steps_done=run.step)
@@ -94,6 +96,8 @@ def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator
         if place.save_samples and fabric.is_global_zero:
             save_patches(place.out / SAMPLES / "patches.png", batches.draw(run.step))
         yield from _steps(run, batches, validation, stop, record)
+        if fabric.is_global_zero and not (place.out / BEST).exists():  # stopped before the first validation
+            run.save_model(place.out / BEST, None)
 
 
 def _steps(

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.weights import load_weights, save_weights
-from emt_cli.errors import EmtError, InputError, UsageError
+from emt_cli.errors import InputError, UsageError
 from emt_cli.model.emt import EMT
-from emt_cli.training.checkpoint import Checkpoint
+from emt_cli.training.checkpoint import GO_BACK, Checkpoint
 from emt_cli.training.config import TrainConfig, settings_of
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
 from emt_cli.training.optimizer import (
@@ -53,8 +53,8 @@ class Run:
         self.optimizers: list[Any]
         self.wrapped, *self.optimizers = fabric.setup(self.network, *make_optimizers(self.network, config))
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; learning rates and their end are the config's.
+    def restore(self, checkpoint: Checkpoint, path: Path) -> None:
+        """Go on from a checkpoint, read from path; learning rates and their end are the config's.
 
         Raises InputError where the optimizers cannot go on from what it holds for them.
         """
@@ -69,10 +69,7 @@ class Run:
                     group["peak"] = peak
                 check_state(optimizer)
         except Exception as error:  # torch raises whatever the damage leads to
-            raise InputError(
-                f"checkpoint of step {checkpoint.step}: its optimizer's state is damaged;"
-                " name an older one with --resume"
-            ) from error
+            raise InputError(f"{path}: its optimizer's state is damaged; {GO_BACK}") from error
         self.step, self.best, self.seconds = checkpoint.step, checkpoint.best, checkpoint.seconds
 
     def checkpoint(self) -> Checkpoint:
@@ -96,12 +93,13 @@ class Run:
         """Do one step; return the loss over all processes, and whether any of them was asked to stop.
 
         A step whose loss or gradient is not finite changes nothing; its batch is kept for inspection. Raises
-        EmtError after BAD_STEPS of them in a row.
+        UsageError after BAD_STEPS of them in a row.
         """
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * self.learning_rate_share
             optimizer.zero_grad()
+        statistics = [buffer.clone() for buffer in self.network.buffers()]
         loss = self._loss(patches)
         total, stopping = self._agreed(loss, stop)
         norm = math.inf
@@ -116,6 +114,8 @@ class Run:
             self.bad_steps = 0
         else:
             total = math.nan
+            for buffer, before in zip(self.network.buffers(), statistics, strict=True):
+                buffer.copy_(before)
             self._keep_bad(patches)
         self.step += 1
         return total, stopping
@@ -148,9 +148,10 @@ class Run:
         write_atomically(path, stream.getvalue())
         self.bad_steps += 1
         if self.bad_steps >= BAD_STEPS:
-            raise EmtError(
-                f"{path}: {BAD_STEPS} steps in a row without a finite loss, their batches are kept;"
-                " go on from an older checkpoint with a smaller learning_rate or --precision fp32"
+            raise UsageError(
+                f"{path}: {BAD_STEPS} steps in a row without a finite loss, their batches are kept; remove"
+                " the newest checkpoint, and --resume auto goes on from the one before: with a smaller"
+                " learning_rate, or --precision fp32"
             )
 
     def validate(self, store: PictureStore) -> float:
@@ -159,7 +160,7 @@ class Run:
         scores = luma_psnr(
             self._averaged(), ((store.lr(i), store.hr(i)) for i in mine), device=self.fabric.device
         )
-        total = torch.tensor(sum(scores), device=self.fabric.device)
+        total = torch.tensor(math.fsum(scores), device=self.fabric.device)
         if self.fabric.world_size > 1:
             distributed.all_reduce(total)
         return float(total) / len(store)

@@ -52,13 +52,17 @@ class Place:
         return self.devices * self.nodes
 
 
-def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
-    """Return the checkpoint to go on from, None for a new run; raises EmtError where neither can be.
+def find_start(config: TrainConfig, place: Place) -> tuple[Checkpoint, Path] | None:
+    """Return the checkpoint to go on from and its file, None for a new run.
 
     With resume "auto" it may be the last step's: the run is done, but may have been killed before its end.
+    Raises EmtError where a run can neither begin nor go on.
     """
     if config.batch % place.processes:
-        raise UsageError(f"batch {config.batch} is no multiple of the {place.processes} processes")
+        raise UsageError(
+            f"batch {config.batch} is no multiple of the {place.processes} processes;"
+            " set batch to a multiple, or change --devices"
+        )
     there = checkpoints(place.out / CHECKPOINTS)
     if not place.resume:
         if there or (place.out / BEST).exists():
@@ -82,7 +86,7 @@ def find_start(config: TrainConfig, place: Place) -> Checkpoint | None:
     done = checkpoint.step == config.steps and place.resume == "auto"
     if checkpoint.step >= config.steps and not done:
         raise UsageError(f"{path}: has its {checkpoint.step} steps already; ask for more with --steps")
-    return checkpoint
+    return checkpoint, path
 
 
 def check_sources(config: TrainConfig, place: Place, report: Report | None = None) -> None:
@@ -129,7 +133,7 @@ def count_pictures(config: TrainConfig, place: Place) -> int:
 
 def process_rank() -> int:
     """Return this process's number in the run, as torchrun, SLURM or Fabric tell it; 0 where there is one."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):  # processes of Fabric inherit the last
         if name in os.environ:
             return int(os.environ[name])
     return 0
