@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import pytest
-from campaign import Campaign, Case, Finding, damaged, lies
+from campaign import Campaign, Finding
+from campaign_cases import Case, damaged, lies
 
 if os.name == "nt":
     pytest.skip("limits of memory and signals are those of Unix", allow_module_level=True)
@@ -35,23 +36,23 @@ def broken(campaign: Campaign, cases: Iterable[Case]) -> list[str]:
 
 
 def test_pictures_damaged_at_random_end_in_one_line_or_a_whole_result(campaign: Campaign) -> None:
-    assert broken(campaign, islice(damaged(11, campaign, "picture"), 25)) == []
+    assert broken(campaign, islice(damaged(11, campaign.site, "picture"), 25)) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["picture", "head"])
 def test_pictures_that_lie_cost_nothing(campaign: Campaign, kind: str) -> None:
-    assert broken(campaign, (case for case in lies(campaign.folder) if case.kind == kind)) == []
+    assert broken(campaign, (case for case in lies(campaign.site.folder) if case.kind == kind)) == []
 
 
 @pytest.mark.slow
 def test_models_recipes_and_records_that_lie_cost_nothing_and_run_nothing(campaign: Campaign) -> None:
     pytest.importorskip("lightning_fabric")
 
-    cases = (case for case in lies(campaign.folder) if case.kind not in ("picture", "head"))
+    cases = (case for case in lies(campaign.site.folder) if case.kind not in ("picture", "head"))
 
     assert broken(campaign, cases) == []
-    assert not (campaign.folder / "trace").exists(), "a malicious file was executed"
+    assert not (campaign.site.folder / "trace").exists(), "a malicious file was executed"
 
 
 @pytest.mark.slow
@@ -59,4 +60,4 @@ def test_models_recipes_and_records_that_lie_cost_nothing_and_run_nothing(campai
 def test_files_of_all_kinds_damaged_at_random_break_nothing(campaign: Campaign, seed: int) -> None:
     pytest.importorskip("lightning_fabric")
 
-    assert broken(campaign, islice(damaged(seed, campaign), 100)) == []
+    assert broken(campaign, islice(damaged(seed, campaign.site), 100)) == []
