@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from emt_cli.assets.catalog import FoundModel
 from emt_cli.engine.device import choose_devices, free_memory
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights, save_weights
@@ -42,6 +43,20 @@ def test_a_model_file_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) 
     assert read == [tiny]
 
 
+def test_a_model_that_is_pulled_meanwhile_changes_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
+) -> None:
+    there = [FoundModel("emt-lite", tiny)]
+    monkeypatch.setattr("emt_cli.jobs.networks.find_model", lambda model, scale: there[-1])
+    networks = Networks("auto", devices="cpu")
+    before = networks.get(2)
+
+    there.append(FoundModel("emt", tmp_path / "pulled.pth"))
+
+    assert networks.found(2).name == "emt-lite"
+    assert networks.get(2) is before
+
+
 @pytest.mark.parametrize(
     ("threads", "engine", "share", "places"),
     [(2, "native", 0.1, (0, 0)), (2, "native", 0.4, (0,)), (1, "native", 0.1, (0,)), (2, "torch", 0.1, (0,))],
@@ -58,9 +73,8 @@ def test_two_pictures_at_once_are_for_kernels_on_several_threads_with_room_for_b
     monkeypatch.setattr("emt_cli.engine.native.runner.cpu_threads", lambda: threads)
     networks = Networks(str(tiny), devices="cpu", engine=engine)
     free = free_memory(networks.devices[0])
-    networks.get(2)
 
-    assert networks.places(lambda pictures: share * pictures * free) == places
+    assert networks.places([2], lambda pictures: share * pictures * free) == places
 
 
 def test_the_digest_tells_other_weights_apart(

@@ -56,6 +56,8 @@ class Item:
     format: PictureFormat
     key: str
     """Digest of the settings and weights that make the result what it is."""
+    passes: tuple[int, ...]
+    """Scales of the networks it goes through."""
     work: int
     """Pixels the networks will see."""
     memory: int
@@ -178,6 +180,7 @@ class _Planner:
             name=str(name),
             format=format,
             key=self._key(plan.passes),
+            passes=plan.passes,
             work=_network_pixels(plan) * (2 if head.alpha else 1),
             # Reading holds the file, and a decoder's copy of four bytes a pixel.
             memory=decoded + max(2 * head.file_bytes + 4 * head.pixels, cost.pixels),

@@ -91,7 +91,8 @@ def default_threads(devices: Sequence[torch.device]) -> int:
 def places_for_pictures(items: Sequence[Item], networks: Networks) -> tuple[int, ...]:
     """Choose the devices for a batch, each as often as pictures are enlarged on it at the same time."""
     dearest = max((item.memory + item.network for item in items), default=0)
-    return networks.places(lambda pictures: pictures * dearest)
+    scales = {scale for item in items for scale in item.passes}
+    return networks.places(scales, lambda pictures: pictures * dearest)
 
 
 def room_for_pictures(items: Sequence[Item], places: int, threads: int) -> Room:

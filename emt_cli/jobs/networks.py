@@ -37,10 +37,10 @@ class Networks:
         self.tile = tile
         self.ensemble = ensemble
         self.engine = engine
+        self._found: dict[int, FoundModel] = {}
         self._weights: dict[Path, Weights] = {}
         self._networks: dict[Path, EMT] = {}
         self._upscalers: dict[tuple[Path, int], Upscaler] = {}
-        self._used: set[int] = set()
         self._lock = Lock()
         self.scales = self._find_scales()
 
@@ -50,8 +50,15 @@ class Networks:
         return scales_of(self.model)
 
     def found(self, scale: int) -> FoundModel:
-        """Return the file used for one of `scales`, and what there is to say about it."""
-        return find_model(self.model, scale)
+        """Return the file used for one of `scales`, and what there is to say about it.
+
+        It stays the same for the whole run, whatever is pulled or removed meanwhile.
+        """
+        if scale not in self._found:
+            self._found.setdefault(
+                scale, find_model(self.model, scale)
+            )  # the first of several threads counts
+        return self._found[scale]
 
     def weights(self, scale: int) -> Weights:
         """Return the weights of one of `scales`, reading them the first time."""
@@ -63,7 +70,6 @@ class Networks:
         with self._lock:
             path = self.found(scale).path
             key = (path, index)
-            self._used.add(scale)
             if key not in self._upscalers:
                 if path not in self._networks:
                     self._networks[path] = build_network(self._read(path))
@@ -77,17 +83,18 @@ class Networks:
                 )
             return self._upscalers[key]
 
-    def places(self, memory: Callable[[int], float]) -> tuple[int, ...]:
+    def places(self, scales: Iterable[int], memory: Callable[[int], float]) -> tuple[int, ...]:
         """Return the devices' places in `devices`, each once for every picture it is best given at a time.
 
-        Only the scales that were asked for so far count. memory(pictures): bytes that so many under way
-        take; more than one to a device is for where that is less than half of what is free.
+        scales: of the networks that will be used. memory(pictures): bytes that so many under way take; more
+        than one to a device is for where that is less than half of what is free.
         """
+        used = set(scales)
         single = tuple(range(len(self.devices)))
         several = tuple(
             index
             for index in single
-            for _ in range(min((self.get(scale, index).runner.at_once for scale in self._used), default=1))
+            for _ in range(min((self.get(scale, index).runner.at_once for scale in used), default=1))
         )
         return several if memory(len(several)) <= free_memory(choose_device("cpu")) / 2 else single
 

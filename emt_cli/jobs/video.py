@@ -217,7 +217,7 @@ class VideoJob:
         length = settings.segment or segment_length(info.height, info.width)
         tile, tiles = tiles_of(self.networks, plan)
         memory = partial(memory_of, self.networks, info, plan, compare=settings.compare)
-        places = self.networks.places(memory)
+        places = self.networks.places(plan.passes, memory)
         task = VideoTask(
             info=info,
             plan=plan,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -16,6 +17,7 @@ from emt_cli.jobs.crew import Share
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
 from emt_cli.jobs.storage import Mark, marked
 from emt_cli.jobs.video import Settings, VideoJob, VideoTask
+from emt_cli.jobs.video_cost import memory_of
 from emt_cli.jobs.video_frames import Enlarger, free_places, make_segments, open_reader
 from emt_cli.media.video_read import VideoReader
 from emt_cli.steps import Steps
@@ -53,9 +55,10 @@ class VideoWorker:
             torch.set_num_threads(cpus)
         self.order = order
         self.job = VideoJob(replace(order.settings, device="cpu" if cpus else "cuda"))
-        for scale in order.task.plan.passes:
-            self.job.networks.get(scale)
-        self.task = replace(order.task, places=self.job.networks.places(lambda _: order.task.memory))
+        passes = order.task.plan.passes
+        self.task = replace(
+            order.task, places=self.job.networks.places(passes, _memory(self.job, order.task))
+        )
         self._free = free_places(self.task)
         self._readers: list[VideoReader] = []
         """Those not in use; each goes on where it is, since some files are only read from their beginning."""
@@ -81,7 +84,10 @@ class VideoWorker:
     def __call__(self, item: Segment) -> Done:
         """Make one segment; another thread reads or writes another one meanwhile."""
         order, made = self.order, []
-        reader = self._readers.pop() if self._readers else open_reader(self.job, self.task)
+        try:
+            reader = self._readers.pop()
+        except IndexError:  # another thread may have taken the last
+            reader = open_reader(self.job, self.task)
         enlarger = Enlarger(self.job, self.task, self._free)
         steps = make_segments(
             reader, enlarger, order.folder, [[item]], lambda _, done: made.append(done), Event()
@@ -90,6 +96,11 @@ class VideoWorker:
             pass
         self._readers.append(reader)
         return made[0]
+
+
+def _memory(job: VideoJob, task: VideoTask) -> Callable[[int], int]:
+    """Return what tells how many bytes a task takes with so many frames enlarged at the same time."""
+    return partial(memory_of, job.networks, task.info, task.plan, compare=job.settings.compare)
 
 
 def make_on_cluster(
@@ -113,7 +124,8 @@ def make_on_cluster(
     done = sum(len(parts.times) for parts in work.done.values())
     folder, source = work.folder.absolute(), task.info.path.absolute()
     settings = replace(job.settings, model=absolute_model(job.settings.model))
-    share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=task.memory, slots=_SLOTS)
+    memory = _memory(job, task)(2 if cpus > 1 else 1)
+    share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=memory, slots=_SLOTS)
     told = False
     with marked(folder, "probe-{token}", shown=folder.parent) as mark:
         order = VideoWorkers(
