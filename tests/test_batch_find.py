@@ -183,6 +183,8 @@ def test_lists_take_any_name(tree: Path) -> None:
     assert read_list("\ufeffä.png\n".encode("utf-16"), "list") == ["ä.png"]
     with pytest.raises(UsageError, match="-0"):
         read_list(data, "list")
+    with pytest.raises(UsageError, match=r"list: .*truncated"):
+        read_list("a.png\n".encode("utf-16")[:-1], "list")
 
 
 def test_ten_thousand_files_are_found_quickly(tmp_path: Path) -> None:

@@ -77,7 +77,16 @@ def test_what_is_no_enlargement_up_to_16_is_refused(target: Target) -> None:
         plan_picture(100, 200, target, (2, 3, 4), name="x")
 
 
-@pytest.mark.parametrize("options", [["--scale", "nan"], ["--scale", "-4"], ["--scale", "2", "--width", "9"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--scale", "nan"],
+        ["--scale", "-4"],
+        ["--scale", "0"],
+        ["--width", "0"],
+        ["--scale", "2", "--width", "9"],
+    ],
+)
 def test_sizes_that_make_no_sense_are_usage_errors(cat: Path, options: list[str]) -> None:
     result = upscale(cat, *options)
 

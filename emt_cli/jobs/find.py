@@ -58,7 +58,10 @@ def read_list(data: bytes, name: str, *, null: bool = False) -> list[str]:
     Paths may be of any bytes the system allows. Raises UsageError, with name in front.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        data = data.decode("utf-16").encode()  # as PowerShell writes it
+        try:
+            data = data.decode("utf-16").encode()  # as PowerShell writes it
+        except UnicodeError as error:
+            raise UsageError(f"{name}: begins as UTF-16 and is not ({error}); save it as UTF-8") from error
     data = data.removeprefix(b"\xef\xbb\xbf")
     if null:
         paths = data.split(b"\0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -68,7 +69,7 @@ class Journal:
         self._torn = True
         try:
             if self._stream.write(line) != len(line):
-                raise OSError("no room left on the disk")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._stream.fileno())
         except OSError as error:
             raise self._error(error) from error

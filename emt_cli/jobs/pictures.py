@@ -37,7 +37,8 @@ class Target:
     long_side: int | None = None
 
     def __post_init__(self) -> None:
-        given = [value for value in (self.scale, self.width, self.height, self.long_side) if value]
+        sides = (self.scale, self.width, self.height, self.long_side)
+        given = [value for value in sides if value is not None]
         if len(given) != 1:
             raise UsageError("give one of --scale, --width, --height and --long-side; the shape is kept")
         if not 0 < given[0] <= 1 << 20:
@@ -48,7 +49,8 @@ class Target:
         cls, scale: float | None, width: int | None, height: int | None, long_side: int | None
     ) -> Target:
         """Return the size that options ask for: four times where there are none."""
-        return cls(scale if scale or width or height or long_side else 4.0, width, height, long_side)
+        nothing = scale is width is height is long_side is None
+        return cls(4.0 if nothing else scale, width, height, long_side)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result for a picture of this size, in whole pixels."""

@@ -27,7 +27,7 @@ EXTRAS = {
     "train": ("training", ("lightning_fabric",)),
     "cpu": ("the OpenVINO engine", ("openvino",)),
     "export": ("emt export", ("onnx", "onnxruntime", "openvino")),
-    "ray": ("batches on a cluster", ("ray",)),
+    "ray": ("batches and videos on a cluster", ("ray",)),
 }
 """What each extra of the package is for, and the modules it brings."""
 

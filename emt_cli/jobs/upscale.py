@@ -142,7 +142,7 @@ class PictureJob:
             ensemble=settings.ensemble,
             engine=settings.engine,
         )
-        self.device, self.dtype = self.networks.devices[0], self.networks.dtypes[0]
+        self.device = self.networks.devices[0]
         self._taken: set[Path] = set()
 
     def upscaler(self, scale: int) -> Upscaler:
