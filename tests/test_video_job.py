@@ -29,9 +29,10 @@ from emt_cli.jobs.pictures import Target
 from emt_cli.jobs.video import Settings, VideoJob
 from emt_cli.jobs.video_run import run_video
 from emt_cli.media.resize import resize
+from emt_cli.media.side_data import Hdr
 from emt_cli.media.video import probe
 from emt_cli.media.video_read import VideoReader
-from emt_cli.media.video_write import VideoWriter
+from emt_cli.media.video_write import Encoding, VideoWriter, kept_hdr
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish
 
@@ -464,6 +465,34 @@ def test_colour_tags_are_the_sources_whatever_the_codec(
     assert facts["verified"], facts["checks"]
     colour = probe(Path(facts["output"])).colour
     assert (colour.matrix, colour.primaries, colour.transfer) == ("smpte170m",) * 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "kept"), [("hevc", True), ("av1", True), ("h264", True), ("prores", False), ("ffv1", False)]
+)
+def test_hdr_metadata_are_kept_or_their_loss_is_said_before(
+    tmp_path: Path, model: str, codec: str, *, kept: bool
+) -> None:
+    source = clips.hdr10(tmp_path / "hdr.mkv", "-t", "0.2")
+    job = VideoJob(Settings(target=Target(2), model=model, codec=codec))
+
+    task = job.open(source)
+    facts = finish(run_video(job, task))
+
+    assert facts["verified"], facts["checks"]
+    assert (probe(task.target).hdr is not None) == kept
+    assert any("HDR10 metadata will be missing" in note for note in task.notes) != kept
+    assert any(check["name"] == "HDR metadata" for check in facts["checks"]) == kept
+
+
+def test_an_incomplete_mastering_display_is_left_out_and_that_is_said() -> None:
+    incomplete = Hdr(luminance=(Fraction(1, 200), Fraction(1000)), light_level=(1000, 400))
+
+    kept, note = kept_hdr(Encoding("hevc"), incomplete, bits=10)
+
+    assert kept == Hdr(light_level=(1000, 400))
+    assert note is not None
+    assert "incomplete" in note
 
 
 def test_several_devices_keep_the_order(tmp_path: Path, model: str) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise, zip_longest
+from itertools import chain, pairwise, zip_longest
 from pathlib import Path
-from typing import Any
 
 from emt_cli.errors import InputError
 from emt_cli.jobs.packets import Packets, find_place, greatest_delay, read_packets
@@ -16,6 +15,7 @@ from emt_cli.media.animation import probe_animation
 from emt_cli.media.carry import Carried
 from emt_cli.media.colour import Colour
 from emt_cli.media.mp4 import track_durations
+from emt_cli.media.side_data import Hdr
 from emt_cli.media.video import Stream, VideoInfo, open_container, probe
 from emt_cli.media.video_read import timestamps
 
@@ -42,6 +42,7 @@ def verify(
     times: Sequence[Fraction],
     size: tuple[int, int],
     colour: Colour,
+    hdr: Hdr | None,
     carried: Carried,
     shift: Fraction = Fraction(0),
     whole: bool = True,
@@ -51,10 +52,11 @@ def verify(
     """Compare a result with its source and return every check that was made.
 
     theirs: the source's packets, by stream. times: of the frames the result must have, in seconds of the
-    source. colour: what they were encoded in. carried: the other streams it was to get. shift: seconds by
-    which the result starts earlier than the source. whole: nothing was cut off, so that every packet of the
-    other streams must be there; else those that are there must follow on each other in the source. end: PTS
-    of the source from which on it was cut off. alpha: the source's transparency was to be kept.
+    source. colour, hdr: what they were encoded in and with. carried: the other streams it was to get. shift:
+    seconds by which the result starts earlier than the source. whole: nothing was cut off, so that every
+    packet of the other streams must be there; else those that are there must follow on each other in the
+    source. end: PTS of the source from which on it was cut off. alpha: the source's transparency was to be
+    kept.
     """
     try:
         format = ANIMATIONS.get(result.suffix.lower())
@@ -74,8 +76,8 @@ def verify(
         _same("pixel aspect", source.sar, made.sar),
         _check_colour(colour, made.colour),
     ]
-    if source.hdr is not None:
-        checks.append(_same("HDR metadata", _hdr(source.hdr), _hdr(made.hdr)))
+    if hdr is not None:
+        checks.append(Check("HDR metadata", _close(hdr, made.hdr), _hdr(hdr), _hdr(made.hdr)))
     if alpha:
         checks.append(_same("transparency", "kept", "kept" if made.alpha else "lost"))
     checks += [Check(name, True, "left out", "left out, as said") for name in source.left_out]
@@ -124,7 +126,7 @@ def _check_frames(packets: Packets, times: Sequence[Fraction]) -> list[Check]:
 def _last_duration(
     source: VideoInfo, theirs: Mapping[int, Packets], times: Sequence[Fraction], end: int | None
 ) -> Fraction:
-    """Return how long the last frame is to be shown, in seconds: to a cut or as in the source, else as most."""
+    """Return how long the last frame is to be shown, in seconds: to a cut, else as in the source."""
     if end is not None:
         return source.seconds(end) - times[-1]
     distances = sorted(after - before for before, after in pairwise(times))
@@ -183,8 +185,20 @@ def _untagged(names: Sequence[str]) -> str:
     return f" ({', '.join(names)} not tagged)" if names else ""
 
 
-def _hdr(hdr: Any) -> str:
-    """Return mastering display and light levels in words, to the precision files keep."""
+def _close(before: Hdr, after: Hdr | None) -> bool:
+    """Whether two say the same, to the coarsest steps in which codecs keep it: those of HEVC and of AV1."""
+    if after is None or before.light_level != after.light_level:
+        return False
+    first, other = (
+        [*chain.from_iterable(hdr.primaries or ()), *(hdr.luminance or ())] for hdr in (before, after)
+    )
+    steps = [Fraction(1, 50_000)] * 8 + [Fraction(1, 10_000), Fraction(1, 256)]
+    pairs = zip(first, other, steps, strict=False)
+    return len(first) == len(other) and all(abs(one - two) <= step for one, two, step in pairs)
+
+
+def _hdr(hdr: Hdr | None) -> str:
+    """Return mastering display and light levels in words."""
     if hdr is None:
         return "none"
     words = []

@@ -24,7 +24,7 @@ from emt_cli.media.carry import container_for
 from emt_cli.media.files import check_target
 from emt_cli.media.video import VideoInfo, probe
 from emt_cli.media.video_read import timestamps
-from emt_cli.media.video_write import ANIMATION, Encoding, choose_pix_fmt, encoders
+from emt_cli.media.video_write import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
 
 _CONTAINERS = {"ffv1": ".mkv", "prores": ".mov"}
 """Where codecs go that not every container holds."""
@@ -214,6 +214,8 @@ class VideoJob:
         _, odd = choose_pix_fmt(encoding, width=plan.out_width, height=plan.out_height, bits=bits)
         if odd and encoding is not ANIMATION:
             notes.append(odd)
+        _, lost = kept_hdr(encoding, info.hdr, bits=bits)
+        notes += [lost] if lost else []
         length = settings.segment or segment_length(info.height, info.width)
         tile, tiles = tiles_of(self.networks, plan)
         memory = partial(memory_of, self.networks, info, plan, compare=settings.compare)

@@ -19,7 +19,7 @@ from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, make_segments, 
 from emt_cli.media.carry import carry
 from emt_cli.media.files import put_in_place
 from emt_cli.media.join import join
-from emt_cli.media.video_write import encoded_colour
+from emt_cli.media.video_write import encoded_colour, kept_hdr
 from emt_cli.steps import Steps, part
 from emt_cli.stop import stop_signals
 
@@ -148,6 +148,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         times=[task.info.seconds(pts) for pts in times],
         size=(task.plan.out_width, task.plan.out_height),
         colour=colour,
+        hdr=kept_hdr(task.encoding, task.info.hdr, bits=task.bits)[0],
         carried=carry(task.info, task.target),
         shift=task.info.seconds(task.origin),
         whole=task.whole,

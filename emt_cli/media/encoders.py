@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
@@ -37,10 +37,20 @@ class Encoder:
     """What goes with the default preset: the rest of the machine is the network's."""
     fixed: dict[str, str] = field(default_factory=dict)
     least_width: int = 1
+    takes_hdr: bool = False
+    """Whether HDR10 metadata can be handed to it."""
 
     def pixel_formats(self) -> list[str]:
         """Return the pixel formats the encoder takes, by ffmpeg's names."""
         return [format.name for format in av.Codec(self.encoder, "w").video_formats or ()]
+
+    def kept_hdr(self, hdr: Hdr | None) -> Hdr | None:
+        """Return what a result will have of HDR metadata: no mastering display that is not complete."""
+        if hdr is None or not self.takes_hdr:
+            return None
+        whole = hdr.primaries is not None and hdr.luminance is not None
+        kept = hdr if whole else replace(hdr, primaries=None, luminance=None)
+        return None if kept == Hdr() else kept
 
     def options(self, crf: int | None, preset: str | None, colour: Colour, hdr: Hdr | None) -> dict[str, str]:
         """Return ffmpeg's options for a quality and a speed; None is the default of each."""
@@ -52,10 +62,13 @@ class Encoder:
         if preset is not None:
             options[self.speed] = preset
         options["chroma_sample_location"] = chroma_location(colour, self.encoder)
-        extra = {"libx264": _x264, "libx265": _x265, "libsvtav1": _svt}.get(self.encoder)
-        if extra is not None:
-            name, parameters = extra(hdr, preset)
-            options[name] = ":".join(parameters)
+        hdr = self.kept_hdr(hdr)
+        if self.encoder == "libx264":
+            options["x264-params"] = _x264(hdr, preset)
+        elif self.encoder == "libx265":
+            options["x265-params"] = _x265(hdr)
+        elif self.encoder == "libsvtav1":
+            options["svtav1-params"] = _svt(hdr)
         return options
 
 
@@ -67,12 +80,20 @@ ENCODERS = {
         preset="superfast",
         # Whole pixels suffice where all is smooth, and so do three B-frames each time: a third less work.
         swift={"subq": "0", "b_strategy": "0"},
+        takes_hdr=True,
     ),
     # Below 64 pixels x265 4.2 writes outside its memory.
     "hevc": Encoder(
-        "libx265", ("yuv420p", "yuv420p10le", "yuv420p12le"), crf=14, preset="superfast", least_width=64
+        "libx265",
+        ("yuv420p", "yuv420p10le", "yuv420p12le"),
+        crf=14,
+        preset="superfast",
+        least_width=64,
+        takes_hdr=True,
     ),
-    "av1": Encoder("libsvtav1", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="8"),
+    "av1": Encoder(
+        "libsvtav1", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="8", takes_hdr=True
+    ),
     "ffv1": Encoder(
         "ffv1",
         ("yuv444p", "yuv444p10le", "yuv444p12le"),
@@ -107,32 +128,32 @@ HARDWARE = {
 """On graphics hardware, by ffmpeg's names; most machines open none or a few of them."""
 
 
-def _x264(hdr: Hdr | None, preset: str | None) -> tuple[str, list[str]]:
+def _x264(hdr: Hdr | None, preset: str | None) -> str:
     parameters = ["open-gop=0", f"threads={_THREADS}"]
     if preset not in _PLAIN_PRESETS and cv2.checkHardwareSupport(_AVX_512F):
         # x264's macroblock tree reads past its rows with AVX-512: of most widths, each run gives other bytes.
         parameters.append("asm=avx2,fma3,bmi1,bmi2,lzcnt")
-    if hdr and hdr.primaries and hdr.luminance:
+    if hdr and hdr.primaries:
         parameters.append(f"mastering-display={_master(hdr)}")
     if hdr and hdr.light_level:
         parameters.append("cll={},{}".format(*hdr.light_level))
-    return "x264-params", parameters
+    return ":".join(parameters)
 
 
-def _x265(hdr: Hdr | None, preset: str | None) -> tuple[str, list[str]]:
+def _x265(hdr: Hdr | None) -> str:
     # An open GOP would make a segment look into its neighbour. The list of its settings that x265 puts into
     # the stream (info) names the machine's processor.
     parameters = ["open-gop=0", f"frame-threads={_THREADS}", "info=0", "log-level=none"]
     if hdr:
         parameters.append("hdr10=1")
-    if hdr and hdr.primaries and hdr.luminance:
+    if hdr and hdr.primaries:
         parameters.append(f"master-display={_master(hdr)}")
     if hdr and hdr.light_level:
         parameters.append("max-cll={},{}".format(*hdr.light_level))
-    return "x265-params", parameters
+    return ":".join(parameters)
 
 
-def _svt(hdr: Hdr | None, preset: str | None) -> tuple[str, list[str]]:
+def _svt(hdr: Hdr | None) -> str:
     parameters = ["irefresh-type=2"]
     if hdr and hdr.primaries and hdr.luminance:
         red, green, blue, white = (f"{float(x):.5f},{float(y):.5f}" for x, y in hdr.primaries)
@@ -140,7 +161,7 @@ def _svt(hdr: Hdr | None, preset: str | None) -> tuple[str, list[str]]:
         parameters.append(f"mastering-display=G({green})B({blue})R({red})WP({white})L({most},{least})")
     if hdr and hdr.light_level:
         parameters.append("content-light={},{}".format(*hdr.light_level))
-    return "svtav1-params", parameters
+    return ":".join(parameters)
 
 
 def _master(hdr: Hdr) -> str:

@@ -52,7 +52,7 @@ class Order:
         return self.times[0] - early * -late // self.delay
 
     def last_duration(self, info: VideoInfo, end: int | None) -> Fraction:
-        """Return how many seconds the last frame is shown: to a cut, else to the source's end where it is known.
+        """Return how many seconds the last frame is shown: to a cut, else to the source's known end.
 
         end: PTS of the source where it was cut off; None where it was not.
         """

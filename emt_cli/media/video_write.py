@@ -111,6 +111,22 @@ def encoded_colour(encoding: Encoding, colour: Colour, *, bits: int) -> Colour:
     return colour
 
 
+def kept_hdr(encoding: Encoding, hdr: Hdr | None, *, bits: int) -> tuple[Hdr | None, str | None]:
+    """Return the HDR10 metadata that a result will have and, where some of the source's are lost, a note."""
+    name = encoding.name(bits)
+    kept = _encoder(name).kept_hdr(hdr)
+    if kept == hdr:
+        return kept, None
+    if _encoder(name).takes_hdr:
+        return kept, "what is said of the mastering display will be missing from the result: it is incomplete"
+    if encoding is ANIMATION:
+        return (
+            kept,
+            "HDR10 metadata will be missing from the result: animations hold none; an .mp4 keeps them",
+        )
+    return kept, f"HDR10 metadata will be missing from the result: {name} holds none; --codec hevc keeps them"
+
+
 _PAST_END = 64
 """Bytes that ffmpeg may read beyond a picture: a vector of the widest processors."""
 _LATEST = 3600
