@@ -130,7 +130,7 @@ def _last_duration(
     if end is not None:
         return source.seconds(end) - times[-1]
     distances = sorted(after - before for before, after in pairwise(times))
-    usual = distances[len(distances) // 2] if distances else 1 / (source.rate or 25)
+    usual = distances[len(distances) // 2] if distances else 1 / (source.rate or Fraction(25))
     if source.animation:
         return (source.duration or times[-1]) - times[-1] or usual
     return source.last_duration(times[-1], theirs[source.stream].last_duration() or usual)
