@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -205,6 +207,26 @@ def test_output_into_a_file_has_no_colours(tmp_path: Path) -> None:
     result = emt("models", "--help", env={**os.environ, "TERM": "xterm-256color"})
 
     assert "\x1b" not in result.stdout
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_bar_whatever_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+
+    with ui.progress() as update:
+        for number in range(5):
+            update(f"{number} of 5", number, 5)
+            time.sleep(0.15)  # it is drawn ten times a second
+        drawn = screen.getvalue()
+
+    assert "4 of 5" in drawn
+    assert drawn.count("\n") == drawn.count("\x1b[1A") == 0
 
 
 def test_progress_draws_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

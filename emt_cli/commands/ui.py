@@ -19,7 +19,7 @@ _bars = 0
 
 
 class Update(Protocol):
-    """Draws progress: what is being done, how much of it is done, and how much there is in all."""
+    """Draws one bar: what is being done, how much of it is done, and how much there is in all."""
 
     def __call__(self, label: str, done: float, total: float) -> None:
         """Show the new state."""
@@ -86,13 +86,16 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
         TaskProgressColumn(),
         TimeRemainingColumn(compact=True),
     )
-    tasks: dict[str, Any] = {}
     with on_screen(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", visible=False)
+        last = 0.0, 0.0
 
         def update(label: str, done: float, total: float) -> None:
-            if label not in tasks:
-                tasks[label] = bar.add_task(plain(label), total=total)
-            bar.update(tasks[label], completed=done, total=total)
+            nonlocal last
+            if done < last[0] or total != last[1]:  # something else, which takes its own time
+                bar.reset(task)
+            last = done, total
+            bar.update(task, description=plain(label), completed=done, total=total, visible=True)
 
         yield update
 
