@@ -118,7 +118,7 @@ class Talk:
         total = sum(item.work for item in batch.items)
         began = logged = time.monotonic()
         drawn = sys.stderr is not None and sys.stderr.isatty()
-        told = False
+        told, work = False, 0.0
         with ui.progress(quiet=self.quiet) as update:
             for event in news:
                 if stop.is_set() and not (told or tally.full or tally.broken):
@@ -134,12 +134,13 @@ class Talk:
                     ui.show_json({"event": "started", "input": event.source} | event.facts)
                 if self.record is not None:
                     self.record.add(event)
-                if total and event.work:
-                    update(f"{tally.ended} of {tally.total}", event.work, total)
+                work = max(work, event.work)  # a picture that waits to be written counts nowhere
+                if work:
+                    update(f"{tally.ended} of {tally.total}", work, total)
                 now = time.monotonic()
-                if not drawn and event.work and now - logged >= _LOG_EVERY:
+                if not drawn and work and now - logged >= _LOG_EVERY:
                     logged = now
-                    left = (now - began) * (total - event.work) / event.work
+                    left = (now - began) * (total - work) / work
                     ui.say(
                         f"{tally.ended} of {tally.total} pictures, about {ui.seconds_text(left)} left",
                         quiet=self.quiet,
