@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 pytest.importorskip("lightning_fabric")
 
 from emt_cli.cli import app
 from emt_cli.engine.weights import load_weights
+from emt_cli.model.config import EMTConfig
+from emt_cli.training.config import TrainConfig
+from emt_cli.training.plan import make_plan
+from emt_cli.training.run import first_network
+from emt_cli.training.start import process_rank
 
 run = CliRunner().invoke
 
@@ -82,12 +89,18 @@ def load_parameters(tmp_path: Path, options: list[str]) -> int:
     [
         (["--set", "lerning_rate=1"], 2, "did you mean learning_rate?"),
         (["--data", "no-such-folder"], 8, "no-such-folder: no such folder"),
-        (["--patch", "100"], 8, "too small for patches of 200x200"),
+        (
+            ["--patch", "100"],
+            8,
+            "too small for patches of 200x200; leave them out, or choose a smaller --patch",
+        ),
         (["--devices", "3"], 2, "no multiple of the 3 processes"),
         (["--resume", "lost.pt"], 8, "lost.pt: no such checkpoint"),
         (["--init", "lost.safetensors"], 5, "lost.safetensors"),
         (["--set", "teacher=lost.safetensors"], 5, "lost.safetensors"),
         (["--val", "lost"], 8, "lost: no such folder"),
+        (["--init", "emt-lte"], 5, "did you mean emt-lite?"),
+        (["--accelerator", "abacus"], 2, "--accelerator abacus: use auto, cpu, cuda or mps"),
         (["--degradation", "rain"], 2, "none of bicubic, photo"),
     ],
 )
@@ -100,6 +113,77 @@ def test_mistake_is_one_line_before_any_step(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_absent_accelerator_is_missed_before_pictures_are_decoded(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+    result = run(app, [*options, "--accelerator", "cuda"])
+
+    assert result.exit_code == 7
+    assert "--accelerator cuda" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--devices", "--nodes"])
+def test_run_of_no_processes_is_a_usage_error(options: list[str], option: str):
+    result = run(app, [*options, option, "0"])
+
+    assert result.exit_code == 2
+    assert option in result.stderr
+
+
+def test_missing_packages_are_named_before_any_is_imported(
+    options: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("lightning_fabric", "emt_cli.training.config"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    result = run(app, options)
+
+    assert (result.exit_code, 'pip install "emt-cli[train]"' in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("environment", "rank"),
+    [
+        ({}, 0),
+        ({"RANK": "5", "LOCAL_RANK": "1"}, 5),  # torchrun
+        ({"SLURM_PROCID": "3"}, 3),  # srun
+        ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, 1),  # --devices 2 in a shell that SLURM gave
+    ],
+)
+def test_process_knows_its_number(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], rank: int):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert process_rank() == rank
+
+
+def test_planned_memory_grows_by_what_each_patch_keeps_for_the_gradient(tiny_config: EMTConfig):
+    kept: dict[int, int] = {}
+    network = first_network(TrainConfig(network=tiny_config)).train()
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        answer = network(torch.rand(1, 3, 16, 16))
+    each = sum(size for place, size in kept.items() if place not in weights)
+    assert answer.requires_grad
+
+    two, three = (
+        make_plan(TrainConfig(network=tiny_config, patch=16, batch=batch)).memory for batch in (2, 3)
+    )
+
+    assert three - two == pytest.approx(each, rel=0.01)
 
 
 @pytest.mark.parametrize("more", [["--val", "lost"], ["--init", "lost.pth"], ["--set", "teacher=lost.pth"]])

@@ -72,6 +72,25 @@ def test_wrong_key_in_a_file_names_the_file(tmp_path: Path):
         make_config("lite", file=file)
 
 
+@pytest.mark.parametrize(
+    "line", ["steps = 0", "steps = 'many'", f"learning_rate = 1{'0' * 400}", "[network]\nscale = 7"]
+)
+def test_wrong_value_in_a_file_names_the_file(tmp_path: Path, line: str):
+    file = tmp_path / "recipe.toml"
+    file.write_text(line)
+
+    with pytest.raises(UsageError, match=r"recipe\.toml: .*(steps|int too large|scale)"):
+        make_config("lite", file=file, pairs=["seed=1"])
+
+
+def test_wrong_flag_is_not_put_down_to_the_file(tmp_path: Path):
+    file = tmp_path / "recipe.toml"
+    file.write_text("steps = 3")
+
+    with pytest.raises(UsageError, match=r"^steps must be at least 1"):
+        make_config("lite", file=file, values={"steps": 0})
+
+
 def test_file_that_is_no_toml_is_an_input_error(tmp_path: Path):
     file = tmp_path / "recipe.toml"
     file.write_text("steps: 3")

@@ -70,7 +70,9 @@ def test_unchanged_pictures_are_not_decoded_again(tmp_path: Path, pictures: Path
 def test_larger_patches_are_checked_against_decoded_pictures(
     tmp_path: Path, pictures: Path, store: PictureStore
 ):
-    with pytest.raises(InputError, match=r"1 of 2 .*b\.png: 90x70 is too small for patches of 80x80"):
+    with pytest.raises(
+        InputError, match=r"1 of 2 .*b\.png: 90x70 is too small for patches of 80x80; .*--patch"
+    ):
         prepare(Source((pictures,), 2, smallest=40), tmp_path / "store")
 
 

@@ -19,6 +19,7 @@ import torch
 
 pytest.importorskip("lightning_fabric")
 
+from emt_cli.assets.catalog import find_model
 from emt_cli.engine.weights import build_network, load_weights, save_weights
 from emt_cli.errors import InputError, OutputError, OutputExistsError, UsageError
 from emt_cli.model.config import EMTConfig
@@ -349,6 +350,14 @@ def test_wider_network_than_that_of_the_weights_is_refused(tmp_path: Path):
 
     with pytest.raises(UsageError, match=r"network\.mlp_ratio is 1\.5 there and 2 in this run"):
         first_network(TrainConfig(network=wider, init=str(tmp_path / "net.safetensors")))
+
+
+def test_known_model_may_be_fine_tuned_by_its_name():
+    weights = load_weights(find_model("emt-lite", 4).path)
+
+    network = first_network(TrainConfig(network=weights.config, init="emt-lite"))
+
+    assert same(network.state_dict(), weights.tensors)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, config: TrainConfig):

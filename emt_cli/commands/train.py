@@ -46,8 +46,8 @@ def _recipe(help: str, *names: str) -> Any:
     return typer.Option(*names, help=help, readable=False, rich_help_panel=RECIPE)
 
 
-def _run(help: str, *names: str) -> Any:
-    return typer.Option(*names, help=help, readable=False, rich_help_panel=RUN)
+def _run(help: str, *names: str, least: int | None = None) -> Any:
+    return typer.Option(*names, help=help, min=least, readable=False, rich_help_panel=RUN)
 
 
 def train(
@@ -64,7 +64,7 @@ def train(
     steps: Annotated[int | None, _recipe("Steps in all.")] = None,
     batch: Annotated[int | None, _recipe("Patches in a step.")] = None,
     patch: Annotated[int | None, _recipe("Side of an LR patch in pixels.")] = None,
-    init: Annotated[str | None, _recipe("Model file to start from, of any scale.")] = None,
+    init: Annotated[str | None, _recipe("Model to start from: a name, or a file of any scale.")] = None,
     degradation: Annotated[str | None, _recipe("bicubic, or photo: blur, noise, JPEG.")] = None,
     precision: Annotated[TrainPrecision | None, _recipe("Number type of the products.")] = None,
     seed: Annotated[int | None, _recipe("Decides everything random.")] = None,
@@ -72,14 +72,15 @@ def train(
     cache: Annotated[Path | None, _run("Folder of decoded pictures, shared by runs.")] = None,
     fetch: Annotated[bool, _run("Download a data set given by name.", "--fetch")] = False,
     accelerator: Annotated[str, _run("auto, cpu, cuda or mps.")] = "auto",
-    devices: Annotated[int, _run("Processes on this machine, one for each device.")] = 1,
-    nodes: Annotated[int, _run("Machines, each started by torchrun or SLURM.")] = 1,
+    devices: Annotated[int, _run("Processes on this machine, one for each device.", least=1)] = 1,
+    nodes: Annotated[int, _run("Machines, each started by torchrun or SLURM.", least=1)] = 1,
     save_samples: Annotated[bool, _run("Write the first batch as a picture.", "--save-samples")] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a network on pictures; Ctrl-C stops with a checkpoint, --resume auto goes on exactly."""
+    _check_extra()
     from emt_cli.training.config import make_config
 
     chosen = {
@@ -99,7 +100,6 @@ def train(
     recipe = make_config(preset.value, file=config, pairs=pairs or (), values=values)
     if not recipe.data:
         raise UsageError("no training pictures: name a folder or a data set with --data")
-    _check_extra()
     from emt_cli.training.start import Place
 
     place = Place(

@@ -58,7 +58,7 @@ class TrainConfig:
     """fp32, or mixed with products in bf16."""
 
     init: str = ""
-    """Model file to start from; a tail of another scale is resampled, wider MLPs are narrowed.
+    """Model to start from, by name or a file; a tail of another scale is resampled, wider MLPs are narrowed.
     Empty: a new network."""
     identity_start: bool = False
     """Start a new network close to an identity mapping instead of at random."""
@@ -165,15 +165,28 @@ def make_config(
     """
     if preset not in PRESETS:
         raise UsageError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
-    settings = _flat(PRESETS[preset])
+    recipe = _flat(PRESETS[preset])
     if file is not None:
-        settings |= _known(_flat(_read(file)), str(file))
-    settings |= _known(dict(_split(pair) for pair in pairs), "--set")
-    settings |= values or {}
-    return config_from_settings(settings, "settings")
+        recipe |= _known(_flat(_read(file)), str(file))
+    flags = _known(dict(_split(pair) for pair in pairs), "--set") | dict(values or {})
+    complaint = _complaint(recipe | flags)
+    if complaint and file is not None and _complaint(recipe) == complaint:
+        complaint = f"{file}: {complaint}"  # it is the file's alone
+    if complaint:
+        raise UsageError(complaint)
+    return _config(recipe | flags)
 
 
-def config_from_settings(settings: Mapping[str, Any], source: str) -> TrainConfig:
+def _complaint(settings: Mapping[str, Any]) -> str:
+    """Say what is wrong with settings; empty where nothing is."""
+    try:
+        _config(settings)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+def _config(settings: Mapping[str, Any]) -> TrainConfig:
     """Make a config of keys such as "steps" and "network.dim"; keys left out keep their defaults."""
     outer, inner = _types(TrainConfig), _types(EMTConfig)
     try:
@@ -184,8 +197,8 @@ def config_from_settings(settings: Mapping[str, Any], source: str) -> TrainConfi
         }
         rest = {key: _convert(key, value, outer[key]) for key, value in settings.items() if "." not in key}
         return TrainConfig(network=EMTConfig(**{"scale": 4, **network}), **rest)
-    except ValueError as error:
-        raise UsageError(f"{source}: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"settings: {error}") from error
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:

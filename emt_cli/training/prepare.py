@@ -106,11 +106,11 @@ def _signature(source: Source, files: list[tuple[Path, Path]]) -> str:
 
 def _make(source: Source, files: list[tuple[Path, Path]], folder: Path, report: Report | None) -> None:
     pictures: list[tuple[str, int, int]] = []
-    problems: list[str] = []
+    problems: list[EmtError] = []
     with (folder / LR).open("wb") as lr_file, (folder / HR).open("wb") as hr_file:
         for done, (name, made) in enumerate(_decoded(source, files), 1):
             if isinstance(made, EmtError):
-                problems.append(str(made))
+                problems.append(made)
             elif not problems:
                 lr, hr = made
                 _append(lr_file, lr)
@@ -127,16 +127,22 @@ def _make(source: Source, files: list[tuple[Path, Path]], folder: Path, report: 
     write_atomically(folder / INDEX, json.dumps({"pictures": pictures}).encode())
 
 
-def _refusal(problems: list[str], count: int) -> InputError:
+class _TooSmallError(InputError):
+    """A picture smaller than a patch."""
+
+
+def _refusal(problems: Sequence[EmtError], count: int) -> InputError:
     more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-    named = "; ".join([*problems[:NAMED], *more])
-    return InputError(f"{len(problems)} of {count} pictures cannot be trained on: {named}")
+    named = "; ".join([*map(str, problems[:NAMED]), *more])
+    small = any(isinstance(problem, _TooSmallError) for problem in problems)
+    way_out = "leave them out" + (", or choose a smaller --patch" if small else "")
+    return InputError(f"{len(problems)} of {count} pictures cannot be trained on: {named}; {way_out}")
 
 
-def _too_small(name: str, h: int, w: int, source: Source) -> str:
-    """Say that a picture whose LR picture is (h, w) is too small."""
+def _too_small(name: str, h: int, w: int, source: Source) -> _TooSmallError:
+    """Return the error that a picture whose LR picture is (h, w) is too small."""
     least, scale = source.smallest * source.scale, source.scale
-    return f"{name}: {w * scale}x{h * scale} is too small for patches of {least}x{least}"
+    return _TooSmallError(f"{name}: {w * scale}x{h * scale} is too small for patches of {least}x{least}")
 
 
 def _append(file: BinaryIO, pixels: Pixels) -> None:
@@ -172,7 +178,7 @@ def _pair(source: Source, path: Path, folder: Path) -> tuple[Pixels, Pixels]:
         hr = _halved(hr)
     h, w = (side // scale for side in hr.shape[:2])
     if min(h, w) < source.smallest:
-        raise InputError(_too_small(str(path), h, w, source))
+        raise _too_small(str(path), h, w, source)
     if source.lr is None:
         return bicubic_downscale(hr, scale), hr[: h * scale, : w * scale]
     lr = _rgb(find_lr(source.lr, path.relative_to(folder), scale))

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from emt_cli.assets.catalog import find_model
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.weights import load_weights, save_weights
 from emt_cli.errors import InputError, UsageError
@@ -27,7 +28,7 @@ from emt_cli.training.optimizer import (
     make_optimizers,
     start_as_identity,
 )
-from emt_cli.training.statistics import share_statistics
+from emt_cli.training.shared_norm import share_statistics
 from emt_cli.training.validation import enlarged, luma_psnr
 
 BAD_STEPS = 20
@@ -191,13 +192,13 @@ class Run:
 
 
 def first_network(config: TrainConfig) -> EMT:
-    """Build the network of step 0: at random, near an identity, or of a model file (config.init)."""
+    """Build the network of step 0: at random, near an identity, or of the model config.init."""
     torch.manual_seed(config.seed)
     network = EMT(config.network)
     if config.identity_start:
         start_as_identity(network)
     if config.init:
-        _take_weights(network, Path(config.init))
+        _take_weights(network, find_model(config.init, config.scale).path)
     return network
 
 

@@ -13,7 +13,8 @@ import torch
 from lightning_fabric import Fabric
 
 from emt_cli.assets.datasets import picture_folders
-from emt_cli.errors import OutputExistsError, UsageError
+from emt_cli.engine.device import choose_device
+from emt_cli.errors import DeviceError, OutputExistsError, UsageError
 from emt_cli.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, waiting_for
 from emt_cli.training.config import TrainConfig, settings_of
 from emt_cli.training.dataset import MARGIN, PictureStore
@@ -21,6 +22,7 @@ from emt_cli.training.prepare import Report, Source, list_pictures, prepare
 from emt_cli.training.run import first_network
 from emt_cli.training.teacher import add_answers, load_teacher
 
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.safetensors", "last.safetensors"
 """What a run's folder holds."""
 
@@ -40,7 +42,7 @@ class Place:
     save_samples: bool = False
     """Whether the first batch is written as a picture before the first step."""
     accelerator: str = "cpu"
-    """auto, cpu, cuda or mps."""
+    """One of ACCELERATORS."""
     devices: int = 1
     """Processes on each machine."""
     nodes: int = 1
@@ -58,6 +60,7 @@ def find_start(config: TrainConfig, place: Place) -> tuple[Checkpoint, Path] | N
     With resume "auto" it may be the last step's: the run is done, but may have been killed before its end.
     Raises EmtError where a run can neither begin nor go on.
     """
+    choose_accelerator(place)
     if config.batch % place.processes:
         raise UsageError(
             f"batch {config.batch} is no multiple of the {place.processes} processes;"
@@ -89,6 +92,26 @@ def find_start(config: TrainConfig, place: Place) -> tuple[Checkpoint, Path] | N
     return checkpoint, path
 
 
+def choose_accelerator(place: Place) -> torch.device:
+    """Return the device that place.accelerator stands for.
+
+    Raises UsageError for an unknown word, DeviceError where this machine has none such, or too few.
+    """
+    name = place.accelerator
+    if name not in ACCELERATORS:
+        raise UsageError(f"--accelerator {name}: use {', '.join(ACCELERATORS[:-1])} or {ACCELERATORS[-1]}")
+    here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if here.get(name) == 0:
+        raise DeviceError(f"--accelerator {name}: no such device is usable here; try --accelerator cpu")
+    device = choose_device(name)
+    if place.devices > here.get(device.type, place.devices):
+        raise DeviceError(
+            f"--devices {place.devices}: {here[device.type]} of {device.type} are usable here;"
+            " ask for as many, or try --accelerator cpu"
+        )
+    return device
+
+
 def check_sources(config: TrainConfig, place: Place, report: Report | None = None) -> None:
     """Raise EmtError for models or validation pictures that a run could not use, before its long work."""
     if config.init:
@@ -118,7 +141,7 @@ def prepare_data(
     with waiting_for(cache):
         store = prepare(source, cache, report)
         if config.teacher:
-            store = add_answers(store, config.teacher, report=report)
+            store = add_answers(store, config.teacher, device=choose_accelerator(place), report=report)
         if not config.val:
             return store, None
         folders = picture_folders(config.val, fetch=place.fetch, report=report)

@@ -7,13 +7,14 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from emt_cli.assets.catalog import find_model
 from emt_cli.atomic import write_atomically
+from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, build_network, load_weights
 from emt_cli.errors import OutputError, UsageError
-from emt_cli.model.inference import InferenceEMT
 from emt_cli.training.dataset import TEACHER, PictureStore
 from emt_cli.training.prepare import Report
 
@@ -24,7 +25,9 @@ def load_teacher(model: str, scale: int) -> Weights:
     """Read a known model or a model file; raises ModelError, UsageError for a model of another scale."""
     weights = load_weights(find_model(model, scale).path)
     if weights.config.scale != scale:
-        raise UsageError(f"teacher {model}: enlarges x{weights.config.scale}, the run x{scale}")
+        raise UsageError(
+            f"teacher {model}: enlarges x{weights.config.scale}, the run x{scale}; name one of x{scale}"
+        )
     return weights
 
 
@@ -32,13 +35,14 @@ def add_answers(
     store: PictureStore,
     model: str,
     *,
-    device: torch.device | str = "cpu",
+    device: torch.device | None = None,
     report: Report | None = None,
 ) -> PictureStore:
     """Let a model enlarge every LR picture; return the store with the answers, which lie in its folder.
 
-    model: a known name or a file. Answers that are there already are taken; work broken off goes on where it
-    stopped. Raises ModelError, UsageError for a model of another scale, OutputError.
+    model: a known name or a file; it computes in float32, so that its answers are the same, but for rounding,
+    whatever the device (None: the CPU). Answers that are there already are taken; work broken off goes on
+    where it stopped. Raises ModelError, UsageError for a model of another scale, DeviceError, OutputError.
     """
     folder = store.folder
     weights = load_teacher(model, store.scale)
@@ -50,7 +54,7 @@ def add_answers(
             for old in (TEACHER, PART):
                 (folder / old).unlink(missing_ok=True)
             write_atomically(folder / RECORD, json.dumps({"sha256": weights.sha256}).encode())
-        _answer(InferenceEMT(build_network(weights), device=device), store, folder / PART, report)
+        _answer(Upscaler(build_network(weights), device=device), store, folder / PART, report)
         (folder / PART).replace(folder / TEACHER)
     except OSError as error:
         raise OutputError(
@@ -67,7 +71,7 @@ def _recorded(folder: Path) -> str | None:
         return None
 
 
-def _answer(network: InferenceEMT, store: PictureStore, part: Path, report: Report | None) -> None:
+def _answer(teacher: Upscaler, store: PictureStore, part: Path, report: Report | None) -> None:
     """Append the answers that part does not hold yet."""
     sizes = [int(h * w) * 3 * store.scale**2 for h, w in store.sides]
     there = part.stat().st_size if part.is_file() else 0
@@ -78,9 +82,7 @@ def _answer(network: InferenceEMT, store: PictureStore, part: Path, report: Repo
         file.truncate(sum(sizes[:done]))
         file.seek(0, os.SEEK_END)
         for picture in range(done, len(store)):
-            x = torch.tensor(store.lr(picture)).permute(2, 0, 1)[None].float()
-            answer = network(x)[0].clamp(0, 255).round().byte().permute(1, 2, 0).contiguous().cpu()
-            file.write(answer.numpy().tobytes())
+            file.write(teacher.upscale(np.array(store.lr(picture))).tobytes())
             if report:
                 report("teacher's answers", picture + 1, len(store))
         file.flush()
