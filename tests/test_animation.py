@@ -122,6 +122,35 @@ def test_delays_of_png_are_exact_fractions(tmp_path: Path) -> None:
     assert info.duration == sum(thirds)
 
 
+def test_png_shows_frames_for_longer_than_a_minute_and_merged_ones_exactly(tmp_path: Path) -> None:
+    frames = [drawn(index) for index in (0, 1, 1, 2, 3)]
+    durations = [Fraction(70_001, 1000), Fraction(1, 30), Fraction(1, 30), Fraction(4000), Fraction(1, 3)]
+
+    write_animation(tmp_path / "out.png", lambda: iter(frames), durations, loop=0)
+
+    info = probe(tmp_path / "out.png")
+    found = [info.seconds(pts) for pts in timestamps(info)]
+    wanted = [Fraction(0), durations[0], sum(durations[:3]), sum(durations[:4])]
+    assert max(abs(one - other) for one, other in zip(found, wanted, strict=True)) < Fraction(1, 1000)
+    assert abs((info.duration or 0) - sum(durations)) < Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(("suffix", "seconds"), [(".gif", 656), (".webp", 16_778), (".png", 65_536)])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_is_shown_for_longer_than_the_format_can_say_is_refused_in_a_line(
+    tmp_path: Path, suffix: str, seconds: int, parts: int
+) -> None:
+    frames = [drawn(0), *[drawn(1)] * parts, drawn(2)]
+    durations = [Fraction(1), *[Fraction(seconds, parts)] * parts, Fraction(1)]
+    if suffix == ".webp" and parts == 2:
+        pytest.skip("WebP keeps equal frames apart")
+
+    with pytest.raises(OutputError, match=r"out\.\w+: shows a picture for longer .*; choose \.mp4$"):
+        write_animation(tmp_path / f"out{suffix}", lambda: iter(frames), durations, loop=0)
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_rounded_delays_of_gif_do_not_drift(tmp_path: Path) -> None:
     frames = [drawn(index % 6) for index in range(25)]
 

@@ -158,6 +158,8 @@ def _check_animation(made: VideoInfo, times: Sequence[Fraction], last: Fraction)
     if made.frames == 1:
         return [Check("frames", True, str(len(times)), "1, a still picture: all frames are equal")]
     tick = Fraction(1, 100 if made.container == "gif" else 1000)
+    # PNG has fractions of 16 bits.
+    tick = max(tick, *((after - before) / 65535 for before, after in pairwise([*times, times[-1] + last])))
     found = [made.seconds(pts) for pts in timestamps(made)]
     wanted = [Fraction(0), *times[1:]]
     wrong = [time for time in found if min(abs(time - one) for one in wanted) > tick]

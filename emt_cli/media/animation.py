@@ -8,7 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -34,6 +34,8 @@ _CONTAINERS: dict[str, AnimationFormat] = {"gif": "GIF", "webp": "WEBP", "apng":
 _LONGEST = {"GIF": 65535, "WEBP": 16383, "PNG": 2**31 - 1}
 MOST_FRAMES, MOST_PIXELS = 100_000, 1 << 32
 """Frames of an animation, and pixels of them all; a small file can claim any number."""
+_LONGEST_SHOWN = {"GIF": Fraction(65535, 100), "WEBP": Fraction(2**24 - 1, 1000), "PNG": Fraction(65535)}
+"""Seconds for which one frame can be shown."""
 _UNSAID = Fraction(1, 10)
 """Seconds that players show a frame for which the file says 0."""
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, UnidentifiedImageError)
@@ -128,9 +130,9 @@ def write_animation(
     """Write frames, RGBA uint8 (h, w, 4), shown for so many seconds each; returns notes for people.
 
     frames: gives them from the beginning each time it is called. loop: how often it is played, 0 for ever,
-    None once. GIF keeps 255 colours a frame, clear or opaque, and times to 10 ms, WebP 1 ms, PNG any; rounded
-    ends of frames add up to the whole. Frames equal to the one before may be merged with it. OutputError when
-    it cannot be written or is too large for the format.
+    None once. GIF keeps 255 colours a frame, clear or opaque, and times to 10 ms, WebP 1 ms, PNG fractions of
+    16 bits; rounded ends of frames add up to the whole. Frames equal to the one before may be merged with it.
+    OutputError when it cannot be written, or is too large or too slow for the format.
     """
     format = SUFFIXES[target.suffix.lower()]
     tick = Fraction(1, 100) if format == "GIF" else Fraction(1, 1000)
@@ -142,12 +144,16 @@ def write_animation(
         raise OutputError(
             f"{target}: {width}x{height} does not fit into {format}; choose .mp4, or a smaller size"
         )
+    if max(durations) > _LONGEST_SHOWN[format]:
+        raise _too_slow(target, format)
     prepare = _gif_frame if format == "GIF" else Image.fromarray
+    following = _Following(frames, prepare)
     options: dict[str, Any] = {"disposal": 2} if format == "GIF" else {}
     if format == "WEBP":
         options = {"quality": 95, "method": 4, "loop": 1 if loop is None else loop}
     elif format == "PNG":
-        options = {"loop": 1 if loop is None else loop}
+        # Pillow merges frames equal to the one before; it would also write delays, but short ones alone.
+        options, shown = {"loop": 1 if loop is None else loop}, [0] * len(shown)
     elif loop is not None:
         options["loop"] = loop
     with new_file(target, overwrite=True) as stream:
@@ -156,15 +162,22 @@ def write_animation(
                 stream,
                 format,
                 save_all=True,
-                append_images=_Following(frames, prepare),
+                append_images=following,
                 duration=shown,
                 **options,
             )
-        except ValueError as error:
-            raise OutputError(f"{target}: could not be written ({error})") from error
-        if format == "PNG":
-            _write_delays(stream, durations)
+            if format == "PNG":
+                _write_delays(stream, following.merged(durations))
+        except (OverflowError, struct.error) as error:
+            raise _too_slow(target, format) from error
+        except (ValueError, RuntimeError) as error:
+            raise OutputError(f"{target}: could not be written ({error}); choose .mp4") from error
     return ["GIF keeps 255 colours a frame"] if format == "GIF" else []
+
+
+def _too_slow(target: Path, format: AnimationFormat) -> OutputError:
+    longest = f"{float(_LONGEST_SHOWN[format]):g} s"
+    return OutputError(f"{target}: shows a picture for longer than {format} can say ({longest}); choose .mp4")
 
 
 @dataclass(frozen=True)
@@ -173,9 +186,24 @@ class _Following:
 
     frames: Callable[[], Iterator[Pixels]]
     prepare: Callable[[Pixels], Image.Image]
+    repeats: set[int] = field(default_factory=set)
+    """Places of frames that are equal to the one before."""
 
     def __iter__(self) -> Iterator[Image.Image]:
-        return map(self.prepare, itertools.islice(self.frames(), 1, None))
+        for place, (before, frame) in enumerate(itertools.pairwise(self.frames()), 1):
+            if np.array_equal(before, frame):
+                self.repeats.add(place)
+            yield self.prepare(frame)
+
+    def merged(self, durations: Sequence[Fraction]) -> list[Fraction]:
+        """Return the durations of frames where repeats are one with the frame before."""
+        found: list[Fraction] = []
+        for place, duration in enumerate(durations):
+            if place in self.repeats:
+                found[-1] += duration
+            else:
+                found.append(duration)
+        return found
 
 
 def _sums(durations: Sequence[Fraction]) -> list[Fraction]:
@@ -274,12 +302,11 @@ def _gif_frame(pixels: Pixels) -> Image.Image:
 
 
 def _write_delays(stream: IO[bytes], durations: Sequence[Fraction]) -> None:
-    """Put exact delays, fractions of a second, in place of Pillow's milliseconds into an animated PNG.
+    """Put delays, fractions of a second, into an animated PNG; a picture that does not move has none.
 
-    Pillow merges equal frames, so delays are only replaced where there are as many of them as frames.
+    ValueError unless there is one for each of its frames.
     """
     stream.flush()
-    stream.seek(0)
     stream.seek(len(SIGNATURE))
     found = []
     while len(head := stream.read(8)) == 8:
@@ -287,15 +314,20 @@ def _write_delays(stream: IO[bytes], durations: Sequence[Fraction]) -> None:
         if kind == b"fcTL":
             found.append(stream.tell())
         stream.seek(length + 4, 1)
-    if len(found) != len(durations):
-        return
-    for place, duration in zip(found, durations, strict=True):
+    late = Fraction(0)
+    for place, duration in zip(found, durations if found else (), strict=True):
         stream.seek(place)
         body = bytearray(stream.read(26))
-        exact = duration.limit_denominator(65535)
-        if exact.numerator > 65535:
-            continue
-        struct.pack_into(">HH", body, 20, exact.numerator, exact.denominator)
+        delay = _fraction(max(duration - late, min(duration, Fraction(1, 1000))))
+        late += delay - duration
+        struct.pack_into(">HH", body, 20, delay.numerator, delay.denominator)
         stream.seek(place)
         stream.write(body + struct.pack(">I", zlib.crc32(body, zlib.crc32(b"fcTL"))))
     stream.seek(0, 2)
+
+
+def _fraction(seconds: Fraction) -> Fraction:
+    """Return the nearest fraction whose parts have 16 bits each; OverflowError if there is none."""
+    if seconds > _LONGEST_SHOWN["PNG"]:
+        raise OverflowError
+    return seconds.limit_denominator(65535) if seconds <= 1 else 1 / (1 / seconds).limit_denominator(65535)
