@@ -69,11 +69,21 @@ def temporary_folder() -> Iterator[Path]:
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[None]:
     """Let remove_unfinished() remove a file or folder as long as the block lasts."""
-    _UNFINISHED.add(path)
+    hold(path)
     try:
         yield
     finally:
-        _UNFINISHED.discard(path)
+        let_go(path)
+
+
+def hold(path: Path) -> None:
+    """Let remove_unfinished() remove a file or folder until let_go()."""
+    _UNFINISHED.add(path)
+
+
+def let_go(path: Path) -> None:
+    """Take back hold(): what is there is finished, gone, or for another process to deal with."""
+    _UNFINISHED.discard(path)
 
 
 def remove_unfinished() -> None:

@@ -41,7 +41,13 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(known.exit_code) from error
 
 
-_SURROUNDINGS = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.ELOOP}
+_ADVICE = {
+    errno.ENOSPC: "make room, or choose another place",
+    errno.EDQUOT: "make room, or choose another place",
+    errno.EROFS: "choose another place",
+}
+"""What to try where nothing can be written."""
+_SURROUNDINGS = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENOTDIR}
 """Permissions, disks and limits: wherever they show, they are not the program's."""
 
 
@@ -53,9 +59,10 @@ def _mendable(error: Exception) -> EmtError | None:
         return DeviceError("not enough memory; choose smaller sizes, or close other programs")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return UsageError(f"{str(error.filename)[:60]}...: the name is too long for the file system")
-    if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
-        kind = OutputError if error.errno == errno.ENOSPC else InputError
-        return kind(f"{error.filename or 'a file'}: {error.strerror or error}")
+    if isinstance(error, OSError) and error.errno in _SURROUNDINGS | set(_ADVICE):
+        words = f"{error.filename or 'a file'}: {error.strerror or error}"
+        advice = _ADVICE.get(error.errno)
+        return InputError(words) if advice is None else OutputError(f"{words}; {advice}")
     if isinstance(error, ImportError) and not str(error.name).startswith("emt_cli"):
         return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells what mends it")
     return None

@@ -143,7 +143,14 @@ main()
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 7, "not enough memory"),
         (ImportError("libGL.so.1: cannot open shared object file"), 1, "libGL.so.1"),
         (PermissionError(errno.EACCES, "Permission denied", "closed/a.png"), 8, "closed/a.png: Permission"),
-        (OSError(errno.ENOSPC, "No space left on device", "a.png"), 4, "a.png: No space"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.png"),
+            4,
+            "a.png: No space left on device; make",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a.png"), 4, "exceeded; make room"),
+        (OSError(errno.EROFS, "Read-only file system", "a"), 4, "a: Read-only file system; choose another"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.png/x"), 8, "a.png/x: Not a directory"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 5000), 2, "too long"),
     ],
 )

@@ -9,8 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from emt_cli.atomic import remove_unfinished
 from emt_cli.errors import OutputError, OutputExistsError
-from emt_cli.media.files import check_target, new_file
+from emt_cli.media.files import (
+    check_folder,
+    check_target,
+    file_aside,
+    make_folder,
+    new_file,
+    put_in_place,
+    remove_aside,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -135,3 +144,34 @@ def test_places_that_cannot_take_a_file_are_known_beforehand(tmp_path: Path) -> 
             check_target(locked / "out.bin", overwrite=False)
     check_target(tmp_path / "taken", overwrite=True)
     check_target(tmp_path / "free", overwrite=False)
+
+
+def test_a_file_that_waits_for_its_name_goes_with_its_process(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{number}.tmp" for number in range(3))
+    for aside in (first, second, third):
+        with file_aside(aside, tmp_path / "out.bin") as stream:
+            stream.write(b"whole")
+
+    put_in_place(first, tmp_path / "out.bin", overwrite=False)
+    remove_aside(second)
+    second.write_bytes(b"another's")
+    remove_unfinished()  # as a signal does
+
+    assert names(tmp_path) == [second.name, "out.bin"]
+
+
+def test_folders_are_made_or_it_is_said_why_not(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("nowhere")
+
+    for taken in (tmp_path / "file" / "deep" / "er", tmp_path / "file", tmp_path / "link" / "deep"):
+        with pytest.raises(OutputError, match=r"is no folder.*choose another place"):
+            check_folder(taken)
+        with pytest.raises(OutputError, match=r"cannot be made.*choose another place"):
+            make_folder(taken)
+    with pytest.raises(OutputError, match="too long"):
+        check_folder(tmp_path / ("x" * 300))
+    check_folder(tmp_path / "deep" / "er")
+    assert not (tmp_path / "deep").exists()
+    make_folder(tmp_path / "deep" / "er")
+    check_folder(tmp_path / "deep" / "er")

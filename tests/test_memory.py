@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from emt_cli.cli import app
 from emt_cli.engine.torch_runner import TorchRunner
 from emt_cli.errors import DeviceError
-from emt_cli.jobs.upscale import enough_memory
+from emt_cli.jobs.memory import enough_memory
 
 FAILURES = {
     "numpy": MemoryError("Unable to allocate 4.47 GiB for an array"),

@@ -311,6 +311,20 @@ def test_results_go_into_a_folder_that_is_made(cat: Path) -> None:
     assert made == ["cat_x4.png", "näme with spaces -y_x4.png"]
 
 
+def test_dry_run_makes_no_folder(cat: Path) -> None:
+    result = upscale(cat, "--dry-run", "-o", f"{cat.parent / 'new'}{os.sep}")
+
+    assert (result.exit_code, Path(result.stdout.strip())) == (0, cat.parent / "new" / "cat_x4.png")
+    assert list(cat.parent.iterdir()) == [cat]
+
+
+def test_a_folder_that_cannot_be_made_is_known_before_the_work(cat: Path) -> None:
+    result = upscale(cat, "--dry-run", "-o", f"{cat / 'new'}{os.sep}")
+
+    assert result.exit_code == 4
+    assert "is no folder" in stderr_line(result).removeprefix("emt: ")
+
+
 def test_two_inputs_never_share_one_result(cat: Path) -> None:
     (cat.parent / "sub").mkdir()
     twin = cat.parent / "sub" / "cat.png"
@@ -397,7 +411,7 @@ def test_unknown_models_are_one_line_and_5(cat: Path, model: str) -> None:
 def test_more_memory_than_there_is_is_told_before_the_work(
     cat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emt_cli.jobs.upscale.free_memory", lambda device: 1000)
+    monkeypatch.setattr("emt_cli.jobs.memory.free_memory", lambda device: 1000)
 
     result = upscale(cat)
 

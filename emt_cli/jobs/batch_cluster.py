@@ -10,6 +10,7 @@ from threading import Event, Lock
 import torch
 
 from emt_cli.assets.catalog import absolute_model
+from emt_cli.atomic import let_go
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.batch import Item
 from emt_cli.jobs.cluster import Returned, spread
@@ -66,7 +67,11 @@ class PictureWorker:
 
     def __call__(self, item: Item) -> Written | Failure | None:
         """Do all steps of a picture; other threads read and write while the network is at work."""
-        return self.work.whole(item, self._device)
+        result = self.work.whole(item, self._device)
+        if isinstance(result, Written):
+            for aside, _ in result.moves:
+                let_go(aside)  # the driver puts it in its place
+        return result
 
 
 def run_on_cluster(

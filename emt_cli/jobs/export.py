@@ -18,7 +18,7 @@ from emt_cli.engine.openvino_runner import openvino_core
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import UsageError, VerificationError
 from emt_cli.jobs.networks import Networks
-from emt_cli.media.files import check_target, file_aside, put_in_place
+from emt_cli.media.files import check_target, file_aside, put_in_place, remove_aside
 from emt_cli.media.pictures import read_picture
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -98,7 +98,7 @@ def export(model: str, target: Path, *, scale: int | None = None, overwrite: boo
             put_in_place(aside, path, overwrite=overwrite)
     finally:
         for aside in asides:
-            aside.unlink(missing_ok=True)
+            remove_aside(aside)
     return Exported(files, found.name, scale, format, least_side(network.config), difference)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emt_cli.assets.catalog import FoundModel
-from emt_cli.engine.device import choose_device, free_memory
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.errors import DeviceError, EmtError, UsageError, is_out_of_memory
+from emt_cli.errors import UsageError
+from emt_cli.jobs.memory import check_memory, enough_memory, named
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, enlarge, enlarge_together, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
-from emt_cli.media.files import check_target
+from emt_cli.media.files import check_folder, check_target, make_folder
 from emt_cli.media.formats import PictureFormat, check_output, format_from_name
 from emt_cli.media.pictures import MAX_PIXELS, Picture, read_picture, write_picture
 from emt_cli.media.samples import convert
@@ -213,6 +212,8 @@ class PictureJob:
         result = yield from self.enlarge(task)
         notes = list(task.picture.notes)
         facts = task.facts()
+        if isinstance(task.target, Path):
+            make_folder(task.target.parent)
         for part in tuple(self.files(task, result)):  # both are there before the first is written
             notes += write_picture(
                 part.target,
@@ -231,7 +232,9 @@ class PictureJob:
 
     def enlarge(self, task: Task, index: int = 0) -> Steps[Picture]:
         """Enlarge a task's picture on a device, by its place in the list; yields the share done."""
-        return enlarge(task.picture, task.plan, lambda scale: self.networks.get(scale, index))
+        with named(task.name):
+            steps = enlarge(task.picture, task.plan, lambda scale: self.networks.get(scale, index))
+            return (yield from steps)
 
     def batch_size(self, task: Task, index: int = 0) -> int:
         """Return how many pictures like this one a device best enlarges at once; 1: each by itself."""
@@ -293,19 +296,20 @@ class PictureJob:
     def _check(self, task: Task, *, folder: bool) -> None:
         target = task.target
         if isinstance(target, Path):
-            if folder:
-                target.parent.mkdir(parents=True, exist_ok=True)
             if target.resolve() in self._taken:
                 raise UsageError(
                     f"{task.name}: {target} is the result of another input; give them other names"
                 )
             self._taken.add(target.resolve())
-            check_target(target, overwrite=self.settings.overwrite)
-            if self.settings.compare and task.compare_path is not None:
-                check_target(task.compare_path, overwrite=self.settings.overwrite)
+            if folder:
+                check_folder(target.parent)
+            if target.parent.is_dir() or not folder:
+                check_target(target, overwrite=self.settings.overwrite)
+                if self.settings.compare:
+                    check_target(compare_path(target), overwrite=self.settings.overwrite)
         elif self.settings.compare:
             raise UsageError("--compare writes a second file; give the result a name with -o")
-        check_memory(task)
+        check_memory(task.name, task.memory)
 
 
 def alike(one: Task, other: Task) -> bool:
@@ -318,29 +322,3 @@ def alike(one: Task, other: Task) -> bool:
 def compare_path(target: Path) -> Path:
     """Return where the before/after picture of a result goes."""
     return target.with_name(f"{target.stem}_compare.png")
-
-
-@contextlib.contextmanager
-def enough_memory(name: str) -> Iterator[None]:
-    """Turn an allocation that failed, wherever it did, into DeviceError with name in front."""
-    try:
-        yield
-    except EmtError:
-        raise
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise DeviceError(
-            f"{name}: needs more memory than is free; choose a smaller --scale or --tile,"
-            " or close other programs"
-        ) from error
-
-
-def check_memory(task: Task) -> None:
-    """Raise DeviceError when a task needs more memory than is free."""
-    free = free_memory(choose_device("cpu"))
-    if task.memory > free:
-        raise DeviceError(
-            f"{task.name}: needs about {task.memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB"
-            " are free; choose a smaller --scale or --tile, or close other programs"
-        )

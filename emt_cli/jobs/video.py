@@ -13,8 +13,8 @@ from typing import Any
 import av
 
 from emt_cli.assets.catalog import FoundModel
-from emt_cli.engine.device import choose_device, free_memory
-from emt_cli.errors import DeviceError, InputError, OutputError, UsageError
+from emt_cli.errors import InputError, OutputError, UsageError
+from emt_cli.jobs.memory import check_memory
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, plan_picture
 from emt_cli.jobs.segments import Segment, plan_segments, segment_length, work_path
@@ -291,12 +291,8 @@ class VideoJob:
         check_target(task.target, overwrite=settings.overwrite)
         if settings.compare:
             check_target(task.compare_path, overwrite=settings.overwrite)
-        free = free_memory(choose_device("cpu"))
-        if here and task.memory > free:
-            raise DeviceError(
-                f"{task.name}: needs about {task.memory / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB"
-                " are free; choose a smaller --scale or --tile, or close other programs"
-            )
+        if here:
+            check_memory(task.name, task.memory)
         work = work_path(task.target)
         there = sum(path.stat().st_size for path in work.iterdir()) if work.is_dir() else 0
         room = shutil.disk_usage(task.target.resolve().parent).free + there

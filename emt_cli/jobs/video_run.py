@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from emt_cli import __version__
 from emt_cli.errors import DeviceError, InputError, OutputError, StoppedError
+from emt_cli.jobs.memory import enough_memory, named
 from emt_cli.jobs.packets import read_packets
 from emt_cli.jobs.segments import WorkFolder, input_hash, pending_runs, work_folder
 from emt_cli.jobs.verify import Check, verify
@@ -40,7 +41,7 @@ def make_here(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> 
     if not runs:
         return True
     done = sum(len(parts.times) for parts in work.done.values())
-    with open_reader(job, task) as reader:
+    with named(task.name), open_reader(job, task) as reader:
         steps = make_segments(reader, Enlarger(job, task), work.folder, runs, work.finish, stop)
         while True:
             try:
@@ -74,7 +75,8 @@ def run_video(job: VideoJob, task: VideoTask, make: Maker = make_here) -> Steps[
         job.cut_into(task, int(work.start["tile"]))
         kept = "; what is done is kept, and the same command goes on"
         try:
-            all_done = yield from part(make(job, task, work, stop), 0, _JOINED)
+            with enough_memory(task.name):
+                all_done = yield from part(make(job, task, work, stop), 0, _JOINED)
         except OutputError as error:
             reason = str(error).removeprefix(f"{work.folder}").partition(": ")[2]
             raise OutputError(f"{task.target}: {reason}{kept if work.done else ''}") from error
@@ -84,7 +86,8 @@ def run_video(job: VideoJob, task: VideoTask, make: Maker = make_here) -> Steps[
             raise _stopped(task, work)
         yield _JOINED
         try:
-            facts = _finish(job, task, work)
+            with enough_memory(task.name):
+                facts = _finish(job, task, work)
         except OutputError as error:
             if stop.is_set():  # a Ctrl-C reaches ffmpeg as well
                 raise _stopped(task, work) from error

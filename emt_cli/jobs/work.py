@@ -14,13 +14,12 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from emt_cli.errors import DeviceError, EmtError, OutputError
+from emt_cli.errors import EmtError, OutputError, is_out_of_memory
 from emt_cli.jobs.batch import Item
 from emt_cli.jobs.journal import Journal, content_hash
-from emt_cli.jobs.upscale import PictureJob, Task, alike, check_memory
-from emt_cli.media.files import file_aside, put_in_place
+from emt_cli.jobs.memory import check_memory, too_little_memory
+from emt_cli.jobs.upscale import PictureJob, Task, alike
+from emt_cli.media.files import file_aside, make_folder, put_in_place, remove_aside
 from emt_cli.media.pictures import Picture, encode_picture, read_bytes, read_picture
 from emt_cli.steps import Steps, finish
 
@@ -89,13 +88,11 @@ class PictureWork:
         picture = read_picture(data, name=name, max_pixels=self.job.settings.max_pixels)
         task = self.job.task(picture, item.target, name=name, format=item.format)
         if check:
-            check_memory(task)
+            check_memory(name, task.memory)
         return Opened(item, task, source)
 
     def enlarge(self, opened: Opened, index: int = 0) -> Steps[Picture]:
         """Enlarge a picture on a device, by its place in the list; yields the share done."""
-        if self.job.networks.devices[index].type == "cpu":
-            torch.set_flush_denormal(True)  # holds for a thread
         return self.job.enlarge(opened.task, index)
 
     def share(self, first: Opened, waiting: Sequence[Opened | None], index: int) -> int:
@@ -117,10 +114,7 @@ class PictureWork:
         moves: list[tuple[Path, Path]] = []
         files = []
         folder = item.target.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        make_folder(folder)
         try:
             for part in self.job.files(opened.task, result):
                 assert isinstance(part.target, Path)
@@ -192,7 +186,7 @@ def commit(written: Written, item: Item, journal: Journal) -> None:
 def discard(moves: list[tuple[Path, Path]] | tuple[tuple[Path, Path], ...]) -> None:
     """Remove files that wait beside their place."""
     for aside, _ in moves:
-        aside.unlink(missing_ok=True)
+        remove_aside(aside)
 
 
 def remove_leftovers(output: Path, tag: str | None) -> int:
@@ -213,9 +207,8 @@ def failure(error: Exception, item: Item) -> Failure:
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
     if isinstance(error, EmtError):
         return Failure(error, full=full)
-    if isinstance(error, MemoryError):
-        words = "needs more memory than is free; choose a smaller --scale or --tile"
-        return Failure(DeviceError(f"{item.source}: {words}"))
+    if is_out_of_memory(error):
+        return Failure(too_little_memory(str(item.source)))
     kind = type(error).__name__
     told = EmtError(f"{item.source}: {kind}: {error}; a mistake of the program, please report it")
     return Failure(told, trace="".join(traceback.format_exception(error)))

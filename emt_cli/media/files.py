@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from emt_cli.atomic import sync, temporary_beside, unfinished
+from emt_cli.atomic import hold, let_go, sync, temporary_beside
 from emt_cli.errors import OutputError, OutputExistsError
 
 
@@ -23,6 +23,26 @@ def check_target(target: Path, *, overwrite: bool) -> None:
             raise OutputError(f"{target}: its folder does not exist; create {folder} first")
         if not os.access(folder, os.W_OK) and (_is_plain(target) or not target.exists()):
             raise OutputError(f"{target}: no permission to write in {folder}; choose another place")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OutputError, before any work, when a folder is not there and could not be made."""
+    with _readable_errors(folder):
+        places = (folder.absolute(), *folder.absolute().parents)
+        place = next((place for place in places if place.exists() or place.is_symlink()), places[-1])
+        if not place.is_dir():
+            raise OutputError(f"{folder}: cannot be made ({place} is no folder); choose another place")
+        if not os.access(place, os.W_OK):
+            raise OutputError(f"{folder}: no permission to write in {place}; choose another place")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, with those it lies in, unless it is there; raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"{folder}: cannot be made ({reason}); choose another place") from error
 
 
 @contextlib.contextmanager
@@ -50,15 +70,17 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 def file_aside(aside: Path, target: Path) -> Iterator[BinaryIO]:
     """Open a new file for writing and reading back that waits under the name aside, synced, for its target.
 
-    When the block fails it is removed. Errors are those of new_file, and name the target.
+    When the block fails it is removed, and when the process is ended before put_in_place or remove_aside.
+    Errors are those of new_file, and name the target.
     """
     with _readable_errors(target):
+        hold(aside)
         try:
-            with aside.open("x+b") as stream, unfinished(aside):
+            with aside.open("x+b") as stream:
                 yield stream
                 sync(stream)
         except BaseException:
-            aside.unlink(missing_ok=True)
+            remove_aside(aside)
             raise
 
 
@@ -74,7 +96,13 @@ def put_in_place(aside: Path, target: Path, *, overwrite: bool) -> None:
             else:
                 _move_to_free_place(aside, target.resolve())
         finally:
-            aside.unlink(missing_ok=True)
+            remove_aside(aside)
+
+
+def remove_aside(aside: Path) -> None:
+    """Remove a file that waits for its name, unless it is gone already; raises OSError."""
+    aside.unlink(missing_ok=True)
+    let_go(aside)
 
 
 def _is_plain(target: Path) -> bool:

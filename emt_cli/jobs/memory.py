@@ -1,0 +1,47 @@
+"""Memory that is not there: known before the work where possible, and told with the name of what needs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from emt_cli.engine.device import choose_device, free_memory
+from emt_cli.errors import DeviceError, EmtError, is_out_of_memory
+
+_ADVICE = "choose a smaller --scale or --tile, or close other programs"
+
+
+def check_memory(name: str, needed: int) -> None:
+    """Raise DeviceError when a file's enlargement needs more bytes than are free."""
+    free = free_memory(choose_device("cpu"))
+    if needed > free:
+        raise DeviceError(
+            f"{name}: needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; {_ADVICE}"
+        )
+
+
+def too_little_memory(name: str) -> DeviceError:
+    """Return what to tell of a file when an allocation failed."""
+    return DeviceError(f"{name}: needs more memory than is free; {_ADVICE}")
+
+
+@contextlib.contextmanager
+def enough_memory(name: str) -> Iterator[None]:
+    """Turn an allocation that failed, wherever it did, into DeviceError with name in front."""
+    try:
+        yield
+    except EmtError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise too_little_memory(name) from error
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Put name in front of what a device says, which knows of no files."""
+    try:
+        yield
+    except DeviceError as error:
+        raise DeviceError(f"{name}: {error}") from error
