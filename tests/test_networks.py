@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,21 @@ def test_devices_are_named_once_each() -> None:
         choose_devices("cpu, cpu")
     with pytest.raises(UsageError, match="not a device"):
         choose_devices("cpu,gpu")
+
+
+def test_denormal_numbers_are_left_out_in_whatever_thread_computes(
+    tiny_network: EMT, photo: np.ndarray
+) -> None:
+    upscaler = Upscaler(tiny_network, engine="torch")
+    tiny = torch.tensor([1e-40])
+
+    def compute() -> bool:
+        before = bool((tiny * 1).any())
+        upscaler.upscale(photo[:16, :16])
+        return before and not bool((tiny * 1).any())
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(compute).result()
 
 
 @pytest.mark.parametrize("kind", ["colour", "gray"])

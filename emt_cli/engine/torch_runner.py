@@ -34,8 +34,6 @@ class TorchRunner:
         self.strip_pixels = STRIP_PIXELS if device.type == "cpu" else GPU_STRIP_PIXELS
         self.fell_back = False
         self._plain: EMT | None = None
-        if device.type == "cpu":
-            torch.set_flush_denormal(True)  # denormal numbers make a CPU many times slower
         self._use(dtype)
 
     def _use(self, dtype: torch.dtype) -> None:
@@ -68,6 +66,7 @@ class TorchRunner:
 
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile as a call does, yielding the share done."""
+        self._flush_denormal()
         x = self._placed(np.ascontiguousarray(pixels)[None])
         y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
         if not bool(torch.isfinite(y).all()) and self.dtype != torch.float32:
@@ -81,6 +80,7 @@ class TorchRunner:
 
     def batch(self, pixels: Floats) -> Floats:
         """Enlarge (b, h, w, 3) at once, with the network as it is trained: for a GPU and small pictures."""
+        self._flush_denormal()
         if self._plain is None:
             self._plain = deepcopy(self.network).to(self.device)
         half = self.dtype != torch.float32
@@ -90,6 +90,11 @@ class TorchRunner:
             return np.stack([self(picture) for picture in pixels])
         answer: Floats = y.permute(0, 2, 3, 1).cpu().numpy()
         return answer
+
+    def _flush_denormal(self) -> None:
+        """Compute without denormal numbers, which make a CPU many times slower; this holds for a thread."""
+        if self.device.type == "cpu":
+            torch.set_flush_denormal(True)
 
     def _placed(self, pixels: Floats) -> Tensor:
         """Bring (b, h, w, 3) to the device as (b, 3, h, w); through pinned memory, so that nothing waits."""
