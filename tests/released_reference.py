@@ -100,7 +100,8 @@ def main() -> None:
     from emt_cli.engine.upscaler import Upscaler
     from emt_cli.engine.weights import build_network, load_weights
     from emt_cli.errors import EmtError
-    from emt_cli.evaluation.speed import count_multiply_adds, synthetic
+    from emt_cli.evaluation.multiply_adds import count_multiply_adds
+    from emt_cli.evaluation.speed import synthetic
 
     def seconds(call: Callable[..., object], *arguments: object, runs: int) -> float:
         call(*arguments)

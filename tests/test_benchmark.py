@@ -23,7 +23,8 @@ from typer.testing import CliRunner, Result
 from emt_cli.cli import app
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import save_weights
-from emt_cli.evaluation import quality
+from emt_cli.evaluation import methods, quality
+from emt_cli.evaluation.methods import Method, Settings
 from emt_cli.evaluation.published import PUBLISHED, SETS
 from emt_cli.media.resize import bicubic_downscale, resize_bytes
 from emt_cli.model.config import EMTConfig
@@ -91,6 +92,30 @@ def test_network_is_scored_as_skimage_would(photos: Path, tiny: Path, tiny_netwo
     cat = next(score for score in scores if score["picture"] == "cat")
     assert (cat["psnr"], cat["ssim"]) == pytest.approx(scored_by_skimage(sr, hr, 2), abs=1e-6)
     assert cat["psnr_rgb"] == pytest.approx(peak_signal_noise_ratio(hr[2:-2, 2:-2], sr[2:-2, 2:-2]), abs=1e-6)
+
+
+def test_answers_of_another_engine_are_not_taken_over(
+    tiny: Path, tiny_network: EMT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = Method(str(tiny), 2, Settings(device="cpu")).identity
+    monkeypatch.setattr(methods, "Upscaler", lambda network, **how: Upscaler(network, engine="torch"))
+
+    torch_answers = Method(str(tiny), 2, Settings(device="cpu")).identity
+
+    assert "torch" in torch_answers.split()
+    assert (chosen == torch_answers) == (Upscaler(tiny_network).runner.name == "torch")
+
+
+def test_answers_of_other_kernels_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = tmp_path / "engine" / "native" / "tail.py"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text("old")
+    monkeypatch.setattr(methods, "__file__", str(tmp_path / "evaluation" / "methods.py"))
+    before = methods._code()
+
+    kernel.write_text("new")
+
+    assert methods._code() != before
 
 
 def test_means_are_those_of_the_pictures(photos: Path) -> None:
@@ -272,7 +297,10 @@ def test_missing_lr_is_told(photos: Path, tmp_path: Path) -> None:
 def test_tiny_picture_is_too_small(photos: Path) -> None:
     Image.new("RGB", (18, 40)).save(photos / "speck.png")
 
-    assert "speck.png: 18x40 is too small" in error_line(benchmark("--set", photos, "--model", "bicubic"))
+    line = error_line(benchmark("--set", photos, "--model", "bicubic"))
+
+    assert "speck.png: 18x40 is too small" in line
+    assert "leave it out of the set" in line
 
 
 def test_broken_picture_is_named(photos: Path) -> None:
@@ -386,6 +414,7 @@ def test_file_that_is_no_record_is_refused(photos: Path, tmp_path: Path, content
     line = error_line(benchmark("--set", photos, "--model", "bicubic", "--against", tmp_path / "bad.json"))
 
     assert "not a record" in line
+    assert "--json > FILE" in line
 
 
 def test_record_of_other_sets_is_refused(photos: Path, earlier: Path) -> None:

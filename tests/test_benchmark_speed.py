@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
 from emt_cli.engine.weights import save_weights
-from emt_cli.evaluation.speed import count_multiply_adds, make_cases
+from emt_cli.evaluation.multiply_adds import count_multiply_adds
+from emt_cli.evaluation.speed import make_cases
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 

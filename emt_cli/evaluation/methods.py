@@ -62,9 +62,6 @@ class Method:
             self.name = self.figures = found.name
         if weights.sha256 in {file.sha256 for file in RELEASED}:
             self.figures = "emt+" if settings.ensemble else "emt"
-        self.identity = (
-            f"{weights.sha256} {dtype} {device.type} {settings.tile} {settings.ensemble} {_code()}"
-        )
         self.upscaler = Upscaler(
             build_network(weights),
             device=device,
@@ -72,6 +69,9 @@ class Method:
             tile=settings.tile,
             ensemble=settings.ensemble,
         )
+        engine = self.upscaler.runner.name
+        how = f"{engine} {dtype} {device.type} {settings.tile} {settings.ensemble}"
+        self.identity = f"{weights.sha256} {how} {_code()}"
 
     def enlarge(self, lr: Bytes) -> Steps[Bytes]:
         """Enlarge RGB (h, w, 3), yielding the share done; rounded to bytes."""
@@ -110,6 +110,6 @@ def _code() -> str:
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for folder in ("engine", "model"):
-        for path in sorted((package / folder).glob("*.py")):
+        for path in sorted((package / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -107,7 +107,8 @@ def read_pair(path: Path, scale: int, lr_folder: Path | None = None) -> tuple[By
     h, w = (side // scale for side in hr.shape[:2])
     if min(h, w) * scale < least:
         raise InputError(
-            f"{path}: {hr.shape[1]}x{hr.shape[0]} is too small: x{scale} needs {least} px a side"
+            f"{path}: {hr.shape[1]}x{hr.shape[0]} is too small: x{scale} needs {least} px a side;"
+            " leave it out of the set"
         )
     cropped = hr[: h * scale, : w * scale]
     if lr_folder is None:

@@ -21,6 +21,7 @@ from emt_cli.evaluation.quality import Score, mean_scores
 Record: TypeAlias = dict[str, Any]
 """JSON values: format, emt, settings, means, published, pictures."""
 FORMAT = 1
+_MAKE_ONE = "the same command with --json > FILE makes one"
 
 
 def make_record(
@@ -82,9 +83,11 @@ def read_record(path: Path) -> Record:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a record of `emt benchmark --json`") from error
+        raise InputError(f"{path}: not a record of `emt benchmark --json`; {_MAKE_ONE}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or not _well_formed(record):
-        raise InputError(f"{path}: not a record of `emt benchmark --json` that this version reads")
+        raise InputError(
+            f"{path}: not a record of `emt benchmark --json` that this version reads; {_MAKE_ONE}"
+        )
     return record
 
 

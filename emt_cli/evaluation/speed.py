@@ -1,8 +1,8 @@
 """How fast networks run here: engines, precisions, tiles and sizes side by side.
 
 A run is one whole call of the engine, from bytes to bytes, as commands make it. After a warm-up, during which
-memory is watched, the median of several runs counts. Multiply-adds are counted operation by operation, and
-their rate is set against that of a large matrix product on the same device.
+memory is watched, the median of several runs counts. The rate of the network's multiply-adds is set against
+that of a large matrix product on the same device.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from emt_cli import __version__
 from emt_cli.assets.catalog import RELEASED, find_model
@@ -30,16 +28,12 @@ from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import build_network, load_weights
 from emt_cli.errors import UsageError
 from emt_cli.evaluation.methods import Bytes
+from emt_cli.evaluation.multiply_adds import FRAME, PAPER_MULTIPLY_ADDS, count_multiply_adds
 from emt_cli.media.resize import resize
-from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 
 ENGINES = ("auto", *runner.ENGINES, "eager")
 """What commands use; and eager: the network as it is trained, without tiles."""
-FRAME = (720, 1280)
-"""Output (height, width) that papers count multiply-adds for."""
-PAPER_MULTIPLY_ADDS = 60e9
-"""For a FRAME at x4, about, in arXiv 2305.11403."""
 _MATRIX = 1024
 _WATCH = 0.002
 
@@ -173,7 +167,7 @@ class SpeedTest:
         """Describe the machine: processor, threads, versions, matrix-product rates."""
         return {
             "device": str(self.device),
-            "processor": processor(),
+            "processor": processor_name(),
             "threads": torch.get_num_threads(),
             "system": platform.system(),
             "python": platform.python_version(),
@@ -277,26 +271,6 @@ def make_cases(
     return list(dict.fromkeys(cases))
 
 
-def count_multiply_adds(config: EMTConfig, height: int, width: int) -> float:
-    """Count the multiply-adds of the network for an input of this size, padding inside included.
-
-    Convolutions and matrix products are counted as torch meets them, on tensors without content.
-    """
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with FakeTensorMode(), torch.no_grad():
-        network = EMT(config).eval()
-        counter = FlopCounterMode(display=False, custom_mapping={attention: _attention_flops})
-        with counter:
-            network(torch.empty(1, 3, height, width))
-    return counter.get_total_flops() / 2
-
-
-def _attention_flops(q: Sequence[int], k: Sequence[int], v: Sequence[int], *_: Any, **__: Any) -> int:
-    """Count q k^T and its product with v, of shapes (b, heads, tokens, channels): torch leaves them out."""
-    windows, heads, tokens, channels = q
-    return 2 * windows * heads * tokens * k[2] * (channels + v[3])
-
-
 def synthetic(height: int, width: int) -> Bytes:
     """Make a smooth RGB picture (h, w, 3) that is the same everywhere."""
     noise = np.random.default_rng(0).uniform(0, 255, (height // 8 + 2, width // 8 + 2, 3))
@@ -304,7 +278,7 @@ def synthetic(height: int, width: int) -> Bytes:
     return np.clip(smooth, 0, 255).astype(np.uint8)
 
 
-def processor() -> str:
+def processor_name() -> str:
     """Name the processor as well as the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
