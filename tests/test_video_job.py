@@ -747,6 +747,15 @@ def test_what_cannot_be_done_is_said_before_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
 
 
+def test_a_frame_too_long_for_a_gif_is_refused_before_the_work(tmp_path: Path, model: str) -> None:
+    source = tmp_path / "slow.webp"
+    pictures = [Image.new("RGB", (32, 32), (9 * index, 0, 0)) for index in range(3)]
+    pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=[9, 700_000, 9])
+
+    with pytest.raises(OutputError, match=r"longer than GIF can say \(655.35 s\); choose .mp4"):
+        VideoJob(Settings(target=Target(2), model=model)).open(source, tmp_path / "slow.gif")
+
+
 def test_too_small_a_disk_is_noticed_before_the_work(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from emt_cli.jobs.pictures import Plan, Target, plan_picture
 from emt_cli.jobs.segments import Segment, plan_segments, segment_length, work_path
 from emt_cli.jobs.video_cost import disk_of, memory_of, seconds_a_frame, tiles_of
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
+from emt_cli.media.animation import check_durations
 from emt_cli.media.carry import container_for
 from emt_cli.media.files import check_target
 from emt_cli.media.video import VideoInfo, probe
@@ -209,6 +211,7 @@ class VideoJob:
         target, notes = self._target(info, plan, encoding, output)
         if target.suffix.lower() in ANIMATIONS:
             _refuse_encoding(settings, target)
+            check_durations(target, (info.seconds(after - before) for before, after in pairwise(times)))
             encoding = ANIMATION
         bits = 8 if encoding is ANIMATION else info.bits
         _, odd = choose_pix_fmt(encoding, width=plan.out_width, height=plan.out_height, bits=bits)

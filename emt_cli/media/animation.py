@@ -7,7 +7,7 @@ import itertools
 import math
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -144,8 +144,7 @@ def write_animation(
         raise OutputError(
             f"{target}: {width}x{height} does not fit into {format}; choose .mp4, or a smaller size"
         )
-    if max(durations) > _LONGEST_SHOWN[format]:
-        raise _too_slow(target, format)
+    check_durations(target, durations)
     prepare = _gif_frame if format == "GIF" else Image.fromarray
     following = _Following(frames, prepare)
     options: dict[str, Any] = {"disposal": 2} if format == "GIF" else {}
@@ -173,6 +172,13 @@ def write_animation(
         except (ValueError, RuntimeError) as error:
             raise OutputError(f"{target}: could not be written ({error}); choose .mp4") from error
     return ["GIF keeps 255 colours a frame"] if format == "GIF" else []
+
+
+def check_durations(target: Path, durations: Iterable[Fraction]) -> None:
+    """Raise OutputError if a frame is shown for more seconds than an animation can say."""
+    format = SUFFIXES[target.suffix.lower()]
+    if max(durations, default=Fraction(0)) > _LONGEST_SHOWN[format]:
+        raise _too_slow(target, format)
 
 
 def _too_slow(target: Path, format: AnimationFormat) -> OutputError:
