@@ -178,6 +178,20 @@ def test_sample_aspect_is_written(tmp_path: Path) -> None:
     assert "SAR 128:117" in clips.facts(path)
 
 
+@pytest.mark.parametrize(
+    ("codec", "bits", "expected"),
+    [
+        ("h264", 8, "yuv444p"),
+        ("hevc", 8, "yuv444p"),
+        ("hevc", 10, "yuv444p10le"),
+        ("hevc", 12, "yuv444p12le"),
+        ("prores", 8, "yuv444p10le"),
+    ],
+)
+def test_odd_sizes_keep_the_usual_depth(codec: str, bits: int, expected: str) -> None:
+    assert choose_pix_fmt(Encoding(codec), width=97, height=63, bits=bits)[0] == expected
+
+
 def test_odd_sizes_lose_no_pixel_and_are_noted() -> None:
     assert choose_pix_fmt(Encoding("h264"), width=96, height=64, bits=8) == ("yuv420p", None)
     assert choose_pix_fmt(Encoding("hevc"), width=96, height=64, bits=12) == ("yuv420p12le", None)

@@ -89,12 +89,15 @@ def choose_pix_fmt(encoding: Encoding, *, width: int, height: int, bits: int) ->
     sub_x, sub_y = ("420" in usual or "422" in usual or usual in ("nv12", "p010le")), "422" not in usual
     if "444" in usual or not ((width % 2 and sub_x) or (height % 2 and sub_x and sub_y)):
         return usual, None
-    full = next(
-        (f for f in encoder.pixel_formats() if f.startswith("yuv444p") and (bits > 8) == ("p1" in f)), None
-    )
+    kinds = (f for f in encoder.pixel_formats() if f.startswith("yuv444p"))
+    full = next((f for f in kinds if _depth(f) == _depth(usual)), None)
     if full is None:
         raise UsageError(f"{width}x{height} is odd, which {name} cannot hold; take an even size or h264")
     return full, f"{width}x{height} is odd: encoded as 4:4:4, which some players do not show"
+
+
+def _depth(pix_fmt: str) -> int:
+    return max(part.bits for part in av.VideoFormat(pix_fmt).components)
 
 
 def encoded_colour(encoding: Encoding, colour: Colour, *, bits: int) -> Colour:
@@ -165,10 +168,9 @@ class VideoWriter:
         self.colour = encoded_colour(encoding, colour, bits=bits)
         self._tags = code_points(self.colour)
         layout = av.VideoFormat(self.pix_fmt)
-        depth = max(part.bits for part in layout.components)
         rgb = self.colour.matrix == "gbr"
         self._white = 65535 if rgb else WHITE_16
-        self._depth, self._full = depth, not rgb and self.colour.range == "pc"
+        self._depth, self._full = _depth(self.pix_fmt), not rgb and self.colour.range == "pc"
         self._alpha = any(part.is_alpha for part in layout.components)
         self._name = encoding.name(bits)
         self._encoder = _encoder(self._name)
