@@ -80,6 +80,20 @@ def test_a_tree_becomes_a_larger_tree_with_the_bytes_of_emt_upscale(photos: Path
     assert made["a_x2.png"] == (out / "single.png").read_bytes()
 
 
+def test_memory_that_a_library_lacks_is_no_mistake_of_the_program(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> object:
+        raise RuntimeError("OpenCV: Insufficient memory: Failed to allocate 9 bytes")
+
+    monkeypatch.setattr("emt_cli.jobs.work.read_picture", full)
+
+    result = batch(photos / "a.png", "-o", out)
+
+    assert "a.png: needs more memory than is free" in result.stderr
+    assert "mistake" not in result.stderr
+
+
 def test_the_same_command_again_does_nothing(photos: Path, out: Path) -> None:
     batch(photos, "-r", "-o", out)
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*_x2.*")}

@@ -119,7 +119,7 @@ def test_numbers_that_are_none_are_told_and_leave_nothing(
     result = upscale(work, "other.png")
 
     assert result.exit_code == 7
-    assert "not finite" in result.stderr
+    assert "other.png: cpu: the network's answer is not finite" in result.stderr
     assert results(work) == []
 
 

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,7 @@ from typer.testing import CliRunner, Result
 from emt_cli.cli import app
 from emt_cli.errors import UsageError
 from emt_cli.jobs.pictures import Target, plan_picture
+from emt_cli.jobs.upscale import PictureJob, Task
 from emt_cli.media.resize import bicubic_downscale, resize
 
 EMT = [sys.executable, "-m", "emt_cli"]
@@ -346,6 +349,26 @@ def test_one_bad_picture_does_not_stop_the_others(cat: Path) -> None:
     assert cat.with_name("cat_x4.png").exists()
     assert "bad.png: holds text" in result.stderr
     assert upscale(bad, bad).exit_code == 4
+
+
+def test_one_picture_is_let_go_before_the_next_is_read(cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks: list[weakref.ref[Task]] = []
+    alive = []
+
+    def opening(job: PictureJob, *arguments: Any, **options: Any) -> Task:
+        alive.append(sum(task() is not None for task in tasks))
+        task = opened(job, *arguments, **options)
+        tasks.append(weakref.ref(task))
+        return task
+
+    opened = PictureJob.open
+    monkeypatch.setattr(PictureJob, "open", opening)
+    other = cat.with_name("other.png")
+    other.write_bytes(cat.read_bytes())
+
+    upscale(cat, other, "--dry-run")
+
+    assert alive == [0, 0]
 
 
 def test_json_tells_what_was_done_and_what_failed(cat: Path) -> None:

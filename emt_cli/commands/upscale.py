@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -77,45 +78,65 @@ def upscale(
         compare=compare,
         max_pixels=max_pixels,
     )
-    names = Counter(inputs)
-    if names["-"] > 1:
-        raise UsageError("- stands for standard input and can be given once")
-    sources = [None if name == "-" else Path(name) for name in inputs]
-    to_stdout = output == "-" or (output is None and sources == [None])
-    if to_stdout and (len(sources) > 1 or as_json):
-        raise UsageError("standard output takes one picture and nothing else; name a folder with -o")
-    if to_stdout and sys.__stdout__ is None:
-        raise OutputError("standard output is closed; name a file with -o")
-    if to_stdout and sys.stdout.isatty():
-        raise UsageError("a picture is not written to a terminal; redirect it, or name a file with -o")
-    folder = output is not None and (
-        output.endswith(("/", "\\")) or Path(output).is_dir() or len(sources) > 1
-    )
-    if folder and Path(str(output)).is_file():
-        raise UsageError(f"-o {output}: is a file; several results need a folder")
-
+    where, folder = _place(inputs, output, as_json=as_json)
     job = PictureJob(settings)
     talk = Talk(as_json=as_json, quiet=quiet or as_json, verbose=verbose)
     codes = []
     with ui.progress(quiet=quiet or as_json) as update:
-        for source in sources:
-            name = "-" if source is None else str(source)
+        for name in inputs:
+            shown = str(Path(name))
+            report = None if dry_run else partial(update, shown, total=1)
             try:
-                where = sys.stdout.buffer if to_stdout else None if output is None else Path(output)
-                task = job.open(_read_stdin() if source is None else source, where, folder=folder)
-                talk.plan(job, task)
-                if dry_run:
-                    talk.planned(task)
-                    continue
-                facts = finish(job.run(task), partial(update, name, total=1))
-                talk.done(facts, silent=to_stdout)
+                _upscale_one(job, name, where, talk, folder=folder, report=report)
             except EmtError as error:
-                if len(sources) == 1 and not as_json:
+                if len(inputs) == 1 and not as_json:
                     raise
-                talk.failed(name, error)
+                talk.failed(shown, error)
                 codes.append(error.exit_code)
     if codes:
-        raise typer.Exit(codes[0] if len(sources) == 1 else 4 if len(codes) == len(sources) else 3)
+        raise typer.Exit(codes[0] if len(inputs) == 1 else 4 if len(codes) == len(inputs) else 3)
+
+
+def _place(
+    inputs: Sequence[str], output: str | None, *, as_json: bool
+) -> tuple[Path | BinaryIO | None, bool]:
+    """Return where results go, None for beside each input, and whether that is a folder."""
+    if Counter(inputs)["-"] > 1:
+        raise UsageError("- stands for standard input and can be given once")
+    if output == "-" or (output is None and list(inputs) == ["-"]):
+        if len(inputs) > 1 or as_json:
+            raise UsageError("standard output takes one picture and nothing else; name a folder with -o")
+        if sys.__stdout__ is None:
+            raise OutputError("standard output is closed; name a file with -o")
+        if sys.stdout.isatty():
+            raise UsageError("a picture is not written to a terminal; redirect it, or name a file with -o")
+        return sys.stdout.buffer, False
+    if output is None:
+        return None, False
+    place = Path(output)
+    folder = output.endswith(("/", "\\")) or place.is_dir() or len(inputs) > 1
+    if folder and place.is_file():
+        raise UsageError(f"-o {output}: is a file; several results need a folder")
+    return place, folder
+
+
+def _upscale_one(
+    job: PictureJob,
+    name: str,
+    where: Path | BinaryIO | None,
+    talk: Talk,
+    *,
+    folder: bool,
+    report: Callable[[float], None] | None,
+) -> None:
+    """Enlarge one input; report is told the share done, None ends after the plan. Nothing of it stays."""
+    task = job.open(_read_stdin() if name == "-" else Path(name), where, folder=folder)
+    talk.plan(job, task)
+    if report is None:
+        talk.planned(task)
+    else:
+        facts = finish(job.run(task), report)
+        talk.done(facts, silent=not isinstance(task.target, Path))
 
 
 class Talk:
