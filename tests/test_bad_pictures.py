@@ -6,7 +6,9 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,9 @@ from picture_files import by_opencv, by_pillow, by_tifffile, png_chunk, png_file
 from PIL import Image
 
 from emt_cli.errors import InputError
-from emt_cli.media.pictures import read_picture
+from emt_cli.media.animation import gif_extent
+from emt_cli.media.mp4 import is_cut_short
+from emt_cli.media.pictures import read_bytes, read_picture
 
 
 @pytest.mark.parametrize(
@@ -234,3 +238,28 @@ def test_float_tiff_beyond_what_can_be_computed_is_refused(value: float) -> None
 
     with pytest.raises(InputError, match="beyond 1e\\+09"):
         read_picture(by_tifffile(image, photometric="rgb"))
+
+
+@pytest.mark.parametrize(
+    ("look", "beginning", "rest", "most"),
+    [
+        (gif_extent, b"GIF89a\1\0\1\0\0\0\0;", bytes(4_000_000), 100_000),
+        (is_cut_short, b"\0\0\0\x08ftyp", b"\0\0\0\x08free" * 20_000, 100_000),
+        (lambda path: read_bytes(path, "picture"), b"\x89PNG\r\n\x1a\n", bytes(4_000_000), 4_100_000),
+    ],
+    ids=["gif", "mp4", "png"],
+)
+def test_files_are_held_in_memory_once_at_most(
+    tmp_path: Path, look: Callable[[Path], object], beginning: bytes, rest: bytes, most: int
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(beginning + rest)
+
+    tracemalloc.start()
+    try:
+        look(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < most

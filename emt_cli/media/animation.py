@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import mmap
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -244,22 +245,22 @@ def gif_extent(path: Path) -> tuple[int, int]:
 
     A frame should lie inside the picture, but the 16 bits of its place and size can say anything.
     """
-    data = path.read_bytes()
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at = 13 + _colours(flags)
-    while at < len(data) and data[at] != 0x3B:
-        kind, at = data[at], at + 1
-        if kind == 0x2C:  # an image
-            left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at)
-            width, height = max(width, left + w), max(height, top + h)
-            at += 10 + _colours(flags)
-        elif kind == 0x21:  # an extension
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        width, height, flags = struct.unpack_from("<HHB", data, 6)
+        at = 13 + _colours(flags)
+        while at < len(data) and data[at] != 0x3B:
+            kind, at = data[at], at + 1
+            if kind == 0x2C:  # an image
+                left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at)
+                width, height = max(width, left + w), max(height, top + h)
+                at += 10 + _colours(flags)
+            elif kind == 0x21:  # an extension
+                at += 1
+            else:
+                continue
+            while at < len(data) and data[at]:
+                at += 1 + data[at]
             at += 1
-        else:
-            continue
-        while at < len(data) and data[at]:
-            at += 1 + data[at]
-        at += 1
     return height, width
 
 

@@ -39,9 +39,9 @@ def is_cut_short(path: Path) -> bool:
     """Say whether a file is an MP4 or MOV without its index, which may stand at the end; raises OSError."""
     size = path.stat().st_size
     with path.open("rb") as stream:
-        boxes = list(_boxes(stream, size))
-    whole = {kind for kind, end in boxes if end <= size}
-    return bool(boxes) and boxes[0][0] == b"ftyp" and not {b"moov", b"moof"} & whole
+        boxes = _boxes(stream, size)
+        first, _ = next(boxes, (b"", 0))
+        return first == b"ftyp" and not any(kind in (b"moov", b"moof") and end <= size for kind, end in boxes)
 
 
 def _track(stream: BinaryIO) -> tuple[int, int]:

@@ -181,10 +181,14 @@ def encode_picture(
 
 def read_bytes(path: Path, name: str) -> bytes:
     """Read a file whose beginning looks like a picture; InputError with name in front."""
-    with readable_absence(path, name), path.open("rb") as stream:
+    # With a buffer in between, the whole would be there twice for a while.
+    with readable_absence(path, name), path.open("rb", buffering=0) as stream:
         head = stream.read(_HEAD_BYTES)
         format_from_content(head, name)
-        return head + stream.read()
+        if not stream.seekable():
+            return head + stream.readall()
+        stream.seek(0)
+        return stream.readall()
 
 
 @contextlib.contextmanager
