@@ -144,8 +144,9 @@ def test_nodes_that_see_another_file_are_named_before_the_work(
 ) -> None:
     from emt_cli.jobs.pictures import Target
     from emt_cli.jobs.storage import Mark
-    from emt_cli.jobs.video import Settings, VideoJob
+    from emt_cli.jobs.video import VideoJob
     from emt_cli.jobs.video_cluster import VideoWorker, VideoWorkers
+    from emt_cli.jobs.video_task import Settings
 
     job = VideoJob(Settings(target=Target(2), model=str(model)))
     task = job.open(clip, tmp_path / "out.mkv")

@@ -26,8 +26,9 @@ from emt_cli.errors import DeviceError, EmtError, OutputError, StoppedError, Usa
 from emt_cli.jobs import video_run
 from emt_cli.jobs.duplicates import RecentFrames
 from emt_cli.jobs.pictures import Target
-from emt_cli.jobs.video import Settings, VideoJob
+from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_run import run_video
+from emt_cli.jobs.video_task import Settings
 from emt_cli.media.resize import resize
 from emt_cli.media.side_data import Hdr
 from emt_cli.media.video import probe

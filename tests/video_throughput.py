@@ -22,8 +22,9 @@ import numpy as np
 
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Target
-from emt_cli.jobs.video import Settings, VideoJob
+from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_run import run_video
+from emt_cli.jobs.video_task import Settings
 from emt_cli.media.video import probe
 from emt_cli.media.video_read import VideoReader
 from emt_cli.steps import finish

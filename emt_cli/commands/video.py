@@ -17,8 +17,9 @@ from emt_cli.errors import StoppedError, UsageError, VerificationError
 from emt_cli.steps import finish
 
 if TYPE_CHECKING:
-    from emt_cli.jobs.video import VideoJob, VideoTask
+    from emt_cli.jobs.video import VideoJob
     from emt_cli.jobs.video_run import Maker
+    from emt_cli.jobs.video_task import VideoTask
 
 EPILOG = options.examples(
     "emt video clip.mp4 --scale 4",
@@ -111,8 +112,9 @@ def video(
     Stopped by Ctrl-C, a crash or a full disk, the same command goes on. The result is verified in the end.
     """
     from emt_cli.jobs.pictures import Target
-    from emt_cli.jobs.video import Settings, VideoJob
+    from emt_cli.jobs.video import VideoJob
     from emt_cli.jobs.video_run import make_here, run_video
+    from emt_cli.jobs.video_task import Settings
 
     settings = Settings(
         target=Target.asked(scale, width, height, long_side),

@@ -64,6 +64,10 @@ class Target:
             factor = self.scale or 1.0
         return max(1, round(height * factor)), max(1, round(width * factor))
 
+    def suffix(self, out_height: int, out_width: int) -> str:
+        """Return what a result's name has more than its source's: _x4, or the size of the result."""
+        return f"_x{self.scale:g}" if self.scale else f"_{out_width}x{out_height}"
+
 
 @dataclass(frozen=True)
 class Plan:

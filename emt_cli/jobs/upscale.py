@@ -264,13 +264,11 @@ class PictureJob:
         return []
 
     def suffix(self, height: int, width: int) -> str:
-        """Return what a result's name has more than its source's: _x4, or the size of the result."""
+        """Return what the name of a picture's result has more than the picture's, by its size."""
         if self.settings.suffix is not None:
             return self.settings.suffix
-        if self.settings.target.scale:
-            return f"_x{self.settings.target.scale:g}"
-        out_height, out_width = self.settings.target.size(height, width)
-        return f"_{out_width}x{out_height}"
+        target = self.settings.target
+        return target.suffix(*target.size(height, width))
 
     def cost(self, plan: Plan, *, samples: int, alpha: bool, itemsize: int) -> Cost:
         """Estimate what a picture will take; samples: of a pixel's colour, 1 or 3, of itemsize bytes each."""

@@ -16,9 +16,10 @@ from emt_cli.jobs.cluster import Returned, spread
 from emt_cli.jobs.crew import Share
 from emt_cli.jobs.segments import Done, Segment, WorkFolder, pending_runs
 from emt_cli.jobs.storage import Mark, marked
-from emt_cli.jobs.video import Settings, VideoJob, VideoTask
+from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_cost import memory_of
 from emt_cli.jobs.video_frames import Enlarger, free_places, make_segments, open_reader
+from emt_cli.jobs.video_task import Settings, VideoTask
 from emt_cli.media.video_read import VideoReader
 from emt_cli.steps import Steps
 

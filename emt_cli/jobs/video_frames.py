@@ -16,8 +16,9 @@ from emt_cli.jobs.duplicates import RecentFrames
 from emt_cli.jobs.pictures import enlarge
 from emt_cli.jobs.pipeline import run_pipeline
 from emt_cli.jobs.segments import Done, Segment, segment_file
-from emt_cli.jobs.video import VideoJob, VideoTask
+from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_cost import QUEUE, REMEMBERED
+from emt_cli.jobs.video_task import VideoTask
 from emt_cli.media.compare import MovingComparison
 from emt_cli.media.pictures import Picture
 from emt_cli.media.samples import Pixels, full_scale

@@ -15,8 +15,9 @@ from emt_cli.jobs.memory import enough_memory, named
 from emt_cli.jobs.packets import read_packets
 from emt_cli.jobs.segments import WorkFolder, input_hash, pending_runs, work_folder
 from emt_cli.jobs.verify import Check, verify
-from emt_cli.jobs.video import VideoJob, VideoTask
+from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, make_segments, open_reader
+from emt_cli.jobs.video_task import VideoTask
 from emt_cli.media.carry import carry
 from emt_cli.media.files import put_in_place
 from emt_cli.media.join import join
