@@ -366,7 +366,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, config: TrainCon
         config, network=replace(config.network, heads=2), init=str(tmp_path / "run/last.safetensors")
     )
 
-    with pytest.raises(UsageError, match=r"network\.heads is 1 there and 2 in this run"):
+    with pytest.raises(
+        UsageError, match=r"network\.heads is 1 there and 2 in this run; .*--set network\.heads"
+    ):
         first_network(other)
 
 

@@ -215,7 +215,10 @@ def _take_weights(network: EMT, path: Path) -> None:
     other = [name for name in ours if name not in same and theirs[name] != ours[name]]
     if other:
         name = other[0]
-        raise UsageError(f"{path}: network.{name} is {theirs[name]} there and {ours[name]} in this run")
+        raise UsageError(
+            f"{path}: network.{name} is {theirs[name]} there and {ours[name]} in this run;"
+            f" make them the same with another --preset, or --set network.{name}"
+        )
     tensors = dict(weights.tensors)
     for name in ("tail.weight", "tail.bias"):
         tensors[name] = _resampled(tensors[name], weights.config.scale, network.config.scale)
