@@ -30,11 +30,6 @@ def test_rates_and_time_bases_are_exact_fractions(tmp_path: Path) -> None:
     assert (sport.rate, sport.time_base) == (Fraction(60000, 1001), Fraction(1, 1000))
 
 
-def test_variable_rate_is_told_where_the_index_shows_it(tmp_path: Path) -> None:
-    assert probe(clips.vfr(tmp_path / "vfr.mp4")).variable
-    assert not probe(clips.clip(tmp_path / "film.mp4", "-bf", "3", rate="24000/1001")).variable
-
-
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_rotated_clip_is_described_and_read_upright(tmp_path: Path, degrees: int) -> None:
     path = clips.rotated(tmp_path / "turned.mp4", degrees)
@@ -103,7 +98,7 @@ def test_every_stream_is_listed_with_language_title_and_disposition(tmp_path: Pa
         ("subtitle", "hdmv_pgs_subtitle", None),
     ]
     assert info.streams[6].kind == "attachment"
-    assert info.streams[1].title == "Plain"
+    assert info.streams[1].tags["title"] == "Plain"
     assert (info.streams[2].disposition, info.streams[4].disposition) == (("default",), ("forced",))
     assert (info.chapters, info.tags["title"]) == (2, "A film")
 

@@ -96,7 +96,6 @@ def probe_animation(path: Path, format: AnimationFormat, *, still: bool = False)
         time_base=time_base,
         start_pts=0,
         rate=len(durations) / total,
-        variable=len(set(durations)) > 1,
         frames=len(durations),
         duration=total,
         declares_end=True,

@@ -57,20 +57,6 @@ _PLAIN_TAGS |= {"encoder", "creation_time", "major_brand", "minor_version", "com
 """Tags that MP4 keeps under names every player knows."""
 
 
-def result_time_base(target: Path, info: VideoInfo) -> Fraction:
-    """Return the unit of PTS in a result: the source's, or the next finer one that the container can hold.
-
-    MKV and WebM count milliseconds, GIF hundredths; everything else counts whole parts of a second.
-    """
-    if target.suffix.lower() in ANIMATIONS:
-        format = ANIMATIONS[target.suffix.lower()]
-        exact = format == "PNG" and info.animation
-        return info.time_base if exact else Fraction(1, 100 if format == "GIF" else 1000)
-    if FORMATS[target.suffix.lower()] in ("matroska", "webm"):
-        return Fraction(1, 1000)
-    return Fraction(1, info.time_base.denominator)
-
-
 def join(
     segments: Sequence[Path],
     info: VideoInfo,

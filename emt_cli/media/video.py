@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,7 +45,6 @@ class Stream:
     codec: str
     """ffmpeg's name; empty where it knows none."""
     language: str | None = None
-    title: str | None = None
     disposition: tuple[str, ...] = ()
     """ffmpeg's names: default, forced, attached_pic, ..."""
     tags: dict[str, str] = field(default_factory=dict)
@@ -80,7 +78,6 @@ class VideoInfo:
     start_pts: int | None
     rate: Fraction | None
     """Average frames per second."""
-    variable: bool
     frames: int | None
     """How many the container declares."""
     duration: Fraction | None
@@ -188,7 +185,6 @@ def probe(path: Path) -> VideoInfo:
             time_base=time_base,
             start_pts=stream.start_time,
             rate=rate,
-            variable=_is_variable(stream),
             frames=stream.frames or None,
             duration=own or _container_duration(container),
             declares_end=own is not None
@@ -266,16 +262,6 @@ def _origin(container: Any, first: int | None, time_base: Fraction) -> int:
     return min(first, floor(min(starts, default=Fraction(0)) / time_base))
 
 
-def _is_variable(stream: Any) -> bool:
-    """Tell by the beginning of an index, where the container has one of every frame, else by the rates."""
-    entries = stream.index_entries
-    times = [entries[place].timestamp for place in range(min(1000, len(entries)))]
-    if stream.frames and len(entries) >= stream.frames:
-        return len({after - before for before, after in itertools.pairwise(times)}) > 1
-    average, usual = stream.average_rate, stream.guessed_rate
-    return bool(average and usual and average <= 1000 and abs(average / usual - 1) > Fraction(1, 1000))
-
-
 def _own_duration(stream: Any) -> Fraction | None:
     if stream.duration:
         return cast(Fraction, stream.duration * stream.time_base)
@@ -309,7 +295,6 @@ def _stream(stream: Any) -> Stream:
         kind=kind,
         codec=context.codec.canonical_name if context is not None else "",
         language=stream.metadata.get("language"),
-        title=stream.metadata.get("title"),
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
         tags=dict(stream.metadata),
         codec_tag=_codec_tag(context),

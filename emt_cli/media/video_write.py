@@ -163,7 +163,7 @@ class VideoWriter:
     ) -> None:
         self.path = path
         self.width, self.height = width, height
-        self.pix_fmt, self.note = choose_pix_fmt(encoding, width=width, height=height, bits=bits)
+        self.pix_fmt, _ = choose_pix_fmt(encoding, width=width, height=height, bits=bits)
         self.time_base = time_base
         self.colour = encoded_colour(encoding, colour, bits=bits)
         self._tags = code_points(self.colour)
