@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from itertools import chain
 from pathlib import Path
@@ -196,7 +196,8 @@ def _live(steps: int, silent: bool) -> Iterator[Callable[[TrainStep], None]]:
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True)
     hidden = silent or not sys.stderr.isatty()
     psnr = ""
-    with Progress(*columns, console=Console(stderr=True), disable=hidden, auto_refresh=False) as bar:
+    bar = Progress(*columns, console=Console(stderr=True), disable=hidden, auto_refresh=False)
+    with nullcontext() if hidden else ui.on_screen(), bar:
         task = bar.add_task("", total=steps)
 
         def show(step: TrainStep) -> None:
