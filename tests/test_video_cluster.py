@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,21 @@ def test_nodes_that_see_another_file_are_named_before_the_work(
         problems, ("0.0.1 where", "another folder", "another file there", "weights are others"), strict=True
     ):
         assert words in problem
+
+
+def test_a_worker_counts_its_own_memory_not_the_drivers(
+    tmp_path: Path, clip: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from emt_cli.jobs.pictures import Target
+    from emt_cli.jobs.storage import Mark
+    from emt_cli.jobs.video import VideoJob
+    from emt_cli.jobs.video_cluster import VideoWorker, VideoWorkers
+    from emt_cli.jobs.video_task import Settings
+
+    monkeypatch.setattr("emt_cli.engine.native.runner.cpu_threads", lambda: 2)
+    job = VideoJob(Settings(target=Target(2), model=str(model), engine="native"))
+    task = replace(job.open(clip, tmp_path / "out.mkv"), memory=1 << 60)  # of a driver with many GPUs
+    mark = Mark(tmp_path / "probe", "token", tmp_path.parent, "0.0.1")
+    order = VideoWorkers(job.settings, task, 64, "0" * 64, tmp_path, mark, 1)
+
+    assert VideoWorker(order, 2).task.places == (0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -611,13 +612,24 @@ def test_a_full_disk_keeps_the_work_and_the_same_job_goes_on(
     assert clips.shown(tmp_path / "out.mkv") == clips.shown(Path(whole["output"]))
 
 
-def test_a_failure_of_the_network_comes_out_and_leaves_nothing_running(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DeviceError("cpu: gone"), "cpu: gone"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "needs more memory than is free"),
+    ],
+)
+def test_a_failure_of_the_network_comes_out_with_a_name_and_leaves_nothing_running(
+    tmp_path: Path,
+    enlarge: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    words: str,
 ) -> None:
     source = clips.clip(tmp_path / "clip.mkv", size="32x32")
-    monkeypatch.setattr(Upscaler, "steps", lambda *_, **__: (_ for _ in ()).throw(DeviceError("cpu: gone")))
+    monkeypatch.setattr(Upscaler, "steps", lambda *_, **__: (_ for _ in ()).throw(error))
 
-    with pytest.raises(DeviceError, match="gone"):
+    with pytest.raises(DeviceError, match=f"^{re.escape(str(source))}: {words}"):
         enlarge(source)
 
     assert threads_left() == []
