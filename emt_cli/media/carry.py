@@ -13,7 +13,7 @@ import imageio_ffmpeg
 
 from emt_cli.atomic import temporary_folder
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
-from emt_cli.media.video import Stream, VideoInfo, open_container
+from emt_cli.media.video import Stream, VideoInfo, input_arguments, open_container
 from emt_cli.media.video_write import FORMATS
 
 _CODECS = {
@@ -143,16 +143,7 @@ def _ffmpeg_takes(stream: Stream, info: VideoInfo, muxer: str) -> bool:
     if stream.kind not in ("audio", "video"):
         return False
     with temporary_folder() as folder:
-        command = [
-            imageio_ffmpeg.get_ffmpeg_exe(),
-            "-v",
-            "error",
-            "-nostdin",
-            "-y",
-            "-protocol_whitelist",
-            "file",
-        ]
-        command += ["-f", info.container.split(",")[0], "-i", f"file:{info.path.resolve()}"]
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *input_arguments(info)]
         command += ["-map", f"0:{stream.index}", "-c", "copy", "-t", "0.1", "-f", muxer, f"{folder}/trial"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         return done.returncode == 0

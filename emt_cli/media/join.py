@@ -24,7 +24,7 @@ from emt_cli.media.colour import Colour
 from emt_cli.media.feed import Order, feed, pipe_format, put_in_order
 from emt_cli.media.files import new_file
 from emt_cli.media.samples import Pixels
-from emt_cli.media.video import VideoInfo, open_container, probe
+from emt_cli.media.video import VideoInfo, file_url, input_arguments, open_container, probe
 from emt_cli.media.video_write import FORMATS
 
 _FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
@@ -136,8 +136,7 @@ def _source(info: VideoInfo, origin: int, *, seek: bool) -> list[str]:
         arguments = ["-itsoffset", f"{float(-seconds):.6f}"]
         if seek and seconds > 20:
             arguments += ["-seek_timestamp", "1", "-ss", str(floor(seconds) - 10)]
-    arguments += ["-protocol_whitelist", "file", "-f", info.container.split(",")[0], "-i", _url(info.path)]
-    return arguments
+    return [*arguments, *input_arguments(info)]
 
 
 def _streams(plan: Carried, info: VideoInfo, start: int | None, end: int | None) -> list[str]:
@@ -178,7 +177,7 @@ def _covers(plan: Carried, info: VideoInfo, folder: Path) -> list[str]:
         with open_container(info.path) as container:
             packet = next(packet for packet in container.demux(container.streams[index]) if packet.size)
             path.write_bytes(bytes(packet))
-        arguments += ["-attach", _url(path)]
+        arguments += ["-attach", file_url(path)]
         for name, value in tags.items():
             arguments += [f"-metadata:s:{place}", f"{name}={value}"]
         place += 1
@@ -210,10 +209,6 @@ def _container(target: Path, info: VideoInfo) -> list[str]:
         if not {tag.lower() for tag in info.tags} <= _PLAIN_TAGS:
             arguments += ["-movflags", "use_metadata_tags"]
     return arguments
-
-
-def _url(path: Path) -> str:
-    return f"file:{path.resolve()}"
 
 
 def _run(command: list[str], order: Order, codec: str, target: Path) -> None:

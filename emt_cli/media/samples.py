@@ -1,12 +1,19 @@
 """The samples of a picture as decoders give them and as encoders take them, a few rows at a time."""
 
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from emt_cli.media.metadata import Metadata
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 Pixels: TypeAlias = npt.NDArray[Any]
 """RGB (h, w, 3), or one plane (h, w): uint8, uint16, or float32 with 0..1 as its nominal range."""
@@ -92,3 +99,16 @@ def _gray(colour: Pixels) -> Pixels:
         return red
     luma = colour.astype(np.float32) @ _LUMA
     return luma if colour.dtype.kind == "f" else np.rint(luma).astype(colour.dtype)
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield work(item) for each item in turn, computed on threads a few items ahead."""
+    threads = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[R]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()

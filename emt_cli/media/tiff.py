@@ -27,8 +27,7 @@ from emt_cli.media.ifd import (
     write_directory,
 )
 from emt_cli.media.metadata import Metadata, exif_from_tiff, tiff_from_exif
-from emt_cli.media.png import in_order
-from emt_cli.media.samples import Pixels, Samples
+from emt_cli.media.samples import Pixels, Samples, in_order
 
 _CLASSIC_LIMIT = 4_000_000_000
 """Samples of more bytes than this go into BigTIFF, whose offsets have 8 bytes."""

@@ -203,6 +203,17 @@ def probe(path: Path) -> VideoInfo:
         )
 
 
+def file_url(path: Path) -> str:
+    """Return the address by which ffmpeg takes any name for a file's, never for a protocol or an option."""
+    return f"file:{path.resolve()}"
+
+
+def input_arguments(info: VideoInfo) -> list[str]:
+    """Return the ffmpeg program's arguments that open a video, and no other file or address."""
+    demuxer = info.container.split(",")[0]
+    return ["-protocol_whitelist", "file", "-f", demuxer, "-i", file_url(info.path)]
+
+
 @contextlib.contextmanager
 def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a video file without ever touching another file or the network; InputError where that fails."""
@@ -210,7 +221,7 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
         reason = "is a folder" if path.is_dir() else "no such file"
         raise InputError(f"{path}: {reason}; name a video file")
     try:
-        container = av.open(f"file:{path.resolve()}", options=OPEN_OPTIONS, metadata_errors="replace")
+        container = av.open(file_url(path), options=OPEN_OPTIONS, metadata_errors="replace")
     except av.error.FFmpegError as error:
         if is_cut_short(path):
             raise InputError(

@@ -7,19 +7,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-import av
 import av.error
-import av.filter
-import av.video.frame
-import numpy as np
 
 from emt_cli.media.animation import read_animation
-from emt_cli.media.colour import FLAGS, WHITE_16, chroma_location, stretch, swscale_matrix, white_of
 from emt_cli.media.losses import Losses, has_index, one_to_one
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video import VideoInfo, open_container
+from emt_cli.media.video_filters import Converter, Timed, deinterlaced
 
-_UNSPECIFIED = 2  # of H.273's code points
 _FAR = 10
 """Seconds ahead from which a seek beats decoding on."""
 
@@ -53,8 +48,8 @@ class VideoReader:
         self.damage: list[str] = []
         """What was lost or had to be repaired in what was read so far, in words with times; it only grows."""
         self._losses: Losses | None = None
-        self._source: Generator[_Timed, None, None] | None = None
-        self._ahead: _Timed | None = None
+        self._source: Generator[Timed, None, None] | None = None
+        self._ahead: Timed | None = None
         """The first frame that nobody has asked for yet; only it may be asked for without a new start."""
         self._behind: int | None = None
         """PTS of the frame before it."""
@@ -84,11 +79,11 @@ class VideoReader:
             keyframes = 3 if self.deinterlace else 2
             self._source = _timed(self.info, start, self._losses, keyframes)
             if self.deinterlace:
-                self._source = _deinterlaced(self._source, self.info)
+                self._source = deinterlaced(self._source, self.info)
         elif self._losses is not None:
             self._losses.start = start
         assert self._source is not None
-        converter = _Converter(self.info, alpha=self.alpha)
+        converter = Converter(self.info, alpha=self.alpha)
         while True:
             timed = self._ahead or next(self._source, None)
             self._ahead = timed
@@ -134,15 +129,6 @@ def _animation_frames(info: VideoInfo, start: int | None, end: int | None) -> It
             yield Frame(picture.pixels, picture.pts, picture.duration, picture.alpha)
 
 
-@dataclass(frozen=True, eq=False)
-class _Timed:
-    """A decoded frame, not yet converted."""
-
-    frame: av.video.frame.VideoFrame
-    pts: int
-    duration: int | None
-
-
 def _packet_times(info: VideoInfo) -> list[int] | None:
     """Return the PTS of all frames by the packets alone, or None where those do not tell them for certain."""
     times = []
@@ -165,7 +151,7 @@ def _packet_times(info: VideoInfo) -> list[int] | None:
 
 def _timed(
     info: VideoInfo, start: int | None, losses: Losses, keyframes: int = 2
-) -> Generator[_Timed, None, None]:
+) -> Generator[Timed, None, None]:
     """Yield decoded frames with rising PTS, beginning that many keyframes before start."""
     with open_container(info.path) as container:
         stream = _video(container, info)
@@ -192,99 +178,7 @@ def _timed(
                 else:
                     pts = last + 1
             last = pts
-            yield _Timed(frame, pts, duration)
-
-
-def _deinterlaced(frames: Iterator[_Timed], info: VideoInfo) -> Generator[_Timed, None, None]:
-    """Yield one frame for each, its fields brought to one time by ffmpeg's bwdif."""
-    graph: Any = None
-    shape: tuple[object, ...] | None = None
-    durations: dict[int, int | None] = {}
-
-    def ready() -> Iterator[_Timed]:
-        while True:
-            try:
-                frame = graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            pts = round(frame.pts * frame.time_base / info.time_base)
-            yield _Timed(frame, pts, durations.pop(pts, None))
-
-    for timed in frames:
-        frame = timed.frame
-        if shape != (frame.width, frame.height, frame.format.name):
-            if graph is not None:
-                graph.vpush(None)
-                yield from ready()
-            shape = (frame.width, frame.height, frame.format.name)
-            # A file that marks some frames as interlaced is believed about the others.
-            which = "interlaced" if info.interlaced else "all"
-            graph = _graph(frame, info, ("bwdif", {"mode": "send_frame", "deint": which}))
-        frame.pts, frame.time_base = timed.pts, info.time_base
-        durations[timed.pts] = timed.duration
-        graph.vpush(frame)
-        yield from ready()
-    if graph is not None:
-        graph.vpush(None)
-        yield from ready()
-
-
-class _Converter:
-    """From decoded frames to upright RGB; keeps swscale's context while the frames stay alike."""
-
-    def __init__(self, info: VideoInfo, *, alpha: bool) -> None:
-        self._info, self._alpha = info, alpha
-        self._graph: Any = None
-        self._shape: tuple[object, ...] | None = None
-        colour = info.colour
-        self._options = {"in_range": colour.range, "out_range": "pc", "flags": FLAGS}
-        if colour.matrix != "gbr":
-            self._options["in_color_matrix"] = swscale_matrix(colour.matrix)
-            self._options["in_chroma_loc"] = chroma_location(colour, info.codec)
-        deep = info.dtype == "uint16"
-        self._format = ("rgba64le" if deep else "rgba") if alpha else "rgb48le" if deep else "rgb24"
-        self._low, self._white = 0, white_of(info.bits, colour) if deep else 255
-        if info.pixel_format.startswith(("gray", "ya")) and colour.range == "tv":
-            # swscale takes gray for full range, whatever it is told.
-            self._low, self._white = (4096, 60160) if deep else (16, 235)
-
-    def pixels(self, frame: av.video.frame.VideoFrame) -> tuple[Pixels, Pixels | None]:
-        """Return RGB (h, w, 3) and, where it is asked for and not opaque, alpha (h, w), both upright."""
-        if self._shape != (frame.width, frame.height, frame.format.name):
-            self._shape = (frame.width, frame.height, frame.format.name)
-            scale, format = ("scale", self._options), ("format", {"pix_fmts": self._format})
-            self._graph = _graph(frame, self._info, scale, format)
-        # Only matrix and range are converted; swscale balks at some of the rest.
-        frame.color_primaries = frame.color_trc = _UNSPECIFIED
-        self._graph.vpush(frame)
-        rgb = self._graph.vpull().to_ndarray()
-        full = 65535 if rgb.dtype == np.uint16 else 255
-        alpha = None
-        if self._alpha:
-            rgb, alpha = rgb[..., :3], np.ascontiguousarray(rgb[..., 3])
-            if full == 65535:
-                alpha[alpha >= WHITE_16] = full  # what was 8 bits once, or is YUV, is shifted up and no more
-            alpha = None if alpha.min() == full else self._upright(alpha)
-        return self._upright(stretch(rgb, self._low, self._white, to=full)), alpha
-
-    def _upright(self, pixels: Pixels) -> Pixels:
-        turned = np.rot90(pixels, -self._info.rotation // 90)
-        return np.ascontiguousarray(turned[:, ::-1] if self._info.mirrored else turned)
-
-
-def _graph(frame: Any, info: VideoInfo, *filters: tuple[str, dict[str, str]]) -> Any:
-    """Return a chain of ffmpeg's filters for frames like this one."""
-    graph = av.filter.Graph()
-    graph.threads = 1  # a frame takes a millisecond; the cores belong to the network
-    nodes = [
-        graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format.name, time_base=info.time_base
-        )
-    ]
-    nodes += [graph.add(name, **options) for name, options in filters]
-    nodes.append(graph.add("buffersink"))
-    graph.link_nodes(*nodes).configure()
-    return graph
+            yield Timed(frame, pts, duration)
 
 
 def _video(container: Any, info: VideoInfo) -> Any:

@@ -13,7 +13,6 @@ from typing import Any
 
 import av
 import av.error
-import av.filter
 import numpy as np
 
 from emt_cli.errors import OutputError, UsageError
@@ -31,6 +30,7 @@ from emt_cli.media.encoders import ENCODERS, HARDWARE, Encoder
 from emt_cli.media.files import new_file
 from emt_cli.media.samples import Pixels, convert
 from emt_cli.media.side_data import Hdr
+from emt_cli.media.video_filters import filter_chain
 
 SEGMENT_SUFFIX = ".segment"
 """Of files that join() takes: NUT, which keeps any time base exactly, or for ProRes MOV."""
@@ -297,18 +297,8 @@ class VideoWriter:
         if self.colour.matrix != "gbr":
             location = chroma_location(self.colour, self._encoder.encoder)
             options |= {"out_color_matrix": swscale_matrix(self.colour.matrix), "out_chroma_loc": location}
-        graph = av.filter.Graph()
-        graph.threads = 1
-        nodes = [
-            graph.add_buffer(
-                width=self.width, height=self.height, format=av.VideoFormat(kind), time_base=self.time_base
-            ),
-            graph.add("scale", **options),
-            graph.add("format", pix_fmts=self.pix_fmt),
-            graph.add("buffersink"),
-        ]
-        graph.link_nodes(*nodes).configure()
-        return graph
+        filters = (("scale", options), ("format", {"pix_fmts": self.pix_fmt}))
+        return filter_chain(self.width, self.height, kind, self.time_base, *filters)
 
 
 def _padded(pixels: Pixels) -> Pixels:
