@@ -63,6 +63,7 @@ def refused(*scales: int, source: Path | None = None) -> str:
         pull("emt", scales, source=source)
     message = str(caught.value)
     assert "\n" not in message
+    assert "; " in message  # and what to try after it
     assert caught.value.exit_code == (4 if "cannot be written" in message else 5)
     return message
 

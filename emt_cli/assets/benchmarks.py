@@ -119,7 +119,7 @@ def find_set(
         return FoundSet(named.name if named else plain.name, _pictures(folder, scale))
     chosen = data_dir or (Path(os.environ["EMT_DATA"]) if os.environ.get("EMT_DATA") else None)
     if data_dir is not None and not data_dir.is_dir():
-        raise InputError(f"--data-dir {data_dir}: no such folder")
+        raise InputError(f"--data-dir {data_dir}: no such folder; name one that holds test sets")
     local = chosen and _copy_below(chosen, known)
     folder = local or cache_folder() / "datasets" / known.name
     if not folder.is_dir():
@@ -162,7 +162,7 @@ def _fetch(known: TestSet, url: str, folder: Path, report: Report | None) -> Non
         _unpack(part, unpacked)
         found = folder_md5(unpacked)
         if found != known.folder_md5:
-            raise InputError(f"{url}: wrong checksum: the folder's md5 is {found}; it was removed")
+            raise InputError(f"{url}: wrong checksum: the folder's md5 is {found}; it was removed, try again")
         unpacked.replace(folder)
         part.unlink()
     except InputError:
@@ -237,5 +237,5 @@ def _pictures(folder: Path, scale: int) -> tuple[Path, ...]:
     if place == mixed:
         found = [path for path in found if path.stem.endswith("_HR")]
     if not found:
-        raise InputError(f"{place}: no pictures in it ({', '.join(SUFFIXES)})")
+        raise InputError(f"{place}: no pictures in it ({', '.join(SUFFIXES)}); name another folder")
     return tuple(found)

@@ -113,7 +113,9 @@ def download(archive: Archive, target: Path, report: Report | None = None) -> No
             digest.update(piece)
     if digest.hexdigest() != archive.sha256:
         target.unlink()
-        raise InputError(f"{archive.url}: wrong checksum: sha256 is {digest.hexdigest()}; it was removed")
+        raise InputError(
+            f"{archive.url}: wrong checksum: sha256 is {digest.hexdigest()}; it was removed, try again"
+        )
 
 
 def transfer(name: str, url: str, target: Path, size: int, report: Report | None = None) -> None:
@@ -136,7 +138,9 @@ def transfer(name: str, url: str, target: Path, size: int, report: Report | None
                         done += len(piece)
                         if done > MOST_LONGER * size + (1 << 20):
                             target.unlink()
-                            raise InputError(f"{url}: far longer than the {size:,} bytes it should have")
+                            raise InputError(
+                                f"{url}: far longer than the {size:,} bytes it should have; try again later"
+                            )
                         if report:
                             report(name, done, max(done, size))
     except requests.RequestException as error:
@@ -159,7 +163,7 @@ def unpack(path: Path, folder: Path) -> None:
                 with archive.open(info) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
         if not members:
-            raise InputError(f"{path}: no pictures in this archive")
+            raise InputError(f"{path}: no pictures in this archive; remove it and fetch it again")
         temporary.replace(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # or encrypted, or foreign
         raise InputError(f"{path}: damaged archive; remove it and fetch it again") from error
@@ -176,8 +180,8 @@ def check_room(size: int, archive: Path) -> None:
 def _is_picture(info: zipfile.ZipInfo, path: Path) -> bool:
     name = PurePosixPath(info.filename)
     if name.is_absolute() or ".." in name.parts or "\\" in info.filename or ":" in info.filename:
-        raise InputError(f"{path}: a name in it leads out of its folder: {info.filename}")
+        raise InputError(f"{path}: a name in it leads out of its folder: {info.filename}; remove it")
     if info.file_size > LARGEST_PICTURE:
-        raise InputError(f"{path}: {info.filename} would unpack to {info.file_size} bytes")
+        raise InputError(f"{path}: {info.filename} would unpack to {info.file_size:,} bytes; remove it")
     hidden = any(part.startswith((".", "__")) for part in name.parts)
     return not info.is_dir() and not hidden and name.suffix.lower() in PICTURES

@@ -69,7 +69,7 @@ def _wanted(name: str, scales: Sequence[int]) -> list[ReleasedFile]:
     offered = {file.scale: file for file in RELEASED}
     for scale in scales:
         if scale not in offered:
-            raise ModelError(f"model emt has no x{scale} (scales: {', '.join(f'x{s}' for s in offered)})")
+            raise ModelError(f"model emt has no x{scale}; choose from {', '.join(f'x{s}' for s in offered)}")
     return [offered[scale] for scale in sorted(set(scales or offered))]
 
 
@@ -78,11 +78,14 @@ def _recognised(source: Path, wanted: list[ReleasedFile]) -> ReleasedFile:
     try:
         size = source.stat().st_size
     except OSError as error:
-        raise ModelError(f"{source}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(
+            f"{source}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
     for file in wanted:
         if file.size == size or file.name == source.name:
             return file
-    raise ModelError(f"{source}: none of {', '.join(file.name for file in wanted)}: its size differs")
+    names = ", ".join(file.name for file in wanted)
+    raise ModelError(f"{source}: of another size than {names}; get the released file again")
 
 
 def _read(source: Path, file: ReleasedFile) -> bytes:
@@ -90,7 +93,9 @@ def _read(source: Path, file: ReleasedFile) -> bytes:
         with source.open("rb") as stream:
             data = stream.read(file.size + 1)
     except OSError as error:
-        raise ModelError(f"{source}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(
+            f"{source}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
     _check(data, file, str(source))
     return data
 
@@ -171,7 +176,7 @@ def _check(data: bytes, file: ReleasedFile, origin: str) -> None:
     if found != file.sha256:
         raise ModelError(
             f"{origin}: wrong checksum, not the released {file.name}:"
-            f" sha256 is {found}, should be {file.sha256}"
+            f" sha256 is {found}, should be {file.sha256}; get it from elsewhere"
         )
 
 

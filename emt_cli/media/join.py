@@ -231,7 +231,8 @@ def _run(command: list[str], order: Order, codec: str, target: Path) -> None:
         finally:
             listener.join()
     if process.returncode:
-        raise OutputError(f"{target}: could not be put together ({_reason(b''.join(said))})")
+        why = _reason(b"".join(said))
+        raise OutputError(f"{target}: could not be put together ({why}); try again, or name an .mkv with -o")
 
 
 def _reason(said: bytes) -> str:

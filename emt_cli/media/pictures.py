@@ -149,7 +149,9 @@ def write_picture(
                 target.write(piece)
             target.flush()
         except OSError as error:
-            raise OutputError(f"{name}: could not be written ({error.strerror or error})") from error
+            raise OutputError(
+                f"{name}: could not be written ({error.strerror or error}); name a file with -o"
+            ) from error
     return notes
 
 
@@ -201,11 +203,11 @@ def readable_absence(path: Path, name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"{name}: does not exist; check the path") from error
     except PermissionError as error:
-        raise InputError(f"{name}: no permission to read it") from error
+        raise InputError(f"{name}: no permission to read it; change that, or take a copy") from error
     except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{name}: cannot be read ({error.strerror or error}); check the disk") from error
     except MemoryError as error:
-        raise InputError(f"{name}: needs more memory than there is") from error
+        raise InputError(f"{name}: needs more memory than there is; close other programs") from error
 
 
 def _turned(plane: Pixels, orientation: int) -> Pixels:
