@@ -302,7 +302,9 @@ def test_failure_of_ffmpeg_is_one_line_and_leaves_nothing(
     before = set(tmp_path.iterdir())
     monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(program))
 
-    with pytest.raises(OutputError, match=r"could not be put together \(no such luck\); try again, or name an .mkv with -o$"):
+    with pytest.raises(
+        OutputError, match=r"could not be put together \(no such luck\); try again, or name an .mkv with -o$"
+    ):
         copy(info, tmp_path / "out.mp4")
 
     assert {path for path in tmp_path.iterdir() if path.suffix != SEGMENT_SUFFIX} == before
