@@ -14,10 +14,11 @@ from PIL import Image
 from emt_cli.errors import InputError, OutputError
 from emt_cli.media.animation import gif_extent, write_animation
 from emt_cli.media.carry import container_for
+from emt_cli.media.encoding import ANIMATION, SEGMENT_SUFFIX, Encoding
 from emt_cli.media.join import join
 from emt_cli.media.video import VideoInfo, probe
 from emt_cli.media.video_read import VideoReader, timestamps
-from emt_cli.media.video_write import ANIMATION, SEGMENT_SUFFIX, Encoding, VideoWriter
+from emt_cli.media.video_write import VideoWriter
 
 SUFFIXES = (".gif", ".webp", ".png")
 

@@ -30,11 +30,12 @@ from emt_cli.jobs.pictures import Target
 from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_run import run_video
 from emt_cli.jobs.video_task import Settings
+from emt_cli.media.encoding import Encoding, kept_hdr
 from emt_cli.media.resize import resize
 from emt_cli.media.side_data import Hdr
 from emt_cli.media.video import probe
 from emt_cli.media.video_read import VideoReader
-from emt_cli.media.video_write import Encoding, VideoWriter, kept_hdr
+from emt_cli.media.video_write import VideoWriter
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish
 

@@ -15,10 +15,11 @@ import pytest
 
 from emt_cli.errors import OutputError
 from emt_cli.media.carry import carry, container_for
+from emt_cli.media.encoding import SEGMENT_SUFFIX, Encoding
 from emt_cli.media.join import join
 from emt_cli.media.video import VideoInfo, probe
 from emt_cli.media.video_read import VideoReader, timestamps
-from emt_cli.media.video_write import SEGMENT_SUFFIX, Encoding, VideoWriter
+from emt_cli.media.video_write import VideoWriter
 
 SOURCES: dict[str, Callable[[Path], object]] = {
     "plain.mp4": lambda path: clips.clip(path, "-bf", "3", audio=True),

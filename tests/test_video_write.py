@@ -15,10 +15,11 @@ import pytest
 
 from emt_cli.errors import OutputError, UsageError
 from emt_cli.media.colour import Colour
+from emt_cli.media.encoding import Encoding, choose_pix_fmt, encoders
 from emt_cli.media.side_data import Hdr
 from emt_cli.media.video import probe
 from emt_cli.media.video_read import VideoReader
-from emt_cli.media.video_write import Encoding, VideoWriter, choose_pix_fmt, encoders
+from emt_cli.media.video_write import VideoWriter
 
 HD = Colour("bt709", "tv", "bt709", "bt709")
 UHD = Colour("bt2020nc", "tv", "bt2020", "smpte2084")

@@ -86,7 +86,7 @@ def video() -> Facts:
     import av
     import imageio_ffmpeg
 
-    from emt_cli.media.video_write import encoders
+    from emt_cli.media.encoding import encoders
 
     program = imageio_ffmpeg.get_ffmpeg_exe()
     said = subprocess.run(

@@ -20,10 +20,10 @@ from emt_cli.jobs.video_task import Settings, VideoTask
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.animation import check_durations
 from emt_cli.media.carry import container_for
+from emt_cli.media.encoding import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
 from emt_cli.media.files import check_target
 from emt_cli.media.video import VideoInfo, probe
 from emt_cli.media.video_read import timestamps
-from emt_cli.media.video_write import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
 
 _CONTAINERS = {"ffv1": ".mkv", "prores": ".mov"}
 """Where codecs go that not every container holds."""

@@ -20,10 +20,11 @@ from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_cost import QUEUE, REMEMBERED
 from emt_cli.jobs.video_task import VideoTask
 from emt_cli.media.compare import MovingComparison
+from emt_cli.media.encoding import SEGMENT_SUFFIX
 from emt_cli.media.pictures import Picture
 from emt_cli.media.samples import Pixels, full_scale
 from emt_cli.media.video_read import Frame, VideoReader
-from emt_cli.media.video_write import SEGMENT_SUFFIX, VideoWriter
+from emt_cli.media.video_write import VideoWriter
 from emt_cli.steps import finish
 
 RESULT, COMPARE = "result", "compare"

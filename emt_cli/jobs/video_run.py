@@ -19,9 +19,9 @@ from emt_cli.jobs.video import VideoJob
 from emt_cli.jobs.video_frames import COMPARE, RESULT, Enlarger, make_segments, open_reader
 from emt_cli.jobs.video_task import VideoTask
 from emt_cli.media.carry import carry
+from emt_cli.media.encoding import encoded_colour, kept_hdr
 from emt_cli.media.files import put_in_place
 from emt_cli.media.join import join
-from emt_cli.media.video_write import encoded_colour, kept_hdr
 from emt_cli.steps import Steps, part
 from emt_cli.stop import stop_signals
 

@@ -14,8 +14,8 @@ from emt_cli.errors import UsageError
 from emt_cli.jobs.pictures import Plan, Target
 from emt_cli.jobs.segments import Segment
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
+from emt_cli.media.encoding import ANIMATION, Encoding
 from emt_cli.media.video import VideoInfo
-from emt_cli.media.video_write import ANIMATION, Encoding
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import imageio_ffmpeg
 
 from emt_cli.atomic import temporary_folder
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
+from emt_cli.media.encoding import FORMATS
 from emt_cli.media.video import Stream, VideoInfo, input_arguments, open_container
-from emt_cli.media.video_write import FORMATS
 
 _CODECS = {
     "mp4": ("h264", "hevc", "av1"),

@@ -21,11 +21,11 @@ from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.animation import write_animation
 from emt_cli.media.carry import Carried, carry
 from emt_cli.media.colour import Colour
+from emt_cli.media.encoding import FORMATS
 from emt_cli.media.feed import Order, feed, pipe_format, put_in_order
 from emt_cli.media.files import new_file
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video import VideoInfo, file_url, input_arguments, open_container, probe
-from emt_cli.media.video_write import FORMATS
 
 _FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
 """Of what ffmpeg says once something has failed already."""
