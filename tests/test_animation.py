@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from emt_cli.errors import InputError, OutputError
-from emt_cli.media.animation import gif_extent, write_animation
+from emt_cli.media.animation import gif_extent
+from emt_cli.media.animation_write import write_animation
 from emt_cli.media.carry import container_for
 from emt_cli.media.encoding import ANIMATION, SEGMENT_SUFFIX, Encoding
 from emt_cli.media.join import join

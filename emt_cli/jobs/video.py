@@ -18,7 +18,7 @@ from emt_cli.jobs.segments import plan_segments, segment_length, work_path
 from emt_cli.jobs.video_cost import disk_of, memory_of, seconds_a_frame, tiles_of
 from emt_cli.jobs.video_task import Settings, VideoTask
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
-from emt_cli.media.animation import check_durations
+from emt_cli.media.animation_write import check_durations
 from emt_cli.media.carry import container_for
 from emt_cli.media.encoding import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
 from emt_cli.media.files import check_target

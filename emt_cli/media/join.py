@@ -18,7 +18,7 @@ import imageio_ffmpeg
 from emt_cli.atomic import temporary_folder
 from emt_cli.errors import OutputError
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
-from emt_cli.media.animation import write_animation
+from emt_cli.media.animation_write import write_animation
 from emt_cli.media.carry import Carried, carry
 from emt_cli.media.colour import Colour
 from emt_cli.media.encoding import FORMATS
