@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from emt_cli.engine.weights import save_weights
+from emt_cli.jobs.pictures import Target
+from emt_cli.jobs.video import VideoJob
+from emt_cli.jobs.video_run import run_video
+from emt_cli.jobs.video_task import Settings
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
+from emt_cli.steps import finish
 
 torch.set_num_threads(2)
 
@@ -89,3 +96,22 @@ def deep(photo: np.ndarray) -> np.ndarray:
 def ramp(photo: np.ndarray) -> np.ndarray:
     """Alpha of the photo's size from clear to opaque, 8 bits."""
     return np.linspace(0, 255, photo[..., 0].size).astype(np.uint8).reshape(photo.shape[:2])
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory, tiny_network: EMT) -> str:
+    """A model file, x2, that takes no time."""
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_weights(path, tiny_network.config, tiny_network.state_dict(), {"name": "tiny"})
+    return str(path)
+
+
+@pytest.fixture
+def enlarge(model: str) -> Callable[..., dict[str, Any]]:
+    """Run a video job on a clip with settings that differ from the usual ones."""
+
+    def run(clip: Path, output: Path | None = None, **settings: Any) -> dict[str, Any]:
+        job = VideoJob(Settings(**{"target": Target(2), "model": model} | settings))
+        return finish(run_video(job, job.open(clip, output)))
+
+    return run

@@ -12,17 +12,7 @@ from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
 from emt_cli.commands.video import seconds_of
-from emt_cli.engine.weights import save_weights
 from emt_cli.errors import UsageError
-from emt_cli.model.emt import EMT
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, tiny_network: EMT) -> str:
-    """A model file, x2, that takes no time."""
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_weights(path, tiny_network.config, tiny_network.state_dict(), {"name": "tiny"})
-    return str(path)
 
 
 @pytest.fixture

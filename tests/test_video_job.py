@@ -1,30 +1,20 @@
-"""What becomes of a video: frames, times, duplicates, parts, damage, failures."""
+"""What becomes of a video: frames, times, streams, duplicates, parts, colours."""
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import av
 import clips
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import save_weights
-from emt_cli.errors import DeviceError, EmtError, OutputError, StoppedError, UsageError
-from emt_cli.jobs import video_run
 from emt_cli.jobs.duplicates import RecentFrames
 from emt_cli.jobs.pictures import Target
 from emt_cli.jobs.video import VideoJob
@@ -35,43 +25,15 @@ from emt_cli.media.resize import resize
 from emt_cli.media.side_data import Hdr
 from emt_cli.media.video import probe
 from emt_cli.media.video_read import VideoReader
-from emt_cli.media.video_write import VideoWriter
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish
 
 LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, tiny_network: EMT) -> str:
-    """A model file, x2, that takes no time."""
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_weights(path, tiny_network.config, tiny_network.state_dict(), {"name": "tiny"})
-    return str(path)
-
-
-@pytest.fixture
-def enlarge(model: str) -> Callable[..., dict[str, Any]]:
-    """Run a job on a clip with settings that differ from the usual ones."""
-
-    def run(clip: Path, output: Path | None = None, **settings: Any) -> dict[str, Any]:
-        job = VideoJob(Settings(**{"target": Target(2), "model": model} | settings))
-        return finish(run_video(job, job.open(clip, output)))
-
-    return run
-
-
 def frames_of(path: Path) -> list[np.ndarray]:
     with VideoReader(probe(path)) as reader:
         return [frame.pixels for frame in reader.frames()]
-
-
-def threads_left() -> list[str]:
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread.name.startswith(("emt-read", "emt-write", "emt-work"))
-    ]
 
 
 def test_every_frame_is_enlarged_and_shown_at_its_time(
@@ -328,134 +290,6 @@ def test_a_comparison_shows_bicubic_and_the_result(
     assert clips.times(Path(facts["compare"])) == clips.times(source)
 
 
-def moving_cat(path: Path, photo: np.ndarray) -> Path:
-    """An animation of 4 frames, one of them twice, with a clear edge that grows; each shown its own time."""
-    frames = []
-    for step in (0, 1, 1, 3):
-        alpha = np.full(photo.shape[:2], 255, np.uint8)
-        alpha[:, : 20 + 8 * step] = 0
-        frames.append(Image.fromarray(np.dstack((np.roll(photo, 5 * step, 1), alpha))[:48, :64]))
-    options = {"lossless": True} if path.suffix == ".webp" else {}
-    frames[0].save(
-        path, save_all=True, append_images=frames[1:], duration=[100, 50, 70, 300], loop=0, **options
-    )
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_an_animation_stays_one_with_its_times_and_transparency(
-    tmp_path: Path, photo: np.ndarray, suffix: str, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = moving_cat(tmp_path / f"cat{suffix}", photo)
-
-    facts = enlarge(source)
-
-    assert facts["verified"], facts["checks"]
-    with Image.open(facts["output"]) as image:
-        shown = [frame.info["duration"] for frame in ImageSequence.all_frames(image)]
-        first = np.asarray(ImageSequence.all_frames(image, lambda frame: frame.convert("RGBA"))[0])
-    assert sum(shown) == 520
-    assert first.shape == (96, 128, 4)
-    assert first[:, :36, 3].max() == 0
-    assert first[:, 44:, 3].min() == 255
-
-
-def test_an_animation_becomes_a_video_on_black(
-    tmp_path: Path, photo: np.ndarray, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = moving_cat(tmp_path / "cat.webp", photo)
-
-    facts = enlarge(source, tmp_path / "cat.mp4")
-
-    assert facts["verified"], facts["checks"]
-    assert any("transparent is shown on black" in note for note in facts["notes"])
-    assert frames_of(tmp_path / "cat.mp4")[0][:, :36].max() < 12
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_a_video_becomes_an_animation(
-    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.4)
-
-    facts = enlarge(source, tmp_path / f"clip{suffix}")
-
-    assert facts["verified"], facts["checks"]
-    with Image.open(facts["output"]) as image:
-        assert sum(frame.info["duration"] for frame in ImageSequence.all_frames(image)) == 400
-
-
-@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
-def test_equal_frames_may_be_merged_down_to_a_still_picture(
-    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.2, picture="color")
-
-    facts = enlarge(source, tmp_path / f"clip{suffix}")
-
-    assert facts["verified"], facts["checks"]
-    with Image.open(facts["output"]) as image:
-        assert (getattr(image, "n_frames", 1), image.size) == (1, (64, 64))
-
-
-@pytest.mark.parametrize(
-    ("codec", "preset", "suffix"),
-    [(None, None, ".mp4"), ("h264", "medium", ".mp4"), ("hevc", "fast", ".mov"), ("h264", None, ".mkv")],
-)
-def test_uneven_frames_in_any_order_of_decoding_are_shown_as_long(
-    tmp_path: Path,
-    photo: np.ndarray,
-    enlarge: Callable[..., dict[str, Any]],
-    codec: str | None,
-    preset: str | None,
-    suffix: str,
-) -> None:
-    frames = [Image.fromarray(np.roll(photo, 9 * step, 1)) for step in range(10)]
-    durations = [100, 50, 70, 300, 40, 20, 200, 30, 400, 90]
-    source = tmp_path / "cat.png"
-    frames[0].save(source, save_all=True, append_images=frames[1:], duration=durations)
-
-    facts = enlarge(source, tmp_path / f"cat{suffix}", codec=codec, preset=preset)
-
-    assert facts["verified"], facts["checks"]
-    assert "Duration: 00:00:01.30" in clips.facts(tmp_path / f"cat{suffix}")
-
-
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt"),
-    [("prores", "yuva444p10le"), ("ffv1", "yuva444p10le"), ("ffv1", "bgra"), (None, None)],
-)
-def test_transparency_is_kept_by_formats_that_hold_it_and_else_its_loss_is_said(
-    tmp_path: Path, codec: str | None, pix_fmt: str | None, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = tmp_path / "clear.mov"
-    left = "format=rgba,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='if(lt(X,32),0,255)',format=yuva444p10le"
-    clips.clip(
-        source, "-vf", left, "-profile:v", "4444", size="64x48", seconds=0.1, codec=("-c:v", "prores_ks")
-    )
-
-    facts = enlarge(source, codec=codec, pix_fmt=pix_fmt)
-
-    assert facts["verified"], facts["checks"]
-    said = any("its transparency is left out" in note for note in facts["notes"])
-    assert said == (pix_fmt is None)
-    if pix_fmt is not None:
-        raw = tmp_path / "alpha.raw"
-        clips.ffmpeg("-i", facts["output"], "-vf", "alphaextract,format=gray", "-f", "rawvideo", raw)
-        alpha = np.fromfile(raw, np.uint8).reshape(-1, 96, 128)
-        assert alpha[..., 8:48].max() <= 2
-        assert alpha[..., 80:].min() >= 253
-
-
-def test_options_of_video_codecs_are_refused_for_animations(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.2)
-
-    with pytest.raises(UsageError, match=r"--crf is for videos"):
-        enlarge(source, tmp_path / "clip.gif", crf=20)
-
-
 @pytest.mark.parametrize("codec", ["ffv1", "prores", "hevc", "av1"])
 def test_colour_tags_are_the_sources_whatever_the_codec(
     tmp_path: Path, codec: str, enlarge: Callable[..., dict[str, Any]]
@@ -508,160 +342,6 @@ def test_several_devices_keep_the_order(tmp_path: Path, model: str) -> None:
     assert clips.shown(Path(one["output"])) == clips.shown(Path(three["output"]))
 
 
-def test_what_was_damaged_is_reported_and_the_rest_is_kept(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    healthy = clips.clip(tmp_path / "healthy.mkv", "-g", "5", size="64x64", seconds=2)
-    source = clips.damaged(tmp_path / "damaged.mkv", healthy)
-
-    strict = enlarge(source, segment=10)
-    tolerant = enlarge(source, segment=10, tolerant=True)
-
-    assert not strict["verified"]
-    assert strict["output"] == str(tmp_path / "damaged_x2.unverified.mkv")
-    assert Path(strict["output"]).exists()
-    assert [check["name"] for check in strict["checks"] if not check["passed"]] == ["source"]
-    assert strict["damage"] or strict["lost"]
-    assert tolerant["verified"]
-    assert tolerant["output"] == str(tmp_path / "damaged_x2.mkv")
-    assert clips.times(Path(tolerant["output"])) == clips.times(Path(strict["output"]))
-
-
-def lose_a_frame(segments: list[Path]) -> None:
-    """Write a segment again without the frame that is shown last."""
-    path = segments[0]
-    small = path.with_name("less.nut")
-    with av.open(str(path)) as source, av.open(str(small), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        packets = [packet for packet in source.demux() if packet.size]
-        last = max(packet.pts for packet in packets)
-        for packet in packets:
-            if packet.pts < last:
-                packet.stream = stream
-                target.mux(packet)
-    small.replace(path)
-
-
-def test_a_result_that_lacks_a_frame_fails_and_gets_another_name(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.4)
-    join = video_run.join
-
-    def careless(segments: list[Path], *arguments: Any, **options: Any) -> list[str]:
-        lose_a_frame(segments)
-        return join(segments, *arguments, **options)
-
-    monkeypatch.setattr(video_run, "join", careless)
-
-    facts = enlarge(source)
-
-    failed = [check["name"] for check in facts["checks"] if not check["passed"]]
-    assert failed == ["frames", "frame times", "duration"]
-    assert facts["output"] == str(tmp_path / "clip_x2.unverified.mp4")
-    assert not (tmp_path / "clip_x2.mp4").exists()
-
-
-def test_sound_that_comes_late_fails(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.4, audio=True)
-    join = video_run.join
-
-    def late(segments: list[Path], info: Any, target: Path, **options: Any) -> list[str]:
-        notes = join(segments, info, target, **options)
-        shifted = target.with_name("late.mkv")
-        clips.ffmpeg(
-            "-i", target, "-itsoffset", "0.1", "-i", target, "-map", "0:v", "-map", "1:a",
-            "-c", "copy", shifted,
-        )  # fmt: skip
-        shifted.replace(target)
-        return notes
-
-    monkeypatch.setattr(video_run, "join", late)
-
-    facts = enlarge(source)
-
-    (failed,) = [check for check in facts["checks"] if not check["passed"]]
-    assert failed["name"] == "audio"
-    assert "100.0 ms off" in failed["found"]
-
-
-def test_a_full_disk_keeps_the_work_and_the_same_job_goes_on(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
-    whole = enlarge(source, tmp_path / "whole.mkv", segment=5)
-    write, written = VideoWriter.write, 0
-
-    def full(self: VideoWriter, *arguments: Any) -> None:
-        nonlocal written
-        written += 1
-        if written > 13:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(self, *arguments)
-
-    monkeypatch.setattr(VideoWriter, "write", full)
-    with pytest.raises(OutputError, match=r"no room left on the disk.*same command goes on"):
-        enlarge(source, tmp_path / "out.mkv", segment=5)
-    assert threads_left() == []
-    monkeypatch.undo()
-
-    facts = enlarge(source, tmp_path / "out.mkv", segment=5)
-
-    assert facts["resumed"] == 10
-    assert clips.shown(tmp_path / "out.mkv") == clips.shown(Path(whole["output"]))
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (DeviceError("cpu: gone"), "cpu: gone"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "needs more memory than is free"),
-    ],
-)
-def test_a_failure_of_the_network_comes_out_with_a_name_and_leaves_nothing_running(
-    tmp_path: Path,
-    enlarge: Callable[..., dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
-    words: str,
-) -> None:
-    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
-    monkeypatch.setattr(Upscaler, "steps", lambda *_, **__: (_ for _ in ()).throw(error))
-
-    with pytest.raises(DeviceError, match=f"^{re.escape(str(source))}: {words}"):
-        enlarge(source)
-
-    assert threads_left() == []
-    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_job_after_the_frame_at_hand(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
-    steps, calls = Upscaler.steps, 0
-
-    def signalled(self: Upscaler, *arguments: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 12:
-            os.kill(os.getpid(), number)
-        return steps(self, *arguments, **options)
-
-    monkeypatch.setattr(Upscaler, "steps", signalled)
-    before = signal.getsignal(number)
-    with pytest.raises(StoppedError, match=r"1[05] of 25 frames are kept in \.clip_x2\.mkv\.emt-work"):
-        enlarge(source, segment=5)
-    monkeypatch.undo()
-
-    assert calls < 20
-    assert signal.getsignal(number) is before
-    assert enlarge(source, segment=5)["resumed"] in (10, 15)
-
-
 @pytest.mark.parametrize(
     "codec", [("-c:v", "libx264", "-preset", "ultrafast", "-bf", "3"), ("-c:v", "mpeg4", "-bf", "2")]
 )
@@ -674,18 +354,6 @@ def test_frames_of_avi_that_are_out_of_order_get_their_times(
 
     assert facts["verified"], facts["checks"]
     assert clips.times(Path(facts["output"])) == clips.times(source)
-
-
-def test_damage_in_a_transport_stream_is_reported(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    healthy = clips.clip(tmp_path / "healthy.ts", "-g", "10", seconds=2, audio=True)
-    source = clips.damaged(tmp_path / "damaged.ts", healthy)
-
-    facts = enlarge(source)
-
-    assert not facts["verified"]
-    assert facts["damage"]
 
 
 def test_windows_media_sound_goes_into_mkv(tmp_path: Path, enlarge: Callable[..., dict[str, Any]]) -> None:
@@ -709,76 +377,6 @@ def test_frames_that_are_shown_for_seconds_are_no_damage(
 
     assert facts["verified"], facts["checks"]
     assert facts["damage"] == []
-
-
-def test_what_no_encoder_can_be_given_is_said_before_and_after(
-    tmp_path: Path, model: str, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = clips.captioned(tmp_path / "captioned.ts")
-
-    task = VideoJob(Settings(target=Target(2), model=model)).open(source)
-    facts = enlarge(source)
-
-    said = "closed captions inside the picture stream will be missing from the result"
-    assert said in task.notes
-    assert said in facts["notes"]
-    assert ("closed captions inside the picture stream", "left out, as said") in [
-        (check["name"], check["found"]) for check in facts["checks"]
-    ]
-
-
-def test_other_settings_are_refused_until_told_to_begin_again(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
-    monkeypatch.setattr(video_run, "join", lambda *_, **__: (_ for _ in ()).throw(OutputError("x: full")))
-    with pytest.raises(OutputError):
-        enlarge(source, segment=5, crf=20)
-    monkeypatch.undo()
-
-    with pytest.raises(UsageError, match=r"other settings \(crf 20\)"):
-        enlarge(source, segment=5, crf=24)
-
-    assert enlarge(source, segment=5, crf=24, overwrite=True)["resumed"] == 0
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"start": Fraction(5)}, "no frame lies there; the video lasts"),
-        ({"codec": "realvideo"}, "not in this build"),
-        ({"target": Target(9)}, "beyond 4 times"),
-    ],
-)
-def test_what_cannot_be_done_is_said_before_the_work(
-    tmp_path: Path, settings: dict[str, Any], message: str, enlarge: Callable[..., dict[str, Any]]
-) -> None:
-    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
-
-    with pytest.raises(EmtError, match=message):
-        enlarge(source, **settings)
-
-    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
-
-
-def test_a_frame_too_long_for_a_gif_is_refused_before_the_work(tmp_path: Path, model: str) -> None:
-    source = tmp_path / "slow.webp"
-    pictures = [Image.new("RGB", (32, 32), (9 * index, 0, 0)) for index in range(3)]
-    pictures[0].save(source, save_all=True, append_images=pictures[1:], duration=[9, 700_000, 9])
-
-    with pytest.raises(OutputError, match=r"longer than GIF can say \(655.35 s\); choose .mp4"):
-        VideoJob(Settings(target=Target(2), model=model)).open(source, tmp_path / "slow.gif")
-
-
-def test_too_small_a_disk_is_noticed_before_the_work(
-    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
-    usage = SimpleNamespace(total=10**9, used=10**9, free=1000)
-    monkeypatch.setattr("emt_cli.jobs.video.shutil.disk_usage", lambda _: usage)
-
-    with pytest.raises(OutputError, match=r"needs about .* make room"):
-        enlarge(source, codec="ffv1")
 
 
 @pytest.mark.parametrize(
