@@ -44,7 +44,7 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
     _sweep(place.parent)
     temporary, stream = _open_locked(place.parent)
     try:
-        _UNFINISHED.add(temporary)
+        hold(temporary)
         if sys.platform != "win32":
             with contextlib.suppress(OSError):
                 os.fchmod(stream.fileno(), stat.S_IMODE(place.stat().st_mode))
@@ -53,7 +53,7 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
         if sys.platform == "win32":
             stream.close()
         temporary.unlink(missing_ok=True)
-        _UNFINISHED.discard(temporary)
+        let_go(temporary)
         stream.close()
 
 

@@ -206,9 +206,8 @@ class _Line:
         count = 0
         with self.opened.mutex:
             there = self.opened.queue
-            with contextlib.suppress(
-                Exception
-            ):  # what fails here fails again, and is told, for the first alone
+            # What fails here fails again, and is told, for the first alone.
+            with contextlib.suppress(Exception):
                 count = 0 if self.stop.is_set() else self.work.share(first, there, index)
             return [mate for _ in range(count) if (mate := there.popleft()) is not None]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -11,6 +12,7 @@ from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models
 from emt_cli.engine.device import choose_device, choose_devices, choose_precision, free_memory
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, build_network, load_weights
+from emt_cli.jobs.pictures import Target
 from emt_cli.model.emt import EMT
 
 
@@ -55,9 +57,8 @@ class Networks:
         It stays the same for the whole run, whatever is pulled or removed meanwhile.
         """
         if scale not in self._found:
-            self._found.setdefault(
-                scale, find_model(self.model, scale)
-            )  # the first of several threads counts
+            # The first of several threads counts.
+            self._found.setdefault(scale, find_model(self.model, scale))
         return self._found[scale]
 
     def weights(self, scale: int) -> Weights:
@@ -111,3 +112,31 @@ class Networks:
         if path not in self._weights:
             self._weights[path] = load_weights(path)
         return self._weights[path]
+
+
+@dataclass(frozen=True)
+class EnlargeSettings:
+    """How pictures and videos alike are enlarged."""
+
+    target: Target
+    model: str = "auto"
+    """auto, a known name, or the path of a model file."""
+    device: str = "auto"
+    """One device, or several separated by commas."""
+    precision: str = "auto"
+    engine: str = "auto"
+    tile: int | None = None
+    """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
+    ensemble: bool = False
+    """Average over eight flips and rotations."""
+
+    def networks(self) -> Networks:
+        """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
+        return Networks(
+            self.model,
+            devices=self.device,
+            precision=self.precision,
+            tile=self.tile,
+            ensemble=self.ensemble,
+            engine=self.engine,
+        )

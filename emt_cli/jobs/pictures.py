@@ -10,7 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
@@ -139,10 +139,7 @@ def enlarge_together(pictures: Sequence[Picture], plan: Plan, upscaler: Upscaler
     enlarged = []
     planes = upscaler.upscale_batch(colours, dtype=np.float32 if plan.resized else kind)
     for picture, plane in zip(pictures, planes, strict=True):
-        pixels: Pixels = plane
-        if plan.resized:
-            exact = resize(np.asarray(plane, np.float32), plan.out_height, plan.out_width)
-            pixels = convert(exact, kind)
+        pixels = _fitted(plane, plan, kind)
         if picture.gray:
             pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
         enlarged.append(replace(picture, pixels=pixels, alpha=_opaque(picture, pixels)))
@@ -169,9 +166,12 @@ def _enlarge(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> 
         last = index == len(plan.passes) - 1
         steps = upscaler(scale).steps(plane, dtype=kind if last and not plan.resized else np.float32)
         plane = yield from part(steps, float(shares[index]), float(shares[index + 1]))
-    if plan.resized:
-        plane = convert(resize(plane, plan.out_height, plan.out_width), kind)
-    return plane
+    return _fitted(plane, plan, kind)
+
+
+def _fitted(plane: Pixels, plan: Plan, kind: DTypeLike) -> Pixels:
+    """Bring an enlarged plane of floats to the plan's size and a sample type; unchanged if that is its size."""
+    return convert(resize(plane, plan.out_height, plan.out_width), kind) if plan.resized else plane
 
 
 def _keep_extremes(alpha: Pixels, source: Pixels) -> None:

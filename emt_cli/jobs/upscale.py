@@ -13,8 +13,8 @@ from emt_cli.assets.catalog import FoundModel
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
 from emt_cli.jobs.memory import check_memory, enough_memory, named
-from emt_cli.jobs.networks import Networks
-from emt_cli.jobs.pictures import Plan, Target, enlarge, enlarge_together, plan_picture, result_path
+from emt_cli.jobs.networks import EnlargeSettings
+from emt_cli.jobs.pictures import Plan, enlarge, enlarge_together, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.files import check_folder, check_target, make_folder
 from emt_cli.media.formats import PictureFormat, check_output, format_from_name
@@ -26,20 +26,9 @@ STDIN, STDOUT = "standard input", "standard output"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(EnlargeSettings):
     """How pictures are enlarged and written; the same for all pictures of a run."""
 
-    target: Target
-    model: str = "auto"
-    """auto, a known name, or the path of a model file."""
-    device: str = "auto"
-    """One device, or several separated by commas."""
-    precision: str = "auto"
-    engine: str = "auto"
-    tile: int | None = None
-    """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
-    ensemble: bool = False
-    """Average over eight flips and rotations."""
     format: PictureFormat | None = None
     """Kind of file to write; None keeps the input's, or takes the one of the output's name."""
     quality: int = 95
@@ -133,14 +122,7 @@ class PictureJob:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.networks = Networks(
-            settings.model,
-            devices=settings.device,
-            precision=settings.precision,
-            tile=settings.tile,
-            ensemble=settings.ensemble,
-            engine=settings.engine,
-        )
+        self.networks = settings.networks()
         self.device = self.networks.devices[0]
         self._taken: set[Path] = set()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from emt_cli.errors import InputError, OutputError, UsageError
 from emt_cli.jobs.memory import check_memory
-from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pictures import Plan, Target, plan_picture
 from emt_cli.jobs.segments import plan_segments, segment_length, work_path
 from emt_cli.jobs.video_cost import disk_of, memory_of, seconds_a_frame, tiles_of
@@ -34,14 +33,7 @@ class VideoJob:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.networks = Networks(
-            settings.model,
-            devices=settings.device,
-            precision=settings.precision,
-            tile=settings.tile,
-            ensemble=settings.ensemble,
-            engine=settings.engine,
-        )
+        self.networks = settings.networks()
         if settings.codec is not None and settings.codec not in encoders():
             raise UsageError(f"--codec {settings.codec}: not in this build; use {', '.join(encoders())}")
 

@@ -11,7 +11,8 @@ import av
 
 from emt_cli.assets.catalog import FoundModel
 from emt_cli.errors import UsageError
-from emt_cli.jobs.pictures import Plan, Target
+from emt_cli.jobs.networks import EnlargeSettings
+from emt_cli.jobs.pictures import Plan
 from emt_cli.jobs.segments import Segment
 from emt_cli.media.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.encoding import ANIMATION, Encoding
@@ -19,20 +20,9 @@ from emt_cli.media.video import VideoInfo
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(EnlargeSettings):
     """How a video is enlarged and written."""
 
-    target: Target
-    model: str = "auto"
-    """auto, a known name, or the path of a model file."""
-    device: str = "auto"
-    """One device, or several separated by commas."""
-    precision: str = "auto"
-    engine: str = "auto"
-    tile: int | None = None
-    """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
-    ensemble: bool = False
-    """Average over eight flips and rotations."""
     codec: str | None = None
     """None is h264, and hevc for more than 8 bits."""
     crf: int | None = None
