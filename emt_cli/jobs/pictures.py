@@ -170,7 +170,7 @@ def _enlarge(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> 
 
 
 def _fitted(plane: Pixels, plan: Plan, kind: DTypeLike) -> Pixels:
-    """Bring an enlarged plane of floats to the plan's size and a sample type; unchanged if that is its size."""
+    """Bring an enlarged plane of floats to the plan's size and a sample type; unchanged if it has them."""
     return convert(resize(plane, plan.out_height, plan.out_width), kind) if plan.resized else plane
 
 
