@@ -38,7 +38,7 @@ def write_animation(
     """
     format = SUFFIXES[target.suffix.lower()]
     tick = Fraction(1, 100) if format == "GIF" else Fraction(1, 1000)
-    ends = [round(end / tick) for end in _sums(durations)]
+    ends = [round(end / tick) for end in itertools.accumulate(durations)]
     shown = [max(1, end - start) * int(1000 * tick) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     first = next(frames())
     height, width = first.shape[:2]
@@ -112,14 +112,6 @@ class _Following:
             else:
                 found.append(duration)
         return found
-
-
-def _sums(durations: Sequence[Fraction]) -> list[Fraction]:
-    ends, end = [], Fraction(0)
-    for duration in durations:
-        end += duration
-        ends.append(end)
-    return ends
 
 
 def _gif_frame(pixels: Pixels) -> Image.Image:
