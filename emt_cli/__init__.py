@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emt_cli.engine.upscaler import Upscaler
     from emt_cli.errors import EmtError
-    from emt_cli.jobs.one_file import upscale_file
+    from emt_cli.jobs.picture.api import upscale_file
 
 __version__ = "0.1.0"
 __all__ = ["EmtError", "Upscaler", "__version__", "upscale_file"]
@@ -22,7 +22,7 @@ __all__ = ["EmtError", "Upscaler", "__version__", "upscale_file"]
 _HOMES = {
     "EmtError": "emt_cli.errors",
     "Upscaler": "emt_cli.engine.upscaler",
-    "upscale_file": "emt_cli.jobs.one_file",
+    "upscale_file": "emt_cli.jobs.picture.api",
 }
 """Where the library's names are defined: torch is imported with the first of them, not with the package."""
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from emt_cli.jobs.batch import Shard, plan_batch
-from emt_cli.jobs.batch_run import Tally, held, run_batch, tag_of
-from emt_cli.jobs.find import Selection, find_pictures
-from emt_cli.jobs.local import default_threads, places_for_pictures, room_for_pictures, run_locally
-from emt_cli.jobs.pictures import Target
-from emt_cli.jobs.upscale import PictureJob, Settings
-from emt_cli.jobs.work import PictureWork
-from emt_cli.media.pictures import read_picture
+from emt_cli.jobs.batch.find import Selection, find_pictures
+from emt_cli.jobs.batch.local import default_threads, places_for_pictures, room_for_pictures, run_locally
+from emt_cli.jobs.batch.plan import Shard, plan_batch
+from emt_cli.jobs.batch.run import Tally, held, run_batch, tag_of
+from emt_cli.jobs.batch.stages import PictureWork
+from emt_cli.jobs.picture.job import PictureJob, Settings
+from emt_cli.jobs.picture.plan import Target
+from emt_cli.media.picture.io import read_picture
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 SIDE = 512

@@ -170,7 +170,7 @@ def _head(site: Site, path: Path) -> Call:
 def declare(path: Path) -> None:
     """Read what a picture declares, as a plan of many pictures does."""
     from emt_cli.errors import InputError
-    from emt_cli.media.head import read_head
+    from emt_cli.media.picture.head import read_head
 
     try:
         read_head(path)

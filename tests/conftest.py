@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from emt_cli.engine.weights import save_weights
-from emt_cli.jobs.pictures import Target
-from emt_cli.jobs.video import VideoJob
-from emt_cli.jobs.video_run import run_video
-from emt_cli.jobs.video_task import Settings
+from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.run import run_video
+from emt_cli.jobs.video.task import Settings
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish

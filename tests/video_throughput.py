@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from emt_cli.jobs.networks import Networks
-from emt_cli.jobs.pictures import Target
-from emt_cli.jobs.video import VideoJob
-from emt_cli.jobs.video_run import run_video
-from emt_cli.jobs.video_task import Settings
-from emt_cli.media.video import probe
-from emt_cli.media.video_read import VideoReader
+from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.run import run_video
+from emt_cli.jobs.video.task import Settings
+from emt_cli.media.video.probe import probe
+from emt_cli.media.video.read import VideoReader
 from emt_cli.steps import finish
 
 

@@ -15,8 +15,8 @@ from emt_cli.commands.batch_talk import Report, Talk
 from emt_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
-    from emt_cli.jobs.batch import Shard
-    from emt_cli.jobs.find import Findings, Selection
+    from emt_cli.jobs.batch.find import Findings, Selection
+    from emt_cli.jobs.batch.plan import Shard
 
 EPILOG = options.examples(
     "emt batch photos/ -r -o large/",
@@ -140,17 +140,17 @@ def batch(
     What is done is noted in the output folder: pictures whose content, settings and model are the same are
     not done again. A bad picture does not stop the others. Ctrl-C finishes the pictures under way.
     """
-    from emt_cli.jobs.batch import plan_batch
-    from emt_cli.jobs.batch_cluster import run_on_cluster
-    from emt_cli.jobs.batch_run import Tally, held, run_batch, tag_of
-    from emt_cli.jobs.cluster import connected
-    from emt_cli.jobs.estimate import expect
-    from emt_cli.jobs.find import Selection
-    from emt_cli.jobs.local import default_threads, places_for_pictures, room_for_pictures, run_locally
-    from emt_cli.jobs.naming import Template
-    from emt_cli.jobs.pictures import Target
-    from emt_cli.jobs.upscale import PictureJob, Settings
-    from emt_cli.jobs.work import PictureWork
+    from emt_cli.jobs.batch.estimate import expect
+    from emt_cli.jobs.batch.find import Selection
+    from emt_cli.jobs.batch.local import default_threads, places_for_pictures, room_for_pictures, run_locally
+    from emt_cli.jobs.batch.naming import Template
+    from emt_cli.jobs.batch.on_ray import run_on_cluster
+    from emt_cli.jobs.batch.plan import plan_batch
+    from emt_cli.jobs.batch.run import Tally, held, run_batch, tag_of
+    from emt_cli.jobs.batch.stages import PictureWork
+    from emt_cli.jobs.cluster.scheduler import connected
+    from emt_cli.jobs.picture.job import PictureJob, Settings
+    from emt_cli.jobs.picture.plan import Target
     from emt_cli.stop import stop_signals
 
     if output is None:
@@ -223,7 +223,7 @@ def _find(
     inputs: list[str], lists: list[Path], selection: Selection, output: Path, *, base: Path | None, null: bool
 ) -> Findings:
     """Find what inputs, and lists in files or on standard input, name."""
-    from emt_cli.jobs.find import find_pictures, read_list
+    from emt_cli.jobs.batch.find import find_pictures, read_list
 
     if not inputs and not lists:
         raise UsageError("name folders, pictures or patterns, a --list, or - for a list on standard input")
@@ -250,7 +250,7 @@ def _read_stdin() -> bytes:
 
 
 def _shard(text: str) -> Shard:
-    from emt_cli.jobs.batch import Shard
+    from emt_cli.jobs.batch.plan import Shard
 
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal()):

@@ -17,11 +17,11 @@ from emt_cli.errors import OutputError, OutputExistsError, UsageError
 if TYPE_CHECKING:
     from threading import Event
 
-    from emt_cli.jobs.batch import Batch
-    from emt_cli.jobs.batch_run import News, Tally
-    from emt_cli.jobs.estimate import Estimate
-    from emt_cli.jobs.find import Findings
-    from emt_cli.jobs.upscale import PictureJob
+    from emt_cli.jobs.batch.estimate import Estimate
+    from emt_cli.jobs.batch.find import Findings
+    from emt_cli.jobs.batch.plan import Batch
+    from emt_cli.jobs.batch.run import News, Tally
+    from emt_cli.jobs.picture.job import PictureJob
 
 _SHOWN = 50
 """Failures listed in the end; a report has all."""

@@ -10,7 +10,7 @@ import typer
 from emt_cli.commands import options, ui
 
 if TYPE_CHECKING:
-    from emt_cli.jobs.surroundings import Check
+    from emt_cli.jobs.doctor.environment import Check
 
 EPILOG = options.examples("emt doctor", "emt doctor --json > report.json")
 SOME_FAILED = 3
@@ -23,7 +23,7 @@ def doctor(as_json: options.Json = False) -> None:
     Nothing is changed and nothing is fetched. Exit code 3 when something that is needed is broken.
     """
     from emt_cli import __version__
-    from emt_cli.jobs.doctor import examine
+    from emt_cli.jobs.doctor.checks import examine
 
     checks = []
     for check in examine():

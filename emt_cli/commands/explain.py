@@ -39,7 +39,7 @@ def explain(
     from emt_cli.evaluation.explain import Attribution, attention_at, local_attribution, surroundings
     from emt_cli.evaluation.explain_picture import draw
     from emt_cli.media.files import check_target
-    from emt_cli.media.pictures import Picture, read_picture, write_picture
+    from emt_cli.media.picture.io import Picture, read_picture, write_picture
     from emt_cli.media.samples import convert
 
     x, y = _point(at)

@@ -16,7 +16,7 @@ from emt_cli.errors import EmtError, InputError, OutputError, UsageError
 from emt_cli.steps import finish
 
 if TYPE_CHECKING:
-    from emt_cli.jobs.upscale import PictureJob, Task
+    from emt_cli.jobs.picture.job import PictureJob, Task
 
 EPILOG = options.examples(
     "emt upscale photo.png --scale 4",
@@ -59,8 +59,8 @@ def upscale(
 
     The result lies beside its input as NAME_x4 in the same format, unless -o or --format say otherwise.
     """
-    from emt_cli.jobs.pictures import Target
-    from emt_cli.jobs.upscale import PictureJob, Settings
+    from emt_cli.jobs.picture.job import PictureJob, Settings
+    from emt_cli.jobs.picture.plan import Target
 
     settings = Settings(
         target=Target.asked(scale, width, height, long_side),

@@ -17,9 +17,9 @@ from emt_cli.errors import StoppedError, UsageError, VerificationError
 from emt_cli.steps import finish
 
 if TYPE_CHECKING:
-    from emt_cli.jobs.video import VideoJob
-    from emt_cli.jobs.video_run import Maker
-    from emt_cli.jobs.video_task import VideoTask
+    from emt_cli.jobs.video.plan import VideoJob
+    from emt_cli.jobs.video.run import Maker
+    from emt_cli.jobs.video.task import VideoTask
 
 EPILOG = options.examples(
     "emt video clip.mp4 --scale 4",
@@ -111,10 +111,10 @@ def video(
 
     Stopped by Ctrl-C, a crash or a full disk, the same command goes on. The result is verified in the end.
     """
-    from emt_cli.jobs.pictures import Target
-    from emt_cli.jobs.video import VideoJob
-    from emt_cli.jobs.video_run import make_here, run_video
-    from emt_cli.jobs.video_task import Settings
+    from emt_cli.jobs.picture.plan import Target
+    from emt_cli.jobs.video.plan import VideoJob
+    from emt_cli.jobs.video.run import make_here, run_video
+    from emt_cli.jobs.video.task import Settings
 
     settings = Settings(
         target=Target.asked(scale, width, height, long_side),
@@ -147,8 +147,8 @@ def video(
     make: Maker = make_here
     cluster: AbstractContextManager[None] = nullcontext()
     if ray is not None:
-        from emt_cli.jobs.cluster import connected
-        from emt_cli.jobs.video_cluster import make_on_cluster
+        from emt_cli.jobs.cluster.scheduler import connected
+        from emt_cli.jobs.video.on_ray import make_on_cluster
 
         make = partial(make_on_cluster, cpus=ray_cpus, say=partial(_note, as_json=as_json, quiet=quiet))
         cluster = connected(ray)

@@ -9,7 +9,7 @@ import torch
 
 from emt_cli.engine.native.llvm import processor
 from emt_cli.engine.tiling import Floats
-from emt_cli.engine.torch_runner import TorchRunner
+from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps
@@ -113,6 +113,6 @@ def _native_runner(network: EMT) -> Runner | None:
 
 
 def _openvino_runner(network: EMT, dtype: torch.dtype, meanwhile: TorchRunner | None) -> Runner:
-    from emt_cli.engine.openvino_runner import OpenVINORunner
+    from emt_cli.engine.openvino.runner import OpenVINORunner
 
     return OpenVINORunner(network, dtype, meanwhile=meanwhile)

@@ -14,7 +14,7 @@ from emt_cli.assets.catalog import find_model
 from emt_cli.engine.device import choose_device, choose_precision, free_memory
 from emt_cli.engine.runner import Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
-from emt_cli.engine.torch_runner import TorchRunner
+from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.engine.weights import build_network, load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.model.emt import EMT

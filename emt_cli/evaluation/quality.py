@@ -21,8 +21,8 @@ from emt_cli.assets.catalog import cache_folder
 from emt_cli.errors import InputError, OutputError
 from emt_cli.evaluation.methods import Bytes, Method
 from emt_cli.media.metrics import WINDOW, luma, psnr, ssim
-from emt_cli.media.pairs import find_lr
-from emt_cli.media.pictures import Picture, read_picture, write_picture
+from emt_cli.media.picture.io import Picture, read_picture, write_picture
+from emt_cli.media.picture.pairs import find_lr
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.samples import convert
 from emt_cli.steps import part

@@ -11,7 +11,7 @@ from emt_cli.errors import OutputError, UsageError
 from emt_cli.evaluation.methods import Method, Settings, choose_scales
 from emt_cli.evaluation.quality import Score, Scored, forget_old_answers, score_set
 from emt_cli.evaluation.record import Record, make_record
-from emt_cli.media.pictures import Picture, write_picture
+from emt_cli.media.picture.io import Picture, write_picture
 
 Report = Callable[[str, float, float], None]
 """Called with what is being done, how much of it is done, and how much there is."""

@@ -14,12 +14,12 @@ import torch
 
 from emt_cli import __version__
 from emt_cli.atomic import temporary_folder
-from emt_cli.engine.openvino_runner import openvino_core
+from emt_cli.engine.openvino.runner import openvino_core
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import UsageError, VerificationError
 from emt_cli.jobs.networks import Networks
 from emt_cli.media.files import check_target, file_aside, put_in_place, remove_aside
-from emt_cli.media.pictures import read_picture
+from emt_cli.media.picture.io import read_picture
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 
@@ -139,7 +139,7 @@ def _run_onnx(path: Path) -> Callable[[Floats], Floats]:
 def _openvino(network: EMT, metadata: dict[str, str]) -> tuple[list[bytes], str]:
     import openvino
 
-    from emt_cli.engine.graph_openvino import openvino_model
+    from emt_cli.engine.openvino.graph import openvino_model
 
     model = openvino_model(network)
     for name, value in metadata.items():

@@ -12,7 +12,7 @@ from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models
 from emt_cli.engine.device import choose_device, choose_devices, choose_precision, free_memory
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, build_network, load_weights
-from emt_cli.jobs.pictures import Target
+from emt_cli.jobs.picture.plan import Target
 from emt_cli.model.emt import EMT
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from emt_cli.media.metadata import Metadata
+from emt_cli.media.picture.metadata import Metadata
 
 T = TypeVar("T")
 R = TypeVar("R")

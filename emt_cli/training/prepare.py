@@ -16,9 +16,9 @@ import numpy as np
 
 from emt_cli.atomic import write_atomically
 from emt_cli.errors import EmtError, InputError, OutputError
-from emt_cli.media.formats import SUFFIXES
-from emt_cli.media.pairs import find_lr
-from emt_cli.media.pictures import read_picture
+from emt_cli.media.picture.formats import SUFFIXES
+from emt_cli.media.picture.io import read_picture
+from emt_cli.media.picture.pairs import find_lr
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.samples import convert
 from emt_cli.training.dataset import HR, INDEX, LR, PictureStore, Pixels

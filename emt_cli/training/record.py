@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from emt_cli.atomic import write_atomically
-from emt_cli.media.pictures import Picture, write_picture
+from emt_cli.media.picture.io import Picture, write_picture
 from emt_cli.training.dataset import Patches, Pixels
 from emt_cli.training.events import Events
 

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 
 from emt_cli.engine.device import cpu_threads
-from emt_cli.engine.ensemble import average_views
 from emt_cli.engine.native.llvm import Processor, Program, processor
 from emt_cli.engine.native.packing import (
     CACHE_LINE,
@@ -30,6 +29,7 @@ from emt_cli.engine.native.rows import write_row_kernels
 from emt_cli.engine.native.shapes import INPUT_CHANNELS, Shapes
 from emt_cli.engine.native.tail import write_tail_kernel
 from emt_cli.engine.native.windows import write_window_kernels
+from emt_cli.engine.self_ensemble import average_views
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish

@@ -1,0 +1,1 @@
+"""The network run by OpenVINO, on the CPU; read runner.py first."""

@@ -1,0 +1,143 @@
+"""Run the network through OpenVINO, on the CPU: one compiled model serves every size.
+
+Compiling takes about a second. The compiled model is kept in the cache folder, for this processor and this
+version of everything, so that the next start only reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
+from emt_cli.engine.device import cpu_threads
+from emt_cli.engine.self_ensemble import average_views
+from emt_cli.engine.tiling import Floats
+from emt_cli.engine.torch.runner import TorchRunner
+from emt_cli.model.emt import EMT
+from emt_cli.steps import Steps
+
+COMPILE_COST = 1e11
+"""Multiply-adds in which OpenVINO gains on torch what compiling costs: 90,000 pixels of network emt."""
+_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the one openvino.Core of this process, which lives as long as the process.
+
+    OpenVINO gives the thread a signal stack with each Core. When Cores go in the order they came, the thread
+    keeps one whose memory is gone; Python's handlers run on it: the next Ctrl-C is a segmentation fault.
+    """
+    from openvino import Core
+
+    return Core()
+
+
+class OpenVINORunner:
+    """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped.
+
+    dtype: float32, or bfloat16, which OpenVINO uses where the processor has it.
+    meanwhile: computes as long as compiling would cost more than it has been worth; None compiles at once.
+    """
+
+    name = "openvino"
+    at_once = 1
+    cpu_budget = 2 << 30  # it keeps whole feature maps: half a megapixel is still one tile
+    fell_back = False
+
+    def __init__(
+        self, network: EMT, dtype: torch.dtype = torch.float32, *, meanwhile: TorchRunner | None = None
+    ) -> None:
+        self.network, self.dtype, self.config = network, dtype, network.config
+        self._core = openvino_core()
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
+            "INFERENCE_NUM_THREADS": cpu_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._meanwhile = meanwhile
+        self._done = 0.0
+        self._request: Any = None
+        self.path = self._path()
+
+    def _path(self) -> Path:
+        """Name everything a compiled model depends on."""
+        from openvino import get_version
+
+        names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+        device = [self._core.get_property("CPU", name) for name in names]
+        digest = hashlib.sha256()
+        for name, value in self.network.state_dict().items():
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        facts = (self.config, get_version(), device, self._settings, digest.hexdigest())
+        return compiled_path("openvino", *facts)
+
+    @property
+    def about(self) -> str:
+        """The engine in words."""
+        if self._request is None and self._meanwhile is not None and not self.path.is_file():
+            return "torch until OpenVINO is worth compiling for"
+        return f"OpenVINO, {self._settings['INFERENCE_PRECISION_HINT']}"
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
+        return 4 * (14 * self.config.dim + 9 * self.config.scale**2)  # measured
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Memory it takes whatever the tile."""
+        return 100 << 20
+
+    def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
+        """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
+        work = float(pixels.shape[0] * pixels.shape[1]) * self.config.multiply_adds * (8 if ensemble else 1)
+        if self._request is None and self._meanwhile is not None and not self.path.is_file():
+            self._done += work
+            if self._done < COMPILE_COST:
+                return (yield from self._meanwhile.steps(pixels, ensemble=ensemble))
+        if self._request is None:
+            self._request = self._compiled().create_infer_request()
+        answer = yield from (average_views(self._enlarge, pixels) if ensemble else self._enlarge(pixels))
+        if not np.isfinite(answer).all():
+            raise FloatingPointError(
+                f"the network's answer is not finite in {self.dtype}".replace("torch.", "")
+            )
+        return answer
+
+    def _enlarge(self, pixels: Floats) -> Steps[Floats]:
+        h, w = pixels.shape[:2]
+        pads = self.network.small_pads(h, w)
+        padded = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
+        self._request.start_async([np.ascontiguousarray(padded.transpose(2, 0, 1)[None])])
+        try:
+            while not self._request.wait_for(100):  # milliseconds; Ctrl-C comes through between
+                yield 0.0
+        finally:  # left in the middle, it would be busy when the next picture comes
+            self._request.wait()
+        scale = self.config.scale
+        answer: Floats = self._request.get_output_tensor().data[0, :, : h * scale, : w * scale]
+        yield 1.0
+        return np.ascontiguousarray(answer.transpose(1, 2, 0))
+
+    def _compiled(self) -> Any:
+        """Read the compiled model from the cache, or compile it and leave it there."""
+        data = read_compiled(self.path)
+        if data is not None:
+            with suppress(RuntimeError):  # of another machine after all, or a version that lies
+                return self._core.import_model(BytesIO(data), "CPU", self._settings)
+        from emt_cli.engine.openvino.graph import openvino_model
+
+        model = self._core.compile_model(openvino_model(self.network), "CPU", self._settings)
+        stream = BytesIO()
+        model.export_model(stream)
+        keep_compiled(self.path, stream.getvalue())
+        return model

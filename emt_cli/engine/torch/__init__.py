@@ -1,0 +1,1 @@
+"""The network run by torch, on any device; read runner.py first."""

@@ -1,0 +1,292 @@
+"""Run a batch on this machine: files are read, enlarged and written at the same time, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from threading import Condition, Event, Lock, Thread
+from typing import TypeAlias
+
+import torch
+
+from emt_cli.engine.device import choose_device, free_memory
+from emt_cli.jobs.batch.plan import Item
+from emt_cli.jobs.batch.stages import Failure, Opened, PictureWork, Written, discard, failure
+from emt_cli.jobs.networks import Networks
+from emt_cli.media.picture.io import Picture
+
+_PATIENCE = 0.2
+"""Seconds after which waiting threads look up, and progress is told."""
+
+LEAST_ROOM = 256 << 20
+"""Bytes that pictures under way may always take."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A picture is being enlarged."""
+
+    item: Item
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A picture is through; None stands for one that was done already."""
+
+    item: Item
+    outcome: Written | Failure | None
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Network pixels of the pictures being enlarged that are done."""
+
+    work: float
+
+
+Happening: TypeAlias = Started | Ended | Tick
+
+
+class Room:
+    """Memory and places for pictures under way; one that is larger than all of it gets in alone."""
+
+    def __init__(self, limit: int, places: int) -> None:
+        self.limit, self.places = limit, places
+        self._bytes = self._count = 0
+        self._changed = Condition()
+
+    def take(self, size: int, stop: Event) -> bool:
+        """Wait for room; False when the run is told to stop before there is any."""
+        with self._changed:
+            while self._count and (self._bytes + size > self.limit or self._count >= self.places):
+                if stop.is_set():
+                    return False
+                self._changed.wait(_PATIENCE)
+            if stop.is_set():
+                return False
+            self._bytes += size
+            self._count += 1
+            return True
+
+    def give(self, size: int) -> None:
+        """Give room back."""
+        with self._changed:
+            self._bytes -= size
+            self._count -= 1
+            self._changed.notify_all()
+
+
+def default_threads(devices: Sequence[torch.device]) -> int:
+    """Threads that read, and that write: a GPU can be fed by many, a CPU needs its cores itself."""
+    cores = os.cpu_count() or 1
+    return 2 if all(device.type == "cpu" for device in devices) else min(16, max(2, cores))
+
+
+def places_for_pictures(items: Sequence[Item], networks: Networks) -> tuple[int, ...]:
+    """Choose the devices for a batch, each as often as pictures are enlarged on it at the same time."""
+    dearest = max((item.memory + item.network for item in items), default=0)
+    scales = {scale for item in items for scale in item.passes}
+    return networks.places(scales, lambda pictures: pictures * dearest)
+
+
+def room_for_pictures(items: Sequence[Item], places: int, threads: int) -> Room:
+    """Make room for pictures under way: half of what the networks leave of the free memory.
+
+    Each thread may have one at hand; each place one more, and another that waits for it.
+    """
+    network = max((item.network for item in items), default=0) * places
+    free = free_memory(choose_device("cpu"))
+    return Room(max(LEAST_ROOM, (free - network) // 2), 2 * threads + 2 * places)
+
+
+def run_locally(
+    items: Sequence[Item],
+    work: PictureWork,
+    *,
+    places: Sequence[int],
+    threads: int,
+    room: Room,
+    stop: Event,
+) -> Generator[Happening, None, None]:
+    """Enlarge items, yielding what happens in the order it does; results wait beside their places.
+
+    Files are read by `threads` threads and written by as many; each of the places, devices by their number,
+    has a thread of its own. When stop is set, pictures that are being enlarged or written are finished, no
+    more; when the generator is closed, they are dropped.
+    """
+    line = _Line(items, work, room, stop)
+    readers = [Thread(target=line.read, name=f"emt-read-{n}", daemon=True) for n in range(threads)]
+    enlargers = [
+        Thread(target=line.enlarge, args=(index,), name=f"emt-enlarge-{n}", daemon=True)
+        for n, index in enumerate(places)
+    ]
+    writers = [Thread(target=line.write, name=f"emt-write-{n}", daemon=True) for n in range(threads)]
+    closing = Thread(target=line.close, args=(readers, enlargers, writers), name="emt-close", daemon=True)
+    for thread in (*readers, *enlargers, *writers, closing):
+        thread.start()
+    told = time.monotonic()
+    ended = False
+    try:
+        while True:
+            try:
+                happening = line.happenings.get(timeout=_PATIENCE)
+            except queue.Empty:
+                happening = Tick(line.under_way())
+            if happening is None:
+                ended = True
+                return
+            if not isinstance(happening, Tick) and time.monotonic() - told > _PATIENCE:
+                yield Tick(line.under_way())
+                told = time.monotonic()
+            yield happening
+    finally:
+        if not ended:
+            stop.set()
+            line.dropped.set()
+            closing.join()
+            while (left := line.happenings.get()) is not None:
+                if isinstance(left, Ended) and isinstance(left.outcome, Written):
+                    discard(left.outcome.moves)
+
+
+class _Line:
+    """The queues between the threads, and what each thread does."""
+
+    def __init__(self, items: Sequence[Item], work: PictureWork, room: Room, stop: Event) -> None:
+        self.work, self.room, self.stop = work, room, stop
+        self.items = iter(items)
+        self.dropped = Event()
+        self.turn = Lock()
+        self.opened: queue.Queue[Opened | None] = queue.Queue()
+        self.enlarged: queue.Queue[tuple[Opened, Picture, float, int] | None] = queue.Queue()
+        self.happenings: queue.Queue[Happening | None] = queue.Queue()
+        self.shares: dict[int, tuple[int, float]] = {}  # by thread
+
+    def under_way(self) -> float:
+        """Network pixels done of the pictures being enlarged."""
+        return sum(work * share for work, share in list(self.shares.values()))
+
+    def read(self) -> None:
+        """Read one picture after the other, each when there is room for it."""
+        _yield_to_the_network()
+        while True:
+            with self.turn:  # so that a large picture waits in front, not for ever
+                item = next(self.items, None)
+                if item is None or not self.room.take(item.memory, self.stop):
+                    return
+            try:
+                opened = self.work.read(item, check=item.memory > self.room.limit)
+            except Exception as error:
+                self._end(item, failure(error, item))
+                continue
+            if opened is None:
+                self._end(item, None)
+            else:
+                self.opened.put(opened)
+                del opened  # nothing is held that has no room any more
+
+    def enlarge(self, index: int) -> None:
+        """Enlarge what was read, on one device; small pictures of one size together, where that is faster."""
+        while (opened := self.opened.get()) is not None:
+            if (mates := self._mates(opened, index)) and self._enlarge_together([opened, *mates], index):
+                del opened, mates
+                continue
+            for one in (opened, *mates):
+                self._enlarge(one, index)
+            del opened, mates, one
+
+    def _mates(self, first: Opened, index: int) -> list[Opened]:
+        """Take from the queue what can share a batch with a picture."""
+        count = 0
+        with self.opened.mutex:
+            there = self.opened.queue
+            # What fails here fails again, and is told, for the first alone.
+            with contextlib.suppress(Exception):
+                count = 0 if self.stop.is_set() else self.work.share(first, there, index)
+            return [mate for _ in range(count) if (mate := there.popleft()) is not None]
+
+    def _enlarge_together(self, batch: list[Opened], index: int) -> bool:
+        """Enlarge a batch at once; False when that failed, for whatever reason."""
+        start = time.perf_counter()
+        try:
+            results = self.work.enlarge_together(batch, index)
+        except Exception:
+            return False
+        seconds = (time.perf_counter() - start) / len(batch)
+        for opened, result in zip(batch, results, strict=True):
+            self.happenings.put(Started(opened.item))
+            self.enlarged.put((opened, result, seconds, index))
+        return True
+
+    def _enlarge(self, opened: Opened, index: int) -> None:
+        item = opened.item
+        if self.stop.is_set():
+            self.room.give(item.memory)
+            return
+        self.happenings.put(Started(item))
+        try:
+            start = time.perf_counter()
+            result = self._steps(opened, index)
+            seconds = time.perf_counter() - start
+        except Exception as error:
+            self._end(item, failure(error, item))
+            return
+        finally:
+            self.shares.pop(threading.get_ident(), None)
+        if result is None:
+            self.room.give(item.memory)
+        else:
+            self.enlarged.put((opened, result, seconds, index))
+
+    def write(self) -> None:
+        """Write what was enlarged."""
+        _yield_to_the_network()
+        while (job := self.enlarged.get()) is not None:
+            opened, result, seconds, index = job
+            try:
+                outcome: Written | Failure = self.work.write(opened, result, seconds, index)
+            except Exception as error:
+                outcome = failure(error, opened.item)
+            item = opened.item
+            del job, opened, result
+            self._end(item, outcome)
+
+    def close(self, readers: list[Thread], enlargers: list[Thread], writers: list[Thread]) -> None:
+        """Tell each kind of thread when the one before it has ended."""
+        for threads, following in ((readers, self.opened), (enlargers, self.enlarged)):
+            for thread in threads:
+                thread.join()
+            for _ in enlargers if threads is readers else writers:
+                following.put(None)
+        for thread in writers:
+            thread.join()
+        self.happenings.put(None)
+
+    def _steps(self, opened: Opened, index: int) -> Picture | None:
+        """Enlarge step by step; None when told to drop it."""
+        steps = self.work.enlarge(opened, index)
+        while True:
+            try:
+                self.shares[threading.get_ident()] = (opened.item.work, next(steps))
+            except StopIteration as end:
+                picture: Picture = end.value
+                return picture
+            if self.dropped.is_set():
+                return None
+
+    def _end(self, item: Item, outcome: Written | Failure | None) -> None:
+        self.room.give(item.memory)
+        self.happenings.put(Ended(item, outcome))
+
+
+def _yield_to_the_network() -> None:
+    """Let this thread have less of the processor than the network, where the system knows how to."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)

@@ -1,0 +1,271 @@
+"""Many pictures, planned before the first: what each becomes, where, from what; what is done already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from emt_cli.errors import EmtError, InputError, OutputExistsError, UsageError
+from emt_cli.jobs.batch.find import Findings, Found
+from emt_cli.jobs.batch.naming import Template, escaped, find_collisions
+from emt_cli.jobs.batch.records import canonical, is_own, read_records
+from emt_cli.jobs.picture.job import Cost, PictureJob, compare_path
+from emt_cli.jobs.picture.plan import Plan, name_ending
+from emt_cli.media.picture.formats import PictureFormat
+from emt_cli.media.picture.head import Head, read_head
+
+_LOOKING = 8
+"""Threads that look into files; disks on a network like to be asked several things at once."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of several equal parts of a batch, 1 to `of`; the part of a picture depends on its path alone."""
+
+    number: int = 1
+    of: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of:
+            raise UsageError(
+                f"--shard {self.number}/{self.of}: count from 1/{self.of} to {self.of}/{self.of}"
+            )
+
+    def takes(self, path: str) -> bool:
+        """Whether a path belongs to this part."""
+        digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a batch: everything that whoever enlarges it needs to know."""
+
+    source: Path
+    target: Path
+    name: str
+    """The target relative to the output folder, with / between folders."""
+    format: PictureFormat
+    key: str
+    """Digest of the settings and weights that make the result what it is."""
+    passes: tuple[int, ...]
+    """Scales of the networks it goes through."""
+    work: int
+    """Pixels the networks will see."""
+    memory: int
+    """Bytes it takes outside the network, estimated."""
+    network: int
+    """Bytes the network takes beside it."""
+    pixels: int
+    """Of the result."""
+    record: dict[str, Any] | None = None
+    """What the journal says of a result that is whole and in its place."""
+    replace: bool = False
+    """Whether what lies in the target's place may be replaced."""
+
+
+@dataclass
+class Batch:
+    """A planned batch."""
+
+    items: list[Item] = field(default_factory=list)
+    failures: list[tuple[str, EmtError]] = field(default_factory=list)
+    """Inputs that cannot be enlarged, known before the start."""
+    skipped: list[Item] = field(default_factory=list)
+    """Pictures whose results exist already and are left as they are, unread."""
+    collisions: list[tuple[PurePosixPath, list[Path]]] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Pictures in all."""
+        return len(self.items) + len(self.skipped) + len(self.failures)
+
+    @property
+    def pending(self) -> list[Item]:
+        """Items that are not done, as far as can be told without reading their sources."""
+        return [item for item in self.items if not _seems_done(item)]
+
+
+def plan_batch(
+    findings: Findings,
+    job: PictureJob,
+    output: Path,
+    *,
+    name: Template | None = None,
+    skip_existing: bool = False,
+    shard: Shard = Shard(),
+    report: Callable[[int, int], None] | None = None,
+) -> Batch:
+    """Look into all files and plan each; what cannot be enlarged is among the failures.
+
+    report is told how many files of how many have been looked into.
+    """
+    planner = _Planner(job, output, name)
+    batch = Batch(failures=[pair for pair in findings.failures if shard.takes(pair[0])])
+    planned: list[tuple[Found, Item | EmtError]] = []
+    with ThreadPoolExecutor(_LOOKING) as pool:
+        heads = pool.map(planner.look, findings.pictures)
+        for count, (found, head) in enumerate(zip(findings.pictures, heads, strict=True), 1):
+            planned.append((found, planner.plan(found, head)))
+            if report is not None and (count % 50 == 0 or count == len(findings.pictures)):
+                report(count, len(findings.pictures))
+    items = [item for _, item in planned if isinstance(item, Item)]
+    sources = {canonical(item.source) for item in items}
+    targets = [(PurePosixPath(item.name), item.source) for item in items]
+    if job.settings.compare:
+        targets += [(PurePosixPath(compare_path(Path(item.name)).as_posix()), item.source) for item in items]
+    batch.collisions = find_collisions(targets)
+    batch.collisions += [
+        (PurePosixPath(item.name), [item.source]) for item in items if canonical(item.target) in sources
+    ]
+    for found, item in planned:
+        if isinstance(item, EmtError):
+            if shard.takes(str(found.path)):
+                batch.failures.append((str(found.path), item))
+        elif shard.takes(item.name):
+            planner.settle(item, batch, skip_existing=skip_existing)
+    return batch
+
+
+class _Planner:
+    """What planning one picture needs to know of the others."""
+
+    def __init__(self, job: PictureJob, output: Path, name: Template | None) -> None:
+        self.job = job
+        self.output = output
+        self.name = name
+        self.format = job.settings.format
+        if name is not None and name.format is not None:
+            if self.format not in (None, name.format):
+                raise UsageError(f"--name {name.text}: its ending does not fit --format {self.format}")
+            self.format = name.format
+        self.records = {record["name"]: record for record in read_records(output)}  # the newest of each
+        self._costs: dict[tuple[int, int, bool, bool, int], Cost] = {}
+        self._keys: dict[tuple[int, ...], str] = {}
+
+    def look(self, found: Found) -> Head | EmtError:
+        """Read what a file declares."""
+        try:
+            if found.path.exists() and not stat.S_ISREG(found.path.stat().st_mode):
+                raise InputError(f"{found.path}: is not a file; see `emt upscale` for pipes")
+            return read_head(found.path, max_pixels=self.job.settings.max_pixels)
+        except EmtError as error:
+            return error
+        except (OSError, ValueError) as error:
+            return InputError(f"{found.path}: cannot be read ({error})")
+
+    def plan(self, found: Found, head: Head | EmtError) -> Item | EmtError:
+        """Say what a picture becomes, and where."""
+        if isinstance(head, EmtError):
+            return head
+        try:
+            plan = self.job.plan(head.height, head.width, name=str(found.path))
+            format = self.format or head.format
+            name = found.folder / self._file_name(found, plan, format)
+        except EmtError as error:
+            return error
+        cost = self._cost(head, plan)
+        decoded = head.pixels * (4 if head.alpha else 3) * head.itemsize
+        return Item(
+            source=found.path,
+            target=self.output / name,
+            name=str(name),
+            format=format,
+            key=self._key(plan.passes),
+            passes=plan.passes,
+            work=_network_pixels(plan) * (2 if head.alpha else 1),
+            # Reading holds the file, and a decoder's copy of four bytes a pixel.
+            memory=decoded + max(2 * head.file_bytes + 4 * head.pixels, cost.pixels),
+            network=cost.network,
+            pixels=plan.out_height * plan.out_width,
+        )
+
+    def settle(self, item: Item, batch: Batch, *, skip_existing: bool) -> None:
+        """Put an item where it belongs by what lies in its result's place."""
+        targets = [item.target]
+        if self.job.settings.compare:
+            targets.append(compare_path(item.target))
+        if skip_existing and os.path.lexists(item.target):
+            batch.skipped.append(item)
+            return
+        record = self.records.get(item.name)
+        present = [target for target in targets if os.path.lexists(target)]
+        own = record is not None and all(is_own(target, record, self.output) for target in present)
+        if own and len(present) == len(targets):
+            batch.items.append(replace(item, record=record, replace=True))
+        elif own or not present or self.job.settings.overwrite:
+            batch.items.append(replace(item, replace=own or self.job.settings.overwrite))
+        else:
+            error = OutputExistsError(
+                f"{present[0]}: exists already and is not from this batch; use -y or --skip-existing"
+            )
+            batch.failures.append((str(item.source), error))
+
+    def _file_name(self, found: Found, plan: Plan, format: PictureFormat) -> PurePosixPath:
+        path = found.path
+        suffix = self.job.suffix(plan.height, plan.width)
+        template = self.name or Template("{stem}" + escaped(suffix) + "{ext}")
+        return template.fill(
+            {
+                "stem": path.stem,
+                "ext": name_ending(path, format),
+                "type": path.suffix.removeprefix("."),
+                "folder": path.absolute().parent.name,
+                "scale": f"{self.job.settings.target.scale or plan.out_width / plan.width:.4g}",
+                "width": str(plan.out_width),
+                "height": str(plan.out_height),
+            }
+        )
+
+    def _cost(self, head: Head, plan: Plan) -> Cost:
+        like = (head.height, head.width, head.gray, head.alpha, head.itemsize)
+        if like not in self._costs:
+            samples = 1 if head.gray else 3
+            self._costs[like] = self.job.cost(plan, samples=samples, alpha=head.alpha, itemsize=head.itemsize)
+        return self._costs[like]
+
+    def _key(self, passes: tuple[int, ...]) -> str:
+        """Digest everything that decides what a result's bytes are, but for its source."""
+        if passes not in self._keys:
+            settings = asdict(self.job.settings)
+            for name in ("device", "model", "format", "suffix", "overwrite", "max_pixels"):
+                del settings[name]  # where, by which name, and what the record holds anyway
+            settings["weights"] = self.job.networks.digest(passes)
+            text = json.dumps(settings, sort_keys=True)
+            self._keys[passes] = hashlib.sha256(text.encode()).hexdigest()[:24]
+        return self._keys[passes]
+
+
+def free_room(output: Path) -> int:
+    """Bytes free on the disk a folder is on, or will be on."""
+    place = output.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _network_pixels(plan: Plan) -> int:
+    total, height, width = 0, plan.height, plan.width
+    for scale in plan.passes:
+        total += height * width
+        height, width = height * scale, width * scale
+    return total
+
+
+def _seems_done(item: Item) -> bool:
+    if item.record is None or item.record.get("key") != item.key:
+        return False
+    try:
+        facts = item.source.stat()
+    except OSError:
+        return False
+    source = item.record.get("source", {})
+    return (facts.st_size, facts.st_mtime_ns) == (source.get("size"), source.get("time"))

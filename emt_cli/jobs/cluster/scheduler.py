@@ -1,0 +1,140 @@
+"""Spread work over a Ray cluster: a worker for each GPU or share of a processor, each fed as it gets done."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, current_thread, main_thread
+from typing import Any, Generic, TypeVar
+
+from emt_cli.errors import DeviceError, UsageError
+from emt_cli.jobs.cluster.workers import ATTEMPTS, Crew, Share, Ticket, Worker, answers
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+LOCAL = "local"
+"""The address that stands for a cluster of this machine alone, started for the run."""
+
+
+@dataclass(frozen=True)
+class Handed(Generic[Item]):
+    """An item is on its way to a worker."""
+
+    item: Item
+
+
+@dataclass(frozen=True)
+class Returned(Generic[Item, Made]):
+    """An item is done; error when every worker that tried it died, or it raised something."""
+
+    item: Item
+    result: Made | None = None
+    error: Exception | None = None
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be connected to a cluster: LOCAL, auto (one that runs here), HOST:PORT or ray://HOST:PORT.
+
+    Raises UsageError when Ray is not installed, DeviceError when there is no cluster at this address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError('--ray: Ray is not installed; pip install "emt-cli[ray]"') from error
+    if address == "auto":
+        address = _own_address()
+    elif address != LOCAL and not answers(address.removeprefix("ray://")):
+        raise DeviceError(f"--ray {address}: nothing answers there; see `ray start --head` in the README")
+    _hush()
+    options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
+    listener = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except Exception as error:  # Ray raises all kinds, Exception itself among them
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DeviceError(
+            f"--ray {address}: cannot work with it ({reason}); this machine must be one of its nodes:"
+            f" ray start --address={address}"
+        ) from error
+    if current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, listener)  # Ray puts its own there
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def spread(
+    items: Iterable[Item],
+    make: Callable[[int], Worker[Item, Made]],
+    *,
+    share: Share,
+    stop: Event,
+    say: Callable[[str], None],
+) -> Iterator[Handed[Item] | Returned[Item, Made] | None]:
+    """Have workers do items, yielding results in the order they come, and None now and then.
+
+    make builds a worker on its node and is told its processors, 0 with a GPU; it, the items and the results
+    must be picklable. Whoever is done gets the next item, so that slow nodes get fewer. Items of dead workers
+    and nodes are done again elsewhere; new nodes join in. When stop is set, what is begun is finished.
+    say is told, in a line, what happens to nodes. Raises UsageError when a node cannot do the work, and
+    DeviceError when the cluster is gone.
+    """
+    crew = Crew(make, share, say)
+    source = iter(items)
+    again: deque[Ticket] = deque()
+    exhausted = False
+    try:
+        crew.gather(stop)
+        while True:
+            while not stop.is_set() and (place := crew.free_place()) is not None:
+                if not again:
+                    item = next(source, None)
+                    if item is None:
+                        exhausted = True
+                        break
+                    again.append(Ticket(item))
+                ticket = again.popleft()
+                crew.hand(place, ticket)
+                if not ticket.deaths:
+                    yield Handed(ticket.item)
+            if not crew.busy and (stop.is_set() or (exhausted and not again)):
+                return
+            crew.look_around()
+            for ticket, result, error, lost in crew.results():
+                if lost and ticket.deaths < ATTEMPTS:
+                    again.append(ticket)
+                elif lost:
+                    words = f"{ATTEMPTS} workers died over it, probably for lack of memory"
+                    yield Returned(ticket.item, error=DeviceError(words))
+                else:
+                    yield Returned(ticket.item, result, error)
+            yield None
+    finally:
+        crew.dismiss()
+
+
+def _hush() -> None:
+    """Keep Ray from printing nodes' errors on standard output, which is for results: Crew tells of them."""
+    with contextlib.suppress(ImportError):
+        worker: Any = importlib.import_module("ray._private.worker")
+        worker.print_to_stdstream = lambda *_, **__: None
+
+
+def _own_address() -> str:
+    """Return the address of the cluster that this machine is a node of; raises DeviceError."""
+    noted = Path(tempfile.gettempdir(), "ray", "ray_current_cluster")  # written by `ray start`
+    address = os.environ.get("RAY_ADDRESS", "") or (noted.read_text().strip() if noted.is_file() else "")
+    if not address or not answers(address):
+        raise DeviceError("--ray auto: this machine is no node of a running cluster; use ray start first")
+    return address

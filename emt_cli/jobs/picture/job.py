@@ -1,0 +1,304 @@
+"""Enlarge picture files with one set of settings: read, plan, check, run, write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from emt_cli.assets.catalog import FoundModel
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.errors import UsageError
+from emt_cli.jobs.memory import check_memory, enough_memory, named
+from emt_cli.jobs.networks import EnlargeSettings
+from emt_cli.jobs.picture.plan import Plan, enlarge, enlarge_together, plan_picture, result_path
+from emt_cli.media.compare import compare_with_bicubic
+from emt_cli.media.files import check_folder, check_target, make_folder
+from emt_cli.media.picture.formats import PictureFormat, check_output, format_from_name
+from emt_cli.media.picture.io import MAX_PIXELS, Picture, read_picture, write_picture
+from emt_cli.media.samples import convert
+from emt_cli.steps import Steps
+
+STDIN, STDOUT = "standard input", "standard output"
+
+
+@dataclass(frozen=True)
+class Settings(EnlargeSettings):
+    """How pictures are enlarged and written; the same for all pictures of a run."""
+
+    format: PictureFormat | None = None
+    """Kind of file to write; None keeps the input's, or takes the one of the output's name."""
+    quality: int = 95
+    """For JPEG and WebP, 1 to 100."""
+    suffix: str | None = None
+    """Put after a result's name; None is _x4 and so on."""
+    overwrite: bool = False
+    strip_metadata: bool = False
+    compare: bool = False
+    """Write a labelled before/after picture beside the result."""
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a picture will take beside its decoded self: tiles, and bytes, estimated."""
+
+    tiles: int
+    """Of the colour picture, all passes together."""
+    enlarging: int
+    """Pixels before and after the dearest pass."""
+    network: int
+    """Memory of the network in its dearest pass."""
+    writing: int
+    """Pixels to write, and what the encoder holds."""
+
+    @property
+    def pixels(self) -> int:
+        """Most bytes outside the network."""
+        return max(self.enlarging, self.writing)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A picture that has been read, planned and found possible."""
+
+    name: str
+    picture: Picture
+    plan: Plan
+    target: Path | BinaryIO
+    format: PictureFormat
+    models: tuple[FoundModel, ...]
+    """Of each pass."""
+    cost: Cost
+
+    @property
+    def memory(self) -> int:
+        """Bytes it will need in all, estimated."""
+        held = self.picture.pixels.nbytes * (1 + self.picture.transparent)
+        return held + max(self.cost.enlarging + self.cost.network, self.cost.writing)
+
+    @property
+    def target_name(self) -> str:
+        """The target for people."""
+        return str(self.target) if isinstance(self.target, Path) else STDOUT
+
+    @property
+    def compare_path(self) -> Path | None:
+        """Where the before/after picture goes; None when the result goes to standard output."""
+        return compare_path(self.target) if isinstance(self.target, Path) else None
+
+    def facts(self) -> dict[str, Any]:
+        """Describe the task in JSON values."""
+        return {
+            "input": self.name,
+            "output": self.target_name,
+            "width": self.plan.width,
+            "height": self.plan.height,
+            "out_width": self.plan.out_width,
+            "out_height": self.plan.out_height,
+            "format": self.format,
+            "model": self.models[0].name,
+            "passes": list(self.plan.passes),
+            "resized": self.plan.resized,
+            "tiles": self.cost.tiles,
+            "memory": self.memory,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """A picture to write."""
+
+    target: Path | BinaryIO
+    picture: Picture
+    format: PictureFormat
+
+
+class PictureJob:
+    """One run over pictures; holds the networks it has loaded."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.networks = settings.networks()
+        self.device = self.networks.devices[0]
+        self._taken: set[Path] = set()
+
+    def upscaler(self, scale: int) -> Upscaler:
+        """Return the network of a scale, loading it the first time."""
+        return self.networks.get(scale)
+
+    def open(
+        self, source: Path | bytes, output: Path | BinaryIO | None = None, *, folder: bool = False
+    ) -> Task:
+        """Read a picture, plan its enlargement, and raise now whatever would fail later.
+
+        output: a file, or with `folder` a folder; None puts the result beside its source.
+        """
+        name = str(source) if isinstance(source, Path) else STDIN
+        with enough_memory(name):
+            return self._open(source, output, name=name, folder=folder)
+
+    def _open(self, source: Path | bytes, output: Path | BinaryIO | None, *, name: str, folder: bool) -> Task:
+        settings = self.settings
+        picture = read_picture(source, name=name, max_pixels=settings.max_pixels)
+        format = settings.format or picture.format
+        target: Path | BinaryIO
+        if output is None or isinstance(output, Path):
+            if output is not None and not folder and settings.format is None:
+                format = format_from_name(output)
+            target = result_path(
+                source if isinstance(source, Path) else None,
+                output,
+                suffix=self.suffix(picture.height, picture.width),
+                format=format,
+                folder=folder,
+            )
+        else:
+            target = output
+        task = self.task(picture, target, name=name, format=format)
+        self._check(task, folder=folder)
+        return task
+
+    def task(self, picture: Picture, target: Path | BinaryIO, *, name: str, format: PictureFormat) -> Task:
+        """Plan a picture's enlargement; raises UsageError when it is none or does not fit the format."""
+        plan = self.plan(picture.height, picture.width, name=name)
+        models = tuple(self.networks.found(scale) for scale in plan.passes)
+        samples = 1 if picture.gray else 3
+        size, alpha = picture.pixels.itemsize, picture.transparent
+        cost = self.cost(plan, samples=samples, alpha=alpha, itemsize=size)
+        task = Task(name, picture, plan, target, format, models, cost)
+        check_output(
+            format,
+            height=plan.out_height,
+            width=plan.out_width,
+            transparent=alpha,
+            name=task.target_name,
+        )
+        return task
+
+    def plan(self, height: int, width: int, *, name: str) -> Plan:
+        """Choose the passes for a picture of this size; raises UsageError with name in front."""
+        return plan_picture(height, width, self.settings.target, self.networks.scales, name=name)
+
+    def run(self, task: Task) -> Steps[dict[str, Any]]:
+        """Enlarge and write a task, yielding the share done; returns its facts and what there is to note."""
+        with enough_memory(task.name):
+            return (yield from self._run(task))
+
+    def _run(self, task: Task) -> Steps[dict[str, Any]]:
+        settings = self.settings
+        start = time.perf_counter()
+        result = yield from self.enlarge(task)
+        notes = list(task.picture.notes)
+        facts = task.facts()
+        if isinstance(task.target, Path):
+            make_folder(task.target.parent)
+        for part in tuple(self.files(task, result)):  # both are there before the first is written
+            notes += write_picture(
+                part.target,
+                part.picture,
+                format=part.format,
+                quality=settings.quality,
+                overwrite=settings.overwrite,
+                strip_metadata=settings.strip_metadata,
+            )
+        if settings.compare:
+            facts["compare"] = str(task.compare_path)
+        return facts | {
+            "notes": [*notes, *self.device_notes(task)],
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+
+    def enlarge(self, task: Task, index: int = 0) -> Steps[Picture]:
+        """Enlarge a task's picture on a device, by its place in the list; yields the share done."""
+        with named(task.name):
+            steps = enlarge(task.picture, task.plan, lambda scale: self.networks.get(scale, index))
+            return (yield from steps)
+
+    def batch_size(self, task: Task, index: int = 0) -> int:
+        """Return how many pictures like this one a device best enlarges at once; 1: each by itself."""
+        plan = task.plan
+        if len(plan.passes) > 1:
+            return 1
+        most = self.networks.get(plan.passes[0], index).batch_size(plan.height, plan.width)
+        return 1 if most > 1 and task.picture.transparent else most
+
+    def enlarge_together(self, tasks: Sequence[Task], index: int = 0) -> list[Picture]:
+        """Enlarge the pictures of tasks that are `alike` in one batch on a device."""
+        plan = tasks[0].plan
+        upscaler = self.networks.get(plan.passes[0], index)
+        return enlarge_together([task.picture for task in tasks], plan, upscaler)
+
+    def files(self, task: Task, result: Picture) -> Iterator[File]:
+        """Yield what is written for an enlarged picture: itself and, if asked for, before/after."""
+        yield File(task.target, result, task.format)
+        if self.settings.compare and task.compare_path is not None:
+            before, after = (convert(pixels, "uint8") for pixels in (task.picture.pixels, result.pixels))
+            yield File(task.compare_path, Picture(compare_with_bicubic(before, after)), "png")
+
+    def device_notes(self, task: Task, index: int = 0) -> list[str]:
+        """Say what happened on a device that the person may want to know."""
+        if any(self.networks.get(scale, index).runner.fell_back for scale in task.plan.passes):
+            return [f"{self.networks.dtypes[index]} overflowed: computed in fp32".replace("torch.", "")]
+        return []
+
+    def suffix(self, height: int, width: int) -> str:
+        """Return what the name of a picture's result has more than the picture's, by its size."""
+        if self.settings.suffix is not None:
+            return self.settings.suffix
+        target = self.settings.target
+        return target.suffix(*target.size(height, width))
+
+    def cost(self, plan: Plan, *, samples: int, alpha: bool, itemsize: int) -> Cost:
+        """Estimate what a picture will take; samples: of a pixel's colour, 1 or 3, of itemsize bytes each."""
+        tiles, height, width, enlarging, network = 0, plan.height, plan.width, 0, 0
+        for index, scale in enumerate(plan.passes):
+            upscaler = self.upscaler(scale)
+            tiles += len(upscaler.tiles(height, width))
+            last = index == len(plan.passes) - 1
+            kept = itemsize if last and not plan.resized else 4
+            before = height * width * samples * (itemsize if index == 0 else 4)
+            after = height * width * scale**2 * samples * kept
+            enlarging = max(enlarging, before + after)
+            network = max(network, upscaler.peak_bytes(height, width))
+            height, width = height * scale, width * scale
+        whole = prod(plan.passes) ** 2 * plan.height * plan.width
+        # Encoders hold up to four bytes a pixel more; an enlarged picture waits while its alpha is enlarged.
+        written = plan.out_height * plan.out_width * (samples + alpha) * itemsize
+        resizing = (whole * samples * 4 + written) if plan.resized else 0
+        encoding = written + 4 * plan.out_height * plan.out_width
+        waiting = written if alpha else 0
+        return Cost(tiles, waiting + enlarging, network, waiting + max(resizing, encoding))
+
+    def _check(self, task: Task, *, folder: bool) -> None:
+        target = task.target
+        if isinstance(target, Path):
+            if target.resolve() in self._taken:
+                raise UsageError(
+                    f"{task.name}: {target} is the result of another input; give them other names"
+                )
+            self._taken.add(target.resolve())
+            if folder:
+                check_folder(target.parent)
+            if target.parent.is_dir() or not folder:
+                check_target(target, overwrite=self.settings.overwrite)
+                if self.settings.compare:
+                    check_target(compare_path(target), overwrite=self.settings.overwrite)
+        elif self.settings.compare:
+            raise UsageError("--compare writes a second file; give the result a name with -o")
+        check_memory(task.name, task.memory)
+
+
+def alike(one: Task, other: Task) -> bool:
+    """Tell whether two tasks can share a batch: opaque pictures of one kind, the same plan."""
+    a, b = one.picture, other.picture
+    same = one.plan == other.plan and (a.gray, a.pixels.dtype) == (b.gray, b.pixels.dtype)
+    return same and not (a.transparent or b.transparent)
+
+
+def compare_path(target: Path) -> Path:
+    """Return where the before/after picture of a result goes."""
+    return target.with_name(f"{target.stem}_compare.png")

@@ -1,0 +1,239 @@
+"""The frames of a video job on their way: read by segment, enlarged once, written to segment files."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+
+from emt_cli.jobs.picture.plan import enlarge
+from emt_cli.jobs.pipeline import run_pipeline
+from emt_cli.jobs.video.cost import QUEUE, REMEMBERED
+from emt_cli.jobs.video.duplicates import RecentFrames
+from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.segments import Done, Segment, segment_file
+from emt_cli.jobs.video.task import VideoTask
+from emt_cli.media.compare import MovingComparison
+from emt_cli.media.picture.io import Picture
+from emt_cli.media.samples import Pixels, full_scale
+from emt_cli.media.video.codecs import SEGMENT_SUFFIX
+from emt_cli.media.video.read import Frame, VideoReader
+from emt_cli.media.video.write import VideoWriter
+from emt_cli.steps import finish
+
+RESULT, COMPARE = "result", "compare"
+"""The kinds of results."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A frame on its way, or the end of its segment."""
+
+    segment: Segment
+    frame: Frame | None
+    damage: tuple[str, ...] = ()
+    """What the decoder lost within the segment; given with its end."""
+
+
+class _CutError(Exception):
+    """The job is stopped before a segment ends."""
+
+
+def open_reader(job: VideoJob, task: VideoTask) -> VideoReader:
+    """Return what gives a task's frames."""
+    return VideoReader(task.info, deinterlace=job.settings.deinterlace, alpha=task.transparent)
+
+
+def make_segments(
+    reader: VideoReader,
+    enlarger: Enlarger,
+    folder: Path,
+    runs: Sequence[Sequence[Segment]],
+    keep: Callable[[Segment, Done], None],
+    stop: Event,
+) -> Generator[Shot, None, bool]:
+    """Read, enlarge and write segments, yielding every shot that is handed to the writer.
+
+    runs: of segments that follow on each other. keep is called, in the writer's thread, with each segment
+    whose files are in the folder. When stop is set the frame at hand is finished; returns whether all is.
+    """
+    segments = [segment for run in runs for segment in run]
+    return (
+        yield from run_pipeline(
+            _read_shots(reader, runs),
+            enlarger.submit,
+            lambda made: _write_segments(enlarger, folder, segments, made, keep),
+            workers=len(enlarger.task.places),
+            limit=QUEUE,
+            read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
+            made_size=lambda made: sum(picture.nbytes for picture in made.values()),
+            stop=stop,
+        )
+    )
+
+
+def _read_shots(reader: VideoReader, runs: Sequence[Sequence[Segment]]) -> Generator[Shot, None, None]:
+    """Yield the frames of all segments, and the end of each."""
+    for run in runs:
+        heard, rest = len(reader.damage), iter(run)
+        segment = next(rest)
+        for frame in reader.frames(run[0].start, run[-1].end):
+            while segment.end is not None and frame.pts >= segment.end:
+                yield Shot(segment, None, tuple(reader.damage[heard:]))
+                heard, segment = len(reader.damage), next(rest)
+            yield Shot(segment, frame)
+        yield Shot(segment, None, tuple(reader.damage[heard:]))
+        for segment in rest:
+            yield Shot(segment, None)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A frame of a result."""
+
+    pixels: Pixels
+    """RGB (h, w, 3)."""
+    alpha: Pixels | None = None
+    """(h, w), where the result holds transparency and the frame has some."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all samples."""
+        return int(self.pixels.nbytes) + (0 if self.alpha is None else int(self.alpha.nbytes))
+
+
+class Enlarger:
+    """Enlarges frames on free devices; the same pixels once.
+
+    free: those of task.places that nobody uses; None if nobody else uses any.
+    """
+
+    def __init__(self, job: VideoJob, task: VideoTask, free: queue.Queue[int] | None = None) -> None:
+        self.job, self.task = job, task
+        plan = task.plan
+        size = np.dtype(task.info.dtype).itemsize
+        a_frame = 3 * size * (plan.height * plan.width + plan.out_height * plan.out_width)
+        self.recent: RecentFrames[Future[dict[str, Made]]] = RecentFrames(
+            max(1, min(8, REMEMBERED // a_frame))
+        )
+        self.free = free_places(task) if free is None else free
+        self.duplicates: set[int] = set()
+        self.comparison = MovingComparison(plan.out_height, plan.out_width)
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether half precision did not suffice for a frame."""
+        networks = self.job.networks
+        return any(
+            networks.get(scale, index).runner.fell_back
+            for scale in self.task.plan.passes
+            for index in range(len(networks.devices))
+        )
+
+    def submit(self, executor: Executor, shot: Shot) -> Future[dict[str, Made]]:
+        """Return the future of what a frame becomes, by kind of result."""
+        if shot.frame is None:
+            nothing: Future[dict[str, Made]] = Future()
+            nothing.set_result({})
+            return nothing
+        pixels, alpha = shot.frame.pixels, shot.frame.alpha
+        everything = pixels if alpha is None else np.dstack((pixels, alpha))
+        future = self.recent.find(everything)
+        if future is not None:
+            self.duplicates.add(shot.frame.pts)
+            return future
+        future = executor.submit(self.enlarge, Picture(pixels, alpha))
+        self.recent.add(everything, future)
+        return future
+
+    def enlarge(self, frame: Picture) -> dict[str, Made]:
+        """Enlarge one frame, of any size, to the size of the result."""
+        plan = replace(self.task.plan, height=frame.height, width=frame.width)
+        index = self.free.get()
+        try:
+            large = finish(enlarge(frame, plan, lambda scale: self.job.networks.get(scale, index)))
+        finally:
+            self.free.put(index)
+        pixels, alpha = large.pixels, large.alpha
+        if alpha is not None and not self.task.transparent:
+            opaque = alpha[..., None].astype(np.float32) / np.float32(full_scale(alpha.dtype))
+            pixels, alpha = np.rint(pixels * opaque).astype(pixels.dtype), None
+        made = {RESULT: Made(pixels, alpha)}
+        if self.job.settings.compare:
+            made[COMPARE] = Made(self.comparison.show(frame.pixels, pixels))
+        return made
+
+
+def free_places(task: VideoTask) -> queue.Queue[int]:
+    """Return the places of a task's devices, to be taken and put back."""
+    free: queue.Queue[int] = queue.Queue()
+    for place in task.places:
+        free.put(place)
+    return free
+
+
+def _write_segments(
+    enlarger: Enlarger,
+    folder: Path,
+    segments: Sequence[Segment],
+    made: Iterator[tuple[Shot, dict[str, Made]]],
+    keep: Callable[[Segment, Done], None],
+) -> None:
+    """Write segment after segment until all are there, or the frames stop coming."""
+    for segment in segments:
+        try:
+            done = _write_segment(enlarger, folder, segment, made)
+        except _CutError:
+            return
+        keep(segment, done)
+
+
+def _write_segment(
+    enlarger: Enlarger, folder: Path, segment: Segment, made: Iterator[tuple[Shot, dict[str, Made]]]
+) -> Done:
+    """Write the frames of one segment, each kind of result to its file."""
+    times, notes, files = [], [], {}
+    writers: dict[str, VideoWriter] = {}
+    task = enlarger.task
+    info, usual = task.info, (task.plan.height, task.plan.width)
+    with contextlib.ExitStack() as stack:
+        for shot, pictures in made:
+            if shot.frame is None:
+                damage = shot.damage
+                break
+            for kind, picture in pictures.items():
+                if kind not in writers:
+                    path = segment_file(folder, segment, kind, SEGMENT_SUFFIX)
+                    files[kind] = path.name
+                    writers[kind] = stack.enter_context(
+                        VideoWriter(
+                            path,
+                            task.encoding,
+                            width=picture.pixels.shape[1],
+                            height=picture.pixels.shape[0],
+                            sar=info.sar,
+                            time_base=info.time_base,
+                            rate=info.rate,
+                            colour=info.colour,
+                            bits=task.bits,
+                            hdr=info.hdr,
+                        )
+                    )
+                writers[kind].write(picture.pixels, shot.frame.pts - info.origin, picture.alpha)
+            times.append(shot.frame.pts)
+            if shot.frame.pixels.shape[:2] != usual:
+                height, width = shot.frame.pixels.shape[:2]
+                notes.append(f"frames of {width}x{height} were brought to the size of the others")
+        else:
+            raise _CutError
+    if enlarger.fell_back:
+        notes.append("half precision overflowed: computed in fp32 from there on")
+    computed = sum(pts not in enlarger.duplicates for pts in times)
+    enlarger.duplicates.difference_update(times)
+    return Done(tuple(times), files, computed, damage, tuple(dict.fromkeys(notes)))

@@ -1,0 +1,228 @@
+"""Bytes of a picture file to samples: Pillow for 8 bits, OpenCV for 16-bit PNG, our own reader for TIFF."""
+
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from emt_cli.errors import InputError
+from emt_cli.media.picture import png, tiff
+from emt_cli.media.picture.formats import PictureFormat, check_input
+from emt_cli.media.picture.jpeg import check_jpeg
+from emt_cli.media.picture.metadata import Metadata, profile_space
+from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
+
+# Sizes are checked from the header before anything is decoded, against a limit the person can raise; Pillow's
+# own limit cannot be raised for one call. What the two libraries would print ends up in an InputError.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\.")
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+LARGEST = 1e9
+"""Greatest value of a float picture; far beyond it, single precision overflows in the network."""
+
+# What our readers, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
+_OBSCURE_DAMAGE: tuple[type[Exception], ...] = (struct.error, zlib.error, cv2.error, UnidentifiedImageError)
+_OBSCURE_DAMAGE += (
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    ImageCms.PyCMSError,
+)
+
+_GRAY_MODES = {"1": "L", "L": "L", "LA": "LA", "La": "LA"}
+_COLOUR_MODES = {"P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": "RGBA", "RGBa": "RGBA"}
+_COLOUR_MODES |= {"CMYK": "RGB", "YCbCr": "RGB"}
+
+
+def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) -> Decoded:
+    """Decode the first picture of a file; InputError when it is damaged, cut short, too large or foreign."""
+    with readable_damage(name):
+        if format == "png":
+            return _decode_png(data, name, max_pixels)
+        if format == "tiff":
+            return _decode_tiff(data, name, max_pixels)
+        if format == "webp" and len(data) < struct.unpack_from("<I", data, 4)[0] + 8:
+            raise ValueError("the file is cut short")
+        return _decode_with_pillow(data, format, name, max_pixels)
+
+
+@contextlib.contextmanager
+def readable_damage(name: str) -> Iterator[None]:
+    """Turn what decoders raise for damaged files into InputError."""
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(f"{name}: needs more memory than there is; cut it into parts") from error
+    except _OBSCURE_DAMAGE as error:
+        raise InputError(f"{name}: its data are damaged or cut short; get an undamaged copy") from error
+    except _DAMAGE as error:
+        reason = next(iter(str(error).splitlines()), "its data are damaged")
+        raise InputError(f"{name}: cannot be decoded, {reason}; get an undamaged copy") from error
+
+
+def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
+    width, height, bits, colour_type = struct.unpack_from(">IIBB", data, 16)
+    check_input(name, height=height, width=width, max_pixels=max_pixels)
+    chunks = png.read_chunks(data)
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type]
+    if not png.holds_samples(chunks, height * (1 + width * channels * bits // 8)):
+        raise ValueError("the file is cut short")  # libpng and Pillow would fill it up
+    bare = png.bare_file(chunks, palette=colour_type == 3)
+    if bits == 16:
+        decoded = _decode_deep_png(bare, (height, width), gray=channels < 3)
+    else:
+        decoded = _decode_with_pillow(bare, "png", name, max_pixels)
+    alpha = decoded.alpha
+    key = next((bytes(body) for kind, body in chunks if kind == b"tRNS"), b"")
+    if colour_type in (0, 2) and len(key) == {0: 2, 2: 6}[colour_type]:
+        scale = 255 // (2**bits - 1) if bits < 8 else 1
+        colour = [value * scale for value in struct.unpack(f">{len(key) // 2}H", key)]
+        opaque = (decoded.pixels != np.array(colour)).any(axis=2)
+        alpha = np.where(opaque, full_scale(decoded.pixels.dtype), 0).astype(decoded.pixels.dtype)
+    frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
+    metadata = png.read_metadata(chunks)
+    gray = decoded.gray and not (colour_type == 3 and profile_space(metadata.icc) == "RGB")
+    return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames)
+
+
+def _decode_deep_png(data: bytes, shape: tuple[int, int], *, gray: bool) -> Decoded:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint16 or image.shape[:2] != shape:
+        raise ValueError("its data are damaged")
+    pixels = _three(image.reshape(*shape, -1)[..., 0]) if gray else np.ascontiguousarray(image[..., 2::-1])
+    alpha = np.ascontiguousarray(image[..., 3]) if image.ndim == 3 and image.shape[2] == 4 else None
+    return Decoded(pixels, alpha, gray)
+
+
+def _decode_with_pillow(data: bytes, format: PictureFormat, name: str, max_pixels: int) -> Decoded:
+    with Image.open(io.BytesIO(data), formats=(format,)) as image:
+        check_input(name, height=image.height, width=image.width, max_pixels=max_pixels)
+        if format == "jpeg":
+            check_jpeg(data)
+        # A JPEG's further pictures (previews, depth, gain maps) are not frames of it.
+        frames = 1 if format == "jpeg" else getattr(image, "n_frames", 1)
+        image.load()
+        exif, dpi = image.info.get("exif"), image.info.get("dpi")
+        metadata = Metadata(
+            icc=image.info.get("icc_profile") or None,
+            exif=exif.removeprefix(b"Exif\0\0") if exif else None,
+            xmp=image.info.get("xmp") or None,
+            dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+        )
+        return _from_pillow(image, metadata, frames)
+
+
+def _from_pillow(image: Image.Image, metadata: Metadata, frames: int) -> Decoded:
+    """Copy a loaded picture band by band, so that Pillow's copy and ours are the only whole ones."""
+    mode, notes, convert = image.mode, tuple[str, ...](), None
+    target = (_GRAY_MODES | _COLOUR_MODES).get(mode)
+    if target is None:
+        raise ValueError(f"its colours are of an unknown kind ({mode})")
+    gray = mode in _GRAY_MODES
+    if mode == "P":
+        target = "RGBA" if "transparency" in image.info else "RGB"
+        palette = np.array(image.getpalette("RGB")).reshape(-1, 3)
+        gray = bool((palette == palette[:, :1]).all()) and profile_space(metadata.icc) != "RGB"
+    elif mode == "CMYK":
+        convert, note = _cmyk_conversion(metadata.icc)
+        notes = (note,)
+        metadata = Metadata(exif=metadata.exif, xmp=metadata.xmp, dpi=metadata.dpi)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    alpha = np.empty(pixels.shape[:2], np.uint8) if target.endswith("A") else None
+    step = max(1, BAND // image.width)
+    for start in range(0, image.height, step):
+        stop = min(start + step, image.height)
+        part = image.crop((0, start, image.width, stop))
+        band = np.asarray(convert(part) if convert else part.convert(target)).reshape(
+            stop - start, image.width, -1
+        )
+        pixels[start:stop] = band[..., : 1 if target in ("L", "LA") else 3]
+        if alpha is not None:
+            alpha[start:stop] = band[..., -1]
+    return Decoded(pixels, alpha, gray, metadata, frames=frames, notes=notes)
+
+
+def _cmyk_conversion(icc: bytes | None) -> tuple[Callable[[Image.Image], Image.Image], str]:
+    """Return how a CMYK picture becomes sRGB: by its own profile, else by Pillow's simple rule."""
+    if icc is not None and profile_space(icc) == "CMYK":
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(icc)),
+            ImageCms.createProfile("sRGB"),
+            "CMYK",
+            "RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+
+        def convert(part: Image.Image) -> Image.Image:
+            return ImageCms.applyTransform(part, transform) or part
+
+        return convert, "CMYK converted to sRGB by its profile"
+    return lambda part: part.convert("RGB"), "CMYK without a profile converted to RGB by a simple rule"
+
+
+def _decode_tiff(data: bytes, name: str, max_pixels: int) -> Decoded:
+    head = tiff.read_head(data)
+    if head.is_reduced:
+        raise InputError(f"{name}: camera raw or a preview only; develop it to an ordinary TIFF or PNG first")
+    check_input(name, height=head.height, width=head.width, max_pixels=max_pixels)
+    metadata = tiff.read_metadata(head)
+    samples = tiff.read_samples(data, head)
+    if samples is None:
+        if head.bits > 8:
+            raise InputError(f"{name}: this kind of {head.bits}-bit TIFF is not read; save it as RGB or gray")
+        with Image.open(io.BytesIO(data), formats=("tiff",)) as image:
+            image.load()  # turns the picture upright by itself
+            return _from_pillow(image, metadata, head.frames)
+    if samples.dtype.kind == "i" or samples.dtype in (np.uint32, np.uint64):
+        raise InputError(f"{name}: {samples.dtype} samples are not read; save it with 8 or 16 bits, or float")
+    if samples.dtype.kind == "f":
+        least, most = (float(edge) for edge in (samples.min(), samples.max()))
+        if not np.isfinite([least, most]).all():
+            raise InputError(f"{name}: holds NaN or infinite values; replace them first")
+        if max(-least, most) > LARGEST:
+            raise InputError(f"{name}: holds values beyond {LARGEST:g}, where white is 1; scale them first")
+        samples = samples.astype(np.float32, copy=False)
+    gray = head.photometric in (0, 1)
+    colours = 1 if gray else 3
+    if samples.shape[2] < colours:
+        raise ValueError("its tags do not describe a picture")
+    pixels = _three(samples[..., 0]) if gray else np.ascontiguousarray(samples[..., :3])
+    if head.photometric == 0:
+        pixels = samples.dtype.type(full_scale(samples.dtype)) - pixels
+    # Extra samples: 1 alpha already multiplied into the colours, 2 plain alpha, 0 of no stated meaning.
+    kinds = head.numbers(338) or (2,)
+    alpha = None
+    if samples.shape[2] > colours and kinds[0] in (1, 2):
+        alpha = np.ascontiguousarray(samples[..., colours])
+        if kinds[0] == 1:
+            pixels = _divided_by_alpha(pixels, alpha)
+    orientation = head.number(274, 1)
+    return Decoded(pixels, alpha, gray, metadata, orientation if 1 <= orientation <= 8 else 1, head.frames)
+
+
+def _three(plane: Pixels) -> Pixels:
+    return np.repeat(plane[..., None], 3, axis=2)
+
+
+def _divided_by_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Undo the multiplication of colours by alpha, band by band; where alpha is 0 colours stay."""
+    out = np.empty_like(pixels)
+    top = full_scale(pixels.dtype)
+    step = max(1, BAND // pixels.shape[1])
+    for start in range(0, len(pixels), step):
+        band = slice(start, start + step)
+        divisor = np.where(alpha[band] == 0, top, alpha[band]).astype(np.float32)[..., None]
+        colours = pixels[band].astype(np.float32) * top / divisor
+        out[band] = colours if pixels.dtype.kind == "f" else np.clip(np.rint(colours), 0, top)
+    return out

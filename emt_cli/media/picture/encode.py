@@ -1,0 +1,84 @@
+"""Samples to the bytes of a picture file: Pillow for JPEG, WebP and BMP, our own writers for PNG and TIFF."""
+
+import io
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from emt_cli.media.picture.formats import PictureFormat
+from emt_cli.media.picture.metadata import Metadata
+from emt_cli.media.picture.png import write_png
+from emt_cli.media.picture.tiff import write_tiff
+from emt_cli.media.samples import Samples
+
+# A JPEG segment holds 65533 bytes; EXIF and XMP each need a name in front and must fit into one.
+_JPEG_EXIF = 65533 - 6
+_JPEG_XMP = 65533 - 29
+_JPEG_FULL_COLOUR = 90
+
+
+def stored_type(format: PictureFormat, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the sample type a format keeps for one in memory: TIFF all, PNG up to 16 bits, the others 8."""
+    if format == "tiff" or (format == "png" and dtype.itemsize <= 2):
+        return dtype
+    return np.dtype(np.uint16 if format == "png" else np.uint8)
+
+
+def encode(
+    stream: IO[bytes], format: PictureFormat, samples: Samples, metadata: Metadata, *, quality: int
+) -> tuple[str, ...]:
+    """Write a whole file to a stream that can seek; return notes on metadata that the format cannot hold."""
+    if format == "png":
+        write_png(stream, samples, metadata)
+        return ()
+    if format == "tiff":
+        write_tiff(stream, samples, metadata)
+        return ()
+    image = _pillow_image(samples)
+    options, notes = _options(format, metadata, quality)
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    stream.write(buffer.getbuffer())
+    return notes
+
+
+def _options(
+    format: PictureFormat, metadata: Metadata, quality: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    exif, xmp = metadata.exif, metadata.xmp
+    notes: list[str] = []
+    if format == "bmp":
+        if metadata.icc or exif or xmp:
+            notes.append("BMP holds no profile, EXIF or XMP: left out")
+        return {"dpi": metadata.dpi} if metadata.dpi else {}, tuple(notes)
+    options: dict[str, Any] = {"quality": quality}
+    if format == "jpeg":
+        options["subsampling"] = "4:4:4" if quality >= _JPEG_FULL_COLOUR else "4:2:0"
+        if metadata.dpi:
+            options["dpi"] = metadata.dpi
+        if exif and len(exif) > _JPEG_EXIF:
+            notes.append(f"EXIF of {len(exif)} bytes does not fit into JPEG: left out")
+            exif = None
+        if xmp and len(xmp) > _JPEG_XMP:
+            notes.append(f"XMP of {len(xmp)} bytes does not fit into JPEG: left out")
+            xmp = None
+    else:
+        options |= {"lossless": quality == 100, "exact": quality == 100}
+    if metadata.icc:
+        options["icc_profile"] = metadata.icc
+    if exif:
+        options["exif"] = b"Exif\0\0" + exif
+    if xmp:
+        options["xmp"] = xmp
+    return options, tuple(notes)
+
+
+def _pillow_image(samples: Samples) -> Image.Image:
+    """Build Pillow's own copy band by band; it takes four bytes a pixel for colours."""
+    mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.channels]
+    image = Image.new(mode, (samples.width, samples.height))
+    for start, stop in samples.bands():
+        rows = samples.rows(start, stop)
+        image.paste(Image.fromarray(rows[..., 0] if samples.channels == 1 else rows), (0, start))
+    return image

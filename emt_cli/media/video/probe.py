@@ -1,0 +1,320 @@
+"""Facts about a video file: what streams it has, and how its frames lie in time, space and colour."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import floor
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import av
+import av.container
+import av.error
+import av.video.frame
+
+from emt_cli.errors import InputError
+from emt_cli.media.video.colour import CONVERTIBLE, Colour, guess_colour
+from emt_cli.media.video.mp4 import is_cut_short
+from emt_cli.media.video.side_data import Hdr, hdr, left_out, orientation
+
+StreamKind = Literal["video", "audio", "subtitle", "attachment", "data"]
+
+# Only real containers are opened: a playlist or a list of files (hls, dash, concat, image2, ...) would name
+# other files and addresses, and only the file asked for is ever read.
+_DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,nut,ogg,mxf,gxf,wtv,rm,ivf,dv,y4m,yuv4mpegpipe"
+    ",h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,vc1,vc1test,swf,nsv,bink,smk,film_cpk,nuv,r3d,roq,vmd,avs,cavsvideo,dirac"
+)
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
+
+
+_LOOKED_AT = 8
+"""Frames that are decoded to learn what a video brings along."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream of a file."""
+
+    index: int
+    kind: StreamKind
+    codec: str
+    """ffmpeg's name; empty where it knows none."""
+    language: str | None = None
+    disposition: tuple[str, ...] = ()
+    """ffmpeg's names: default, forced, attached_pic, ..."""
+    tags: dict[str, str] = field(default_factory=dict)
+    codec_tag: str = ""
+    """The container's own name of the codec, four characters."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video file and the one video stream of it that counts."""
+
+    path: Path
+    container: str
+    """ffmpeg's name of the demuxer."""
+    stream: int
+    """Index of the best video stream that is not an attached picture."""
+    track: int
+    """The container's own number of that stream."""
+    codec: str
+    width: int
+    """Pixels of the upright picture, before the sample aspect ratio is applied."""
+    height: int
+    sar: Fraction
+    """Width of a pixel over its height, upright."""
+    rotation: int
+    """Degrees clockwise that turn the stored picture upright: 0, 90, 180 or 270."""
+    mirrored: bool
+    """Whether it is mirrored left to right after it is turned."""
+    time_base: Fraction
+    """Unit of PTS, in seconds."""
+    start_pts: int | None
+    rate: Fraction | None
+    """Average frames per second."""
+    frames: int | None
+    """How many the container declares."""
+    duration: Fraction | None
+    """Of the video stream, in seconds, or of the whole file where that is all that is known."""
+    declares_end: bool
+    """Whether the duration is the video stream's own, so that a shorter one means a part is missing."""
+    bits: int
+    """Of a sample: 8, 10, 12 or 16."""
+    pixel_format: str
+    colour: Colour
+    interlaced: bool
+    hdr: Hdr | None
+    alpha: bool
+    streams: tuple[Stream, ...]
+    chapters: int
+    tags: dict[str, str] = field(default_factory=dict)
+    """Of the whole file."""
+    origin: int = 0
+    """PTS that is time 0 of a result, where no other start is asked for; below 0 if the file begins there."""
+    animation: bool = False
+    loop: int | None = None
+    """Of an animation: how often it is played, 0 for ever, None once."""
+    left_out: tuple[str, ...] = ()
+    """What its frames bring along that no result has, for people."""
+
+    @property
+    def dtype(self) -> Literal["uint8", "uint16"]:
+        """Type of the pixels that VideoReader gives."""
+        return "uint8" if self.bits == 8 else "uint16"
+
+    def seconds(self, pts: int) -> Fraction:
+        """Return a PTS of this file in seconds."""
+        return pts * self.time_base
+
+    def last_duration(self, last: Fraction, usual: Fraction) -> Fraction:
+        """Return how long the last frame, shown at `last`, stays: to the end that the file declares.
+
+        All in seconds. Where it declares none, or one that is out of reason, that is the usual duration.
+        """
+        rest = usual if self.end is None else self.end - last
+        return rest if 0 < rest <= max(usual * 10, Fraction(1)) else usual
+
+    @property
+    def end(self) -> Fraction | None:
+        """When the video is over, in seconds, if the file declares that."""
+        if self.duration is None or not self.declares_end:
+            return None
+        # MKV tells the time of its end, others how long they are.
+        begin = 0 if self.container.startswith("matroska") else self.start_pts or 0
+        return self.seconds(begin) + self.duration
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read what a video file says of itself, decoding its first frame.
+
+    Neither the network nor another file is touched, whatever the file names. InputError: not a video, no
+    video stream, no frame that can be decoded, an unknown codec, colours of a kind that is not converted.
+    """
+    # Not at the top, since animations are described in this module's terms.
+    from emt_cli.media.video.animation import animation_format, probe_animation
+
+    format = animation_format(path) if path.is_file() else None
+    if format is not None:
+        return probe_animation(path, format)
+    with open_container(path) as container:
+        stream = choose_stream(container, path)
+        frames = _first_frames(container, stream, path)
+        frame = frames[0]
+        layout = frame.format
+        rgb = layout.is_rgb or layout.has_palette
+        bits = max(component.bits for component in layout.components)
+        rotation, mirrored = orientation(frame)
+        turned = rotation in (90, 270)
+        width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        sar = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        full = layout.name.startswith("yuvj")
+        context = stream.codec_context
+        colour = guess_colour(
+            frame.colorspace if frame.colorspace != 2 else context.colorspace,
+            2 if full else frame.color_range or context.color_range,
+            frame.color_primaries if frame.color_primaries != 2 else context.color_primaries,
+            frame.color_trc if frame.color_trc != 2 else context.color_trc,
+            height=height,
+            rgb=rgb,
+        )
+        if colour.matrix not in CONVERTIBLE:
+            raise InputError(
+                f"{path}: its colours are {colour.matrix}, which is not converted; re-encode it as bt709"
+            )
+        time_base = cast(Fraction, stream.time_base)
+        origin = _origin(container, frame.pts, time_base)
+        own = _own_duration(stream)
+        rate = _plain_rate(stream)
+        return VideoInfo(
+            path=path,
+            container=container.format.name,
+            stream=stream.index,
+            track=stream.id,
+            codec=context.codec.canonical_name,
+            width=width,
+            height=height,
+            sar=1 / sar if turned else sar,
+            rotation=rotation,
+            mirrored=mirrored,
+            time_base=time_base,
+            start_pts=stream.start_time,
+            rate=rate,
+            frames=stream.frames or None,
+            duration=own or _container_duration(container),
+            declares_end=own is not None
+            or (len(container.streams) == 1 and container.format.name != "mpegts"),
+            bits=8 if bits <= 8 else 10 if bits <= 10 else 12 if bits <= 12 else 16,
+            pixel_format=layout.name,
+            colour=colour,
+            interlaced=frame.interlaced_frame,
+            hdr=hdr(frame),
+            alpha=any(component.is_alpha for component in layout.components),
+            streams=tuple(_stream(one) for one in container.streams),
+            chapters=len(container.chapters()),
+            tags=dict(container.metadata),
+            origin=origin,
+            left_out=left_out(stream, frames),
+        )
+
+
+def file_url(path: Path) -> str:
+    """Return the address by which ffmpeg takes any name for a file's, never for a protocol or an option."""
+    return f"file:{path.resolve()}"
+
+
+def input_arguments(info: VideoInfo) -> list[str]:
+    """Return the ffmpeg program's arguments that open a video, and no other file or address."""
+    demuxer = info.container.split(",")[0]
+    return ["-protocol_whitelist", "file", "-f", demuxer, "-i", file_url(info.path)]
+
+
+@contextlib.contextmanager
+def open_container(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a video file without ever touching another file or the network; InputError where that fails."""
+    if not path.is_file():
+        reason = "is a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {reason}; name a video file")
+    try:
+        container = av.open(file_url(path), options=OPEN_OPTIONS, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        if is_cut_short(path):
+            raise InputError(
+                f"{path}: is cut short, and its index stood at its end; get the whole file"
+            ) from error
+        raise InputError(f"{path}: not a video this program can read; convert it to MP4 or MKV") from error
+    with container:
+        yield container
+
+
+def choose_stream(container: av.container.InputContainer, path: Path) -> Any:
+    """Return the best video stream that is not an attached picture, ready to be decoded."""
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise InputError(f"{path}: has no video stream; `emt upscale` takes pictures")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise InputError(f"{path}: its codec is unknown; convert it to H.264 or HEVC first")
+    stream.thread_type = "SLICE"
+    return stream
+
+
+def _first_frames(container: Any, stream: Any, path: Path) -> list[av.video.frame.VideoFrame]:
+    """Return the first frame and some more, for not every frame brings along what others do."""
+    frames: list[av.video.frame.VideoFrame] = []
+    with contextlib.suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.error.FFmpegError):
+                frames += packet.decode()
+            if len(frames) >= _LOOKED_AT:
+                break
+    if not frames:
+        raise InputError(f"{path}: no frame can be decoded; get an undamaged copy")
+    return frames
+
+
+def _origin(container: Any, first: int | None, time_base: Fraction) -> int:
+    """Return the PTS that becomes time 0: the file's beginning if its video begins before 0, else 0.
+
+    MPEG-TS whose clock wraps around a little later begins so, and MP4 without the edit list that would undo
+    it. No container that is written can say it (MKV has no such times, players of MP4 drop what lies before
+    0), so everything is shown later, each stream by as much. Sound that begins before 0 by itself is only
+    what its decoder starts on, and stays there.
+    """
+    if first is None or first >= 0:
+        return 0
+    starts = [one.start_time * one.time_base for one in container.streams if one.start_time is not None]
+    return min(first, floor(min(starts, default=Fraction(0)) / time_base))
+
+
+def _own_duration(stream: Any) -> Fraction | None:
+    if stream.duration:
+        return cast(Fraction, stream.duration * stream.time_base)
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3]) if match else None
+
+
+def _plain_rate(stream: Any) -> Fraction | None:
+    """Return the usual rate that a container's rounded one stands for: 60000/1001 for 19001/317."""
+    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+    # Some formats tell the unit of time instead.
+    rate: Fraction | None = next((rate for rate in rates if rate and 0 < rate <= 1000), None)
+    if rate is None:
+        return None
+    for plain in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
+        if plain and abs(rate / plain - 1) < Fraction(1, 100_000):
+            return plain
+    return rate
+
+
+def _container_duration(container: Any) -> Fraction | None:
+    return Fraction(container.duration, 1_000_000) if container.duration else None
+
+
+def _stream(stream: Any) -> Stream:
+    kinds: tuple[StreamKind, ...] = ("video", "audio", "subtitle", "attachment")
+    kind: StreamKind = next((known for known in kinds if known == stream.type), "data")
+    context = stream.codec_context
+    return Stream(
+        index=stream.index,
+        kind=kind,
+        codec=context.codec.canonical_name if context is not None else "",
+        language=stream.metadata.get("language"),
+        disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
+        tags=dict(stream.metadata),
+        codec_tag=_codec_tag(context),
+    )
+
+
+def _codec_tag(context: Any) -> str:
+    """Return the four characters; empty for tags that are numbers, as those of sound in AVI and WMV."""
+    try:
+        return str(context.codec_tag) if context is not None else ""
+    except UnicodeDecodeError:
+        return ""

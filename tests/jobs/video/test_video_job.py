@@ -1,0 +1,394 @@
+"""What becomes of a video: frames, times, streams, duplicates, parts, colours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import clips
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.video.duplicates import RecentFrames
+from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.run import run_video
+from emt_cli.jobs.video.task import Settings
+from emt_cli.media.resize import resize
+from emt_cli.media.video.codecs import Encoding, kept_hdr
+from emt_cli.media.video.probe import probe
+from emt_cli.media.video.read import VideoReader
+from emt_cli.media.video.side_data import Hdr
+from emt_cli.model.emt import EMT
+from emt_cli.steps import finish
+
+LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with VideoReader(probe(path)) as reader:
+        return [frame.pixels for frame in reader.frames()]
+
+
+def test_every_frame_is_enlarged_and_shown_at_its_time(
+    tmp_path: Path, tiny_network: EMT, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="64x48", seconds=0.4)
+    upscaler = Upscaler(tiny_network)
+
+    facts = enlarge(source, **LOSSLESS, segment=4)
+
+    result = Path(facts["output"])
+    assert result == tmp_path / "clip_x2.mkv"
+    assert facts["verified"], facts["checks"]
+    assert clips.times(result) == clips.times(source)
+    for before, after in zip(frames_of(source), frames_of(result), strict=True):
+        np.testing.assert_array_equal(after, upscaler.upscale(before))
+    assert [path.name for path in tmp_path.iterdir()].count(".clip_x2.mkv.emt-work") == 0
+
+
+@pytest.mark.parametrize("make", [clips.vfr, clips.offset])
+def test_odd_times_survive(
+    tmp_path: Path, make: Callable[[Path], Path], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = make(tmp_path / "odd.mp4")
+
+    facts = enlarge(source, segment=7)
+
+    assert facts["verified"], facts["checks"]
+    assert clips.times(Path(facts["output"])) == clips.times(source)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_video_that_begins_before_time_0_is_shown_later_with_its_sound(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.wrapping(tmp_path / "wrapping.ts")
+
+    facts = enlarge(source, tmp_path / f"result{suffix}", segment=9)
+
+    assert facts["verified"], facts["checks"]
+    assert any("all of it is shown 1.1" in note for note in facts["notes"])
+    result = Path(facts["output"])
+    pictures = {after - before for before, after in both(clips.times(source), clips.times(result))}
+    heard = ([packet.time for packet in clips.packets(path, "0:a:0")] for path in (source, result))
+    sounds = {after - before for before, after in both(*heard)}
+    assert min(clips.times(source)) < -1
+    assert max(pictures | sounds) - min(pictures | sounds) <= Fraction(1, 1000)
+    assert 0 <= min(clips.times(result)) < Fraction(1, 10)
+
+
+def test_a_part_of_a_video_that_begins_before_time_0_begins_at_0(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.wrapping(tmp_path / "wrapping.ts")
+
+    facts = enlarge(source, tmp_path / "part.mkv", start=Fraction(1, 2), end=Fraction(1))
+
+    assert facts["verified"], facts["checks"]
+    assert facts["frames"] == 12
+    assert clips.times(tmp_path / "part.mkv")[0] <= Fraction(1, 25)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names hold no colon there")
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_relative_names_with_a_colon_are_files_and_no_protocols(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.2).rename(tmp_path / "Movie: x.mp4")
+    monkeypatch.chdir(tmp_path)
+
+    facts = enlarge(Path("Movie: x.mp4"), Path(f"a:b{suffix}"), segment=3)
+
+    assert facts["verified"], facts["checks"]
+    assert (tmp_path / f"a:b{suffix}").is_file()
+
+
+def both(before: list[Fraction], after: list[Fraction]) -> list[tuple[Fraction, Fraction]]:
+    return list(zip(before, after, strict=True))
+
+
+def test_copied_sound_has_the_same_packets_at_the_same_times(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "sound.mp4", size="32x32", audio=True)
+
+    result = Path(enlarge(source)["output"])
+
+    assert clips.packets(result, "0:a:0") == clips.packets(source, "0:a:0")
+
+
+@pytest.mark.parametrize("before", [".ts", ".mp4"])
+def test_sound_of_another_container_is_recognised_as_the_same(
+    tmp_path: Path, before: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / f"sound{before}", size="32x32", audio=True)
+
+    facts = enlarge(source, tmp_path / "sound.mkv")
+
+    assert facts["verified"], facts["checks"]
+
+
+def test_every_stream_of_a_rich_file_passes_its_check(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.every_stream(tmp_path / "rich.mkv")
+
+    checks = {check["name"]: check for check in enlarge(source)["checks"]}
+
+    expected = {
+        "source",
+        "frames",
+        "frame times",
+        "duration",
+        "size",
+        "pixel aspect",
+        "colour",
+        "chapters",
+        "tags",
+    }
+    expected |= {"audio 1", "audio 2", "subtitle 1", "subtitle 2", "subtitle 3", "attachment"}
+    assert expected <= set(checks)
+    assert [name for name, check in checks.items() if not check["passed"]] == []
+
+
+@pytest.mark.parametrize(
+    ("target", "size"), [(Target(2.5), (120, 160)), (Target(width=150), (112, 150)), (Target(1.33), (64, 84))]
+)
+def test_any_size_is_reached_and_both_sides_are_even(
+    tmp_path: Path, target: Target, size: tuple[int, int], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="64x48", seconds=0.2)
+
+    facts = enlarge(source, target=target)
+
+    info = probe(Path(facts["output"]))
+    assert (info.height, info.width) == size
+    assert facts["verified"], facts["checks"]
+
+
+def test_equal_frames_are_computed_once_and_the_result_is_the_same(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(
+        tmp_path / "still.mkv", "-vf", "fps=5,fps=25", "-qp", "0", size="32x32", codec=("-c:v", "libx264")
+    )
+    saving = enlarge(source, tmp_path / "saving.mkv", **LOSSLESS)
+    monkeypatch.setattr(RecentFrames, "find", lambda *_: None)
+    plain = enlarge(source, tmp_path / "plain.mkv", **LOSSLESS)
+
+    assert (saving["frames"], saving["computed"], saving["duplicates"]) == (25, 5, 20)
+    assert (plain["frames"], plain["computed"]) == (25, 25)
+    assert clips.shown(Path(saving["output"])) == clips.shown(Path(plain["output"]))
+
+
+def test_frames_of_another_size_are_brought_to_the_first_ones(
+    tmp_path: Path, tiny_network: EMT, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.size_change(tmp_path / "change.mkv")
+
+    facts = enlarge(source, **LOSSLESS)
+
+    assert "frames of 128x80 were brought to the size of the others" in facts["notes"]
+    before, after = frames_of(source)[-1], frames_of(Path(facts["output"]))[-1]
+    assert before.shape == (80, 128, 3)
+    large = Upscaler(tiny_network).upscale(before, dtype=np.float32)
+    np.testing.assert_allclose(after, np.clip(resize(large, 128, 192) * 255, 0, 255), atol=0.51)
+
+
+def test_a_part_is_cut_out_with_its_sound(tmp_path: Path, enlarge: Callable[..., dict[str, Any]]) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=2, audio=True)
+
+    facts = enlarge(source, **LOSSLESS, start=Fraction(1, 2), end=Fraction(6, 5))
+
+    result = Path(facts["output"])
+    wanted = [frame for frame in clips.shown(source) if Fraction(1, 2) <= frame.time < Fraction(6, 5)]
+    shown = clips.times(result)
+    assert facts["verified"], facts["checks"]
+    assert len(shown) == len(wanted) == 17
+    assert [time - shown[0] for time in shown] == [frame.time - wanted[0].time for frame in wanted]
+    sound = clips.packets(source, "0:a:0")
+    inside = [packet.digest for packet in clips.packets(result, "0:a:0")]
+    assert inside == [packet.digest for packet in sound if packet.digest in set(inside)]
+    assert 0.6 < len(inside) * 1024 / 48000 < 0.8
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webp"])
+@pytest.mark.parametrize(("start", "end", "count"), [(None, 50, 3), (None, 6, 1), (15, 60, 1), (10, 86, 3)])
+def test_the_last_frame_before_a_cut_is_shown_until_it(
+    tmp_path: Path,
+    photo: np.ndarray,
+    enlarge: Callable[..., dict[str, Any]],
+    suffix: str,
+    start: int | None,
+    end: int,
+    count: int,
+) -> None:
+    frames = [Image.fromarray(np.roll(photo, 9 * step, 1)) for step in range(5)]
+    durations = [100, 50, 700, 40, 300]
+    source, result = tmp_path / "cat.png", tmp_path / f"part{suffix}"
+    frames[0].save(source, save_all=True, append_images=frames[1:], duration=durations)
+    first = None if start is None else Fraction(start, 100)
+
+    facts = enlarge(source, result, start=first, end=Fraction(end, 100))
+
+    assert facts["verified"], facts["checks"]
+    assert facts["frames"] == count
+    if count > 1 or suffix != ".webp":
+        assert probe(result).duration == Fraction(end - (start or 0), 100)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("make", [clips.vfr, clips.offset])
+def test_a_cut_right_after_a_frame_shortens_it(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], make: Callable[[Path], Path], suffix: str
+) -> None:
+    source = make(tmp_path / "source.mp4")
+    times = clips.times(source)
+    end = times[9] - times[0] + Fraction(1, 100)
+
+    facts = enlarge(source, tmp_path / f"part{suffix}", end=end)
+
+    over = probe(tmp_path / f"part{suffix}").end
+    assert facts["verified"], facts["checks"]
+    assert facts["frames"] == 10
+    assert over is not None
+    assert abs(over - times[0] - end) <= Fraction(1, 1000)
+
+
+def test_a_preview_is_the_middle_under_another_name(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=2)
+
+    facts = enlarge(source, preview=Fraction(2, 5))
+
+    assert facts["output"] == str(tmp_path / "clip_x2_preview.mkv")
+    assert facts["frames"] == 10
+    assert facts["verified"], facts["checks"]
+
+
+def test_a_comparison_shows_bicubic_and_the_result(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="160x96", seconds=0.2)
+
+    facts = enlarge(source, **LOSSLESS, compare=True)
+
+    assert facts["compare"] == str(tmp_path / "clip_x2_compare.mkv")
+    small, large, both = (frames_of(Path(p))[-1] for p in (source, facts["output"], facts["compare"]))
+    bar = both.shape[0] - large.shape[0]
+    plain = np.rint(np.clip(resize(small.astype(np.float32), 192, 320), 0, 255))
+    np.testing.assert_array_equal(both[bar : bar + 192, -320:][:, : large.shape[1]], large)
+    np.testing.assert_allclose(both[bar : bar + 192, :320], plain, atol=1)  # halves round either way
+    assert clips.times(Path(facts["compare"])) == clips.times(source)
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "prores", "hevc", "av1"])
+def test_colour_tags_are_the_sources_whatever_the_codec(
+    tmp_path: Path, codec: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    tags = ["-colorspace", "smpte170m", "-color_primaries", "smpte170m", "-color_trc", "smpte170m"]
+    source = clips.clip(tmp_path / "clip.mkv", "-pix_fmt", "yuv420p", *tags, size="64x400", seconds=0.1)
+
+    facts = enlarge(source, codec=codec)
+
+    assert facts["verified"], facts["checks"]
+    colour = probe(Path(facts["output"])).colour
+    assert (colour.matrix, colour.primaries, colour.transfer) == ("smpte170m",) * 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "kept"), [("hevc", True), ("av1", True), ("h264", True), ("prores", False), ("ffv1", False)]
+)
+def test_hdr_metadata_are_kept_or_their_loss_is_said_before(
+    tmp_path: Path, model: str, codec: str, *, kept: bool
+) -> None:
+    source = clips.hdr10(tmp_path / "hdr.mkv", "-t", "0.2")
+    job = VideoJob(Settings(target=Target(2), model=model, codec=codec))
+
+    task = job.open(source)
+    facts = finish(run_video(job, task))
+
+    assert facts["verified"], facts["checks"]
+    assert (probe(task.target).hdr is not None) == kept
+    assert any("HDR10 metadata will be missing" in note for note in task.notes) != kept
+    assert any(check["name"] == "HDR metadata" for check in facts["checks"]) == kept
+
+
+def test_an_incomplete_mastering_display_is_left_out_and_that_is_said() -> None:
+    incomplete = Hdr(luminance=(Fraction(1, 200), Fraction(1000)), light_level=(1000, 400))
+
+    kept, note = kept_hdr(Encoding("hevc"), incomplete, bits=10)
+
+    assert kept == Hdr(light_level=(1000, 400))
+    assert note is not None
+    assert "incomplete" in note
+
+
+def test_several_devices_keep_the_order(tmp_path: Path, model: str) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    job = VideoJob(Settings(target=Target(2), model=model, **LOSSLESS))
+    one = finish(run_video(job, job.open(source, tmp_path / "one.mkv")))
+    job.networks.devices, job.networks.dtypes = [torch.device("cpu")] * 3, [torch.float32] * 3
+    three = finish(run_video(job, job.open(source, tmp_path / "three.mkv")))
+
+    assert clips.shown(Path(one["output"])) == clips.shown(Path(three["output"]))
+
+
+@pytest.mark.parametrize(
+    "codec", [("-c:v", "libx264", "-preset", "ultrafast", "-bf", "3"), ("-c:v", "mpeg4", "-bf", "2")]
+)
+def test_frames_of_avi_that_are_out_of_order_get_their_times(
+    tmp_path: Path, codec: tuple[str, ...], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.avi", size="32x32", codec=codec, audio=True)
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    assert clips.times(Path(facts["output"])) == clips.times(source)
+
+
+def test_windows_media_sound_goes_into_mkv(tmp_path: Path, enlarge: Callable[..., dict[str, Any]]) -> None:
+    source = tmp_path / "clip.wmv"
+    made = ["-f", "lavfi", "-i", "testsrc2=size=32x32:duration=0.4", "-f", "lavfi", "-i", "sine=duration=0.4"]
+    clips.ffmpeg(*made, "-c:v", "wmv2", "-c:a", "wmav2", source)
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    sounds = [[one.digest for one in clips.packets(Path(p), "0:a:0")] for p in (source, facts["output"])]
+    assert sounds[0] == sounds[1]
+
+
+def test_frames_that_are_shown_for_seconds_are_no_damage(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "slides.mp4", size="32x32", rate="1/3", seconds=9)
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    assert facts["damage"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("clip.avi", ("-c:v", "mpeg4", "-bf", "2")), ("clip.wmv", ("-c:v", "wmv2"))]
+)
+def test_old_containers_become_mkv_with_their_sound(
+    tmp_path: Path, name: str, codec: tuple[str, ...], enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / name, size="32x32", seconds=0.4, codec=codec, audio=True)
+
+    facts = enlarge(source)
+
+    assert facts["output"] == str(tmp_path / "clip_x2.mkv")
+    assert facts["verified"], facts["checks"]
+    assert [check["name"] for check in facts["checks"]].count("audio") == 1

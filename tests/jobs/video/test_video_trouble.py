@@ -1,0 +1,263 @@
+"""Videos that are damaged, jobs that fail or are stopped, and what cannot be done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import clips
+import pytest
+
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.errors import DeviceError, EmtError, OutputError, StoppedError, UsageError
+from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.video import run as video_run
+from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.task import Settings
+from emt_cli.media.video.write import VideoWriter
+
+LOSSLESS = {"codec": "ffv1", "pix_fmt": "bgr0"}
+
+
+def threads_left() -> list[str]:
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("emt-read", "emt-write", "emt-work"))
+    ]
+
+
+def test_what_was_damaged_is_reported_and_the_rest_is_kept(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    healthy = clips.clip(tmp_path / "healthy.mkv", "-g", "5", size="64x64", seconds=2)
+    source = clips.damaged(tmp_path / "damaged.mkv", healthy)
+
+    strict = enlarge(source, segment=10)
+    tolerant = enlarge(source, segment=10, tolerant=True)
+
+    assert not strict["verified"]
+    assert strict["output"] == str(tmp_path / "damaged_x2.unverified.mkv")
+    assert Path(strict["output"]).exists()
+    assert [check["name"] for check in strict["checks"] if not check["passed"]] == ["source"]
+    assert strict["damage"] or strict["lost"]
+    assert tolerant["verified"]
+    assert tolerant["output"] == str(tmp_path / "damaged_x2.mkv")
+    assert clips.times(Path(tolerant["output"])) == clips.times(Path(strict["output"]))
+
+
+def lose_a_frame(segments: list[Path]) -> None:
+    """Write a segment again without the frame that is shown last."""
+    path = segments[0]
+    small = path.with_name("less.nut")
+    with av.open(str(path)) as source, av.open(str(small), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        packets = [packet for packet in source.demux() if packet.size]
+        last = max(packet.pts for packet in packets)
+        for packet in packets:
+            if packet.pts < last:
+                packet.stream = stream
+                target.mux(packet)
+    small.replace(path)
+
+
+def test_a_result_that_lacks_a_frame_fails_and_gets_another_name(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.4)
+    join = video_run.join
+
+    def careless(segments: list[Path], *arguments: Any, **options: Any) -> list[str]:
+        lose_a_frame(segments)
+        return join(segments, *arguments, **options)
+
+    monkeypatch.setattr(video_run, "join", careless)
+
+    facts = enlarge(source)
+
+    failed = [check["name"] for check in facts["checks"] if not check["passed"]]
+    assert failed == ["frames", "frame times", "duration"]
+    assert facts["output"] == str(tmp_path / "clip_x2.unverified.mp4")
+    assert not (tmp_path / "clip_x2.mp4").exists()
+
+
+def test_sound_that_comes_late_fails(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.4, audio=True)
+    join = video_run.join
+
+    def late(segments: list[Path], info: Any, target: Path, **options: Any) -> list[str]:
+        notes = join(segments, info, target, **options)
+        shifted = target.with_name("late.mkv")
+        clips.ffmpeg(
+            "-i", target, "-itsoffset", "0.1", "-i", target, "-map", "0:v", "-map", "1:a",
+            "-c", "copy", shifted,
+        )  # fmt: skip
+        shifted.replace(target)
+        return notes
+
+    monkeypatch.setattr(video_run, "join", late)
+
+    facts = enlarge(source)
+
+    (failed,) = [check for check in facts["checks"] if not check["passed"]]
+    assert failed["name"] == "audio"
+    assert "100.0 ms off" in failed["found"]
+
+
+def test_a_full_disk_keeps_the_work_and_the_same_job_goes_on(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    whole = enlarge(source, tmp_path / "whole.mkv", segment=5)
+    write, written = VideoWriter.write, 0
+
+    def full(self: VideoWriter, *arguments: Any) -> None:
+        nonlocal written
+        written += 1
+        if written > 13:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, *arguments)
+
+    monkeypatch.setattr(VideoWriter, "write", full)
+    with pytest.raises(OutputError, match=r"no room left on the disk.*same command goes on"):
+        enlarge(source, tmp_path / "out.mkv", segment=5)
+    assert threads_left() == []
+    monkeypatch.undo()
+
+    facts = enlarge(source, tmp_path / "out.mkv", segment=5)
+
+    assert facts["resumed"] == 10
+    assert clips.shown(tmp_path / "out.mkv") == clips.shown(Path(whole["output"]))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DeviceError("cpu: gone"), "cpu: gone"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "needs more memory than is free"),
+    ],
+)
+def test_a_failure_of_the_network_comes_out_with_a_name_and_leaves_nothing_running(
+    tmp_path: Path,
+    enlarge: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    words: str,
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    monkeypatch.setattr(Upscaler, "steps", lambda *_, **__: (_ for _ in ()).throw(error))
+
+    with pytest.raises(DeviceError, match=f"^{re.escape(str(source))}: {words}"):
+        enlarge(source)
+
+    assert threads_left() == []
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_after_the_frame_at_hand(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    steps, calls = Upscaler.steps, 0
+
+    def signalled(self: Upscaler, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            os.kill(os.getpid(), number)
+        return steps(self, *arguments, **options)
+
+    monkeypatch.setattr(Upscaler, "steps", signalled)
+    before = signal.getsignal(number)
+    with pytest.raises(StoppedError, match=r"1[05] of 25 frames are kept in \.clip_x2\.mkv\.emt-work"):
+        enlarge(source, segment=5)
+    monkeypatch.undo()
+
+    assert calls < 20
+    assert signal.getsignal(number) is before
+    assert enlarge(source, segment=5)["resumed"] in (10, 15)
+
+
+def test_damage_in_a_transport_stream_is_reported(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    healthy = clips.clip(tmp_path / "healthy.ts", "-g", "10", seconds=2, audio=True)
+    source = clips.damaged(tmp_path / "damaged.ts", healthy)
+
+    facts = enlarge(source)
+
+    assert not facts["verified"]
+    assert facts["damage"]
+
+
+def test_what_no_encoder_can_be_given_is_said_before_and_after(
+    tmp_path: Path, model: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.captioned(tmp_path / "captioned.ts")
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source)
+    facts = enlarge(source)
+
+    said = "closed captions inside the picture stream will be missing from the result"
+    assert said in task.notes
+    assert said in facts["notes"]
+    assert ("closed captions inside the picture stream", "left out, as said") in [
+        (check["name"], check["found"]) for check in facts["checks"]
+    ]
+
+
+def test_other_settings_are_refused_until_told_to_begin_again(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    monkeypatch.setattr(video_run, "join", lambda *_, **__: (_ for _ in ()).throw(OutputError("x: full")))
+    with pytest.raises(OutputError):
+        enlarge(source, segment=5, crf=20)
+    monkeypatch.undo()
+
+    with pytest.raises(UsageError, match=r"other settings \(crf 20\)"):
+        enlarge(source, segment=5, crf=24)
+
+    assert enlarge(source, segment=5, crf=24, overwrite=True)["resumed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"start": Fraction(5)}, "no frame lies there; the video lasts"),
+        ({"codec": "realvideo"}, "not in this build"),
+        ({"target": Target(9)}, "beyond 4 times"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_work(
+    tmp_path: Path, settings: dict[str, Any], message: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
+
+    with pytest.raises(EmtError, match=message):
+        enlarge(source, **settings)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+def test_too_small_a_disk_is_noticed_before_the_work(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
+    usage = SimpleNamespace(total=10**9, used=10**9, free=1000)
+    monkeypatch.setattr("emt_cli.jobs.video.plan.shutil.disk_usage", lambda _: usage)
+
+    with pytest.raises(OutputError, match=r"needs about .* make room"):
+        enlarge(source, codec="ffv1")
