@@ -44,7 +44,7 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
     _sweep(place.parent)
     temporary, stream = _open_locked(place.parent)
     try:
-        hold(temporary)
+        register(temporary)
         if sys.platform != "win32":
             with contextlib.suppress(OSError):
                 os.fchmod(stream.fileno(), stat.S_IMODE(place.stat().st_mode))
@@ -53,7 +53,7 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
         if sys.platform == "win32":
             stream.close()
         temporary.unlink(missing_ok=True)
-        let_go(temporary)
+        unregister(temporary)
         stream.close()
 
 
@@ -69,20 +69,20 @@ def temporary_folder() -> Iterator[Path]:
 @contextlib.contextmanager
 def unfinished(path: Path) -> Iterator[None]:
     """Let remove_unfinished() remove a file or folder as long as the block lasts."""
-    hold(path)
+    register(path)
     try:
         yield
     finally:
-        let_go(path)
+        unregister(path)
 
 
-def hold(path: Path) -> None:
-    """Let remove_unfinished() remove a file or folder until let_go()."""
+def register(path: Path) -> None:
+    """Let remove_unfinished() remove a file or folder until unregister()."""
     _UNFINISHED.add(path)
 
 
-def let_go(path: Path) -> None:
-    """Take back hold(): what is there is finished, gone, or for another process to deal with."""
+def unregister(path: Path) -> None:
+    """Take back register(): what is there is finished, gone, or for another process to deal with."""
     _UNFINISHED.discard(path)
 
 

@@ -1,4 +1,4 @@
-"""The command line: one Typer app; errors a person can mend become one line and an exit code."""
+"""The command line: one Typer app; errors a person can fix become one line and an exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            known = _mendable(error)
+            known = _to_user_error(error)
             if known is None:
                 raise
             if as_json:
@@ -51,7 +51,7 @@ _SURROUNDINGS = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFIL
 """Permissions, disks and limits: wherever they show, they are not the program's."""
 
 
-def _mendable(error: Exception) -> EmtError | None:
+def _to_user_error(error: Exception) -> EmtError | None:
     """Return what a person can do about an error; None for a mistake of the program."""
     if isinstance(error, EmtError):
         return error
@@ -64,7 +64,7 @@ def _mendable(error: Exception) -> EmtError | None:
         advice = _ADVICE.get(error.errno)
         return InputError(words) if advice is None else OutputError(f"{words}; {advice}")
     if isinstance(error, ImportError) and not str(error.name).startswith("emt_cli"):
-        return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells what mends it")
+        return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells how to fix it")
     return None
 
 
@@ -116,7 +116,7 @@ def main() -> None:
     except FileNotFoundError:  # libraries do not stand that
         ui.say("emt: error: the current folder has been removed; change to another one")
         sys.exit(UsageError.exit_code)
-    for number in _ENDINGS:
+    for number in TERMINATION_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and & in scripts have it
             signal.signal(number, _end)
     gc.set_threshold(100_000)  # importing torch makes so many objects that looking for garbage costs 0.1 s
@@ -134,7 +134,9 @@ def main() -> None:
         gc.freeze()  # nor is garbage looked for at the very end, which takes another 0.4 s
 
 
-_ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+TERMINATION_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 def _end(number: int, frame: object) -> None:

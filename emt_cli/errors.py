@@ -1,4 +1,4 @@
-"""The errors a person can mend; each knows the exit code the command line ends with."""
+"""The errors a person can fix; each knows the exit code the command line ends with."""
 
 
 class EmtError(Exception):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish: what is at hand is finished first."""
+"""Graceful shutdown on Ctrl-C and SIGTERM: finish the current item, then stop."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from PIL import Image
 from emt_cli.jobs.batch.find import Selection, find_pictures
 from emt_cli.jobs.batch.local import default_threads, places_for_pictures, room_for_pictures, run_locally
 from emt_cli.jobs.batch.plan import Shard, plan_batch
-from emt_cli.jobs.batch.run import Tally, held, run_batch, tag_of
+from emt_cli.jobs.batch.run import RunStats, held, run_batch, tag_of
 from emt_cli.jobs.batch.stages import PictureWork
 from emt_cli.jobs.picture.job import PictureJob, Settings
 from emt_cli.jobs.picture.plan import Target
@@ -57,15 +57,15 @@ def main() -> None:
         start, cpu = time.perf_counter(), time.process_time()
         with held(output, shard):
             batch = plan_batch(find_pictures([str(source)], [], Selection(), output), job, output)
-            tally, threads = Tally(batch.total), default_threads(job.networks.devices)
+            stats, threads = RunStats(batch.total), default_threads(job.networks.devices)
             places = places_for_pictures(batch.items, job.networks)
             room = room_for_pictures(batch.items, len(places), threads)
             work = PictureWork(job, tag_of(shard))
-            happenings = run_locally(batch.items, work, places=places, threads=threads, room=room, stop=stop)
-            for _ in run_batch(batch, output, shard, happenings, stop, tally):
+            events = run_locally(batch.items, work, places=places, threads=threads, room=room, stop=stop)
+            for _ in run_batch(batch, output, shard, events, stop, stats):
                 pass
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    assert tally.done == count
+    assert stats.done == count
     print(f"{count} pictures of {SIDE}x{SIDE}, {kind}, {upscaler.device}, {os.cpu_count()} cores")
     print(f"inference alone    {pure:7.2f} s")
     print(f"emt batch          {wall:7.2f} s  {wall / pure:.3f} of inference alone")

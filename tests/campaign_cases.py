@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-import victims
+import corrupt_files
 from campaign_site import Site
 from damage import ANY, Damage, change_value, png_with_sums, safetensors_header, zip_with_sums
 
@@ -45,20 +45,20 @@ OTHERS = b'[1]\n3\n"x"\nnull\n{"step":"x"}\n{"step":null,"loss":[]}\n\xff\xfe\n'
 
 def lies(folder: Path) -> Iterator[Case]:
     """Return all files made by hand: bombs, liars, malicious programs, which would leave folder/trace."""
-    for name, data in victims.lying_pictures().items():
+    for name, data in corrupt_files.lying_pictures().items():
         codes = (0, 8) if Path(name).stem in WHOLE else (8,)
         # Four bytes a pixel for a decoder that needs the whole picture to find out that it is none.
         memory = MEMORY + 4 * 16384**2 if name == "bomb.webp" else MEMORY
         yield Case("picture", f"lie-{name}", data, "made by hand", codes, memory)
         yield Case("head", f"lie-{name}", data, "made by hand", (0, 8))
-    for name, data in victims.lying_models().items():
+    for name, data in corrupt_files.lying_models().items():
         yield Case("model", name, data, "made by hand", (0, 5) if name == "shift.safetensors" else (5,))
-    for name, data in victims.malicious_checkpoints(folder / "trace").items():
+    for name, data in corrupt_files.malicious_checkpoints(folder / "trace").items():
         yield Case("model", name, data, "malicious", (5,))
         yield Case("checkpoint", name, data, "malicious", (8,))
     secret = folder / "secret.mp4"
-    secret.write_bytes(victims.videos()["clip.mp4"])
-    for name, data in victims.lying_videos(secret).items():
+    secret.write_bytes(corrupt_files.videos()["clip.mp4"])
+    for name, data in corrupt_files.lying_videos(secret).items():
         yield Case("video", name, data, "made by hand", (0, 8, 9) if name == "huge.mp4" else (8,))
     deep = b"[" * 200_000
     for kind, name, data, codes in (
@@ -156,8 +156,8 @@ def _damage(data: bytes, random: Random, *special: Damage) -> tuple[bytes, str]:
 
 
 def _random_picture(random: Random, site: Site) -> Case:
-    name = random.choice(sorted(victims.pictures()))
-    data = victims.pictures()[name]
+    name = random.choice(sorted(corrupt_files.pictures()))
+    data = corrupt_files.pictures()[name]
     data, damage = _damage(data, random, *([png_with_sums] if name.endswith(".png") else []))
     other = random.choice((".png", ".jpg", ".tif")) if random.random() < 0.05 else Path(name).suffix
     codes = (0, 8) if other not in (".bmp", ".jpg") else (0, 2, 8)  # these hold no transparency
@@ -170,17 +170,17 @@ def _random_head(random: Random, site: Site) -> Case:
 
 
 def _random_video(random: Random, site: Site) -> Case:
-    name = random.choice(sorted(victims.videos()))
+    name = random.choice(sorted(corrupt_files.videos()))
     special = [png_with_sums] if name.endswith(".png") else []
-    data, damage = _damage(victims.videos()[name], random, *special)
+    data, damage = _damage(corrupt_files.videos()[name], random, *special)
     return Case("video", name, data, f"{name} {damage}", (0, 2, 4, 8, 9))
 
 
 def _random_model(random: Random, site: Site) -> Case:
     if random.random() < 0.7:
-        data, damage = _damage(victims.tiny_model(), random, safetensors_header)
+        data, damage = _damage(corrupt_files.tiny_model(), random, safetensors_header)
         return Case("model", "tiny.safetensors", data, damage, (0, 5, 7))
-    data, damage = _damage(victims.released_model(), random, zip_with_sums)
+    data, damage = _damage(corrupt_files.released_model(), random, zip_with_sums)
     return Case("model", "my.pth", data, damage, (0, 5, 7))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
-import victims
+import corrupt_files
 from PIL import Image
 from processes import command, emt
 
@@ -30,10 +30,10 @@ class Site:
         for place in (self.temporary, self.cache, self.pictures):
             place.mkdir(parents=True)
         self.model, self.photo = folder / "tiny.safetensors", folder / "photo.png"
-        self.model.write_bytes(victims.tiny_model())
-        self.photo.write_bytes(victims.pictures()["plain.png"])
+        self.model.write_bytes(corrupt_files.tiny_model())
+        self.photo.write_bytes(corrupt_files.pictures()["plain.png"])
         for name in ("a.png", "b.png"):
-            Image.fromarray(victims.scene(40, 48)).save(self.pictures / name)
+            Image.fromarray(corrupt_files.scene(40, 48)).save(self.pictures / name)
 
     def clear(self) -> None:
         """Empty the folders for what comes in and what comes out."""
@@ -63,7 +63,7 @@ class Site:
         from emt_cli.training.start import Place
 
         run = self.folder / "run"
-        config = TrainConfig(network=victims.TINY, data=str(self.pictures), steps=1, batch=1, patch=8)
+        config = TrainConfig(network=corrupt_files.TINY, data=str(self.pictures), steps=1, batch=1, patch=8)
         list(train(config, Place(run)))
         return run
 
@@ -110,7 +110,7 @@ def _model(site: Site, path: Path) -> Call:
 
 
 def _train(site: Site, *options: str) -> Call:
-    tiny = vars(victims.TINY) | {"windows": [[8, 4], [4, 8]], "shifts": [[4, 2], [2, 4]]}
+    tiny = vars(corrupt_files.TINY) | {"windows": [[8, 4], [4, 8]], "shifts": [[4, 2], [2, 4]]}
     pairs = [part for key, value in tiny.items() for part in ("--set", f"network.{key}={value}")]
     pairs += ["--set", "batch=1", "--set", "patch=8", "--steps", "3", "--accelerator", "cpu"]
     return command, "train", "--data", str(site.pictures), *pairs, *options

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import corrupt_files
 import numpy as np
 import pytest
-import victims
 from PIL import Image
 from processes import FORKS, emt, finish, start
 from pytest_httpserver import HTTPServer
@@ -30,7 +30,7 @@ pytestmark = [
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A folder with a picture that takes a moment, and a network that takes none."""
-    (tmp_path / "tiny.safetensors").write_bytes(victims.tiny_model())
+    (tmp_path / "tiny.safetensors").write_bytes(corrupt_files.tiny_model())
     noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
     (tmp_path / "out").mkdir()
@@ -113,8 +113,8 @@ def test_training_killed_again_and_again_ends_with_the_very_same_model(work: Pat
     pytest.importorskip("lightning_fabric")
     (work / "pictures").mkdir()
     for name in "ab":
-        Image.fromarray(victims.scene(48, 60)).save(work / "pictures" / f"{name}.png")
-    tiny = vars(victims.TINY) | {"windows": [[8, 4], [4, 8]], "shifts": [[4, 2], [2, 4]]}
+        Image.fromarray(corrupt_files.scene(48, 60)).save(work / "pictures" / f"{name}.png")
+    tiny = vars(corrupt_files.TINY) | {"windows": [[8, 4], [4, 8]], "shifts": [[4, 2], [2, 4]]}
     pairs = [part for key, value in tiny.items() for part in ("--set", f"network.{key}={value}")]
     for key, value in (("batch", 1), ("patch", 8), ("checkpoint_every", 3), ("validate_every", 7)):
         pairs += ["--set", f"{key}={value}"]

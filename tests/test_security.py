@@ -10,8 +10,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import corrupt_files
 import pytest
-import victims
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -102,11 +102,11 @@ def test_every_address_is_https_and_pinned() -> None:
         assert not known.path or re.fullmatch("[0-9a-f]{32}", known.folder_md5)
 
 
-@pytest.mark.parametrize("name", sorted(victims.malicious_checkpoints(Path("x"))))
+@pytest.mark.parametrize("name", sorted(corrupt_files.malicious_checkpoints(Path("x"))))
 @pytest.mark.parametrize("load", [load_weights, load_checkpoint])
 def test_malicious_checkpoint_is_refused_unexecuted(tmp_path: Path, name: str, load: object) -> None:
     trace = tmp_path / "trace"
-    (tmp_path / name).write_bytes(victims.malicious_checkpoints(trace)[name])
+    (tmp_path / name).write_bytes(corrupt_files.malicious_checkpoints(trace)[name])
 
     with pytest.raises((ModelError, InputError)) as caught:
         load(tmp_path / name)  # type: ignore[operator]
@@ -122,7 +122,7 @@ def test_the_malicious_checkpoints_are_malicious(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     for name in ("Opening.pth", "legacy.pth", "values.pth", "Payload.pth"):
         trace.unlink(missing_ok=True)
-        (tmp_path / name).write_bytes(victims.malicious_checkpoints(trace)[name])
+        (tmp_path / name).write_bytes(corrupt_files.malicious_checkpoints(trace)[name])
 
         torch.load(tmp_path / name, weights_only=False)
 
@@ -155,7 +155,7 @@ def test_nothing_is_fetched_unasked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EMT_CACHE", str(tmp_path / "cache"))
-    Image.fromarray(victims.scene()).save("photo.png")
+    Image.fromarray(corrupt_files.scene()).save("photo.png")
 
     result = CliRunner().invoke(app, command.split())
 

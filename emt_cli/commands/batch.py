@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emt_cli.commands import options, ui
-from emt_cli.commands.batch_talk import Report, Talk
+from emt_cli.commands.batch_report import Report, Reporter
 from emt_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def batch(
     from emt_cli.jobs.batch.naming import Template
     from emt_cli.jobs.batch.on_ray import run_on_cluster
     from emt_cli.jobs.batch.plan import plan_batch
-    from emt_cli.jobs.batch.run import Tally, held, run_batch, tag_of
+    from emt_cli.jobs.batch.run import RunStats, held, run_batch, tag_of
     from emt_cli.jobs.batch.stages import PictureWork
     from emt_cli.jobs.cluster.scheduler import connected
     from emt_cli.jobs.picture.job import PictureJob, Settings
@@ -177,12 +177,12 @@ def batch(
     )
     part, template = _shard(shard), None if name is None else Template(name)
     record = None if report is None else Report(report, overwrite=overwrite)
-    talk = Talk(as_json=as_json, quiet=quiet, verbose=verbose, record=record)
+    reporter = Reporter(as_json=as_json, quiet=quiet, verbose=verbose, record=record)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
     findings = _find(inputs or [], lists or [], selection, output, base=base, null=null)
     job = PictureJob(settings)
     with nullcontext() if dry_run else held(output, part):
-        with ui.progress(quiet=talk.quiet) as update:
+        with ui.progress(quiet=reporter.quiet) as update:
             plan = plan_batch(
                 findings,
                 job,
@@ -192,30 +192,28 @@ def batch(
                 shard=part,
                 report=partial(update, "looking into files"),
             )
-        talk.found(findings)
-        talk.collisions(plan)
+        reporter.found(findings)
+        reporter.collisions(plan)
         if not plan.total:
             raise InputError("no pictures to enlarge; see `emt batch --help`")
-        talk.plan(plan, job, expect(plan, job, output, try_anyway=dry_run), dry_run=dry_run)
+        reporter.plan(plan, job, expect(plan, job, output, try_anyway=dry_run), dry_run=dry_run)
         if dry_run:
             raise typer.Exit(0 if not plan.failures else 4 if len(plan.failures) == plan.total else 3)
-        tally = Tally(plan.total)
+        stats = RunStats(plan.total)
         with nullcontext() if ray is None else connected(ray), stop_signals() as stop:
             if ray is None:
                 threads = jobs or default_threads(job.networks.devices)
                 places = places_for_pictures(plan.items, job.networks)
                 room = room_for_pictures(plan.items, len(places), threads)
                 work = PictureWork(job, tag_of(part))
-                happenings = run_locally(
-                    plan.items, work, places=places, threads=threads, room=room, stop=stop
-                )
+                events = run_locally(plan.items, work, places=places, threads=threads, room=room, stop=stop)
             else:
-                happenings = run_on_cluster(
-                    plan.items, job, tag_of(part), output, cpus=ray_cpus, stop=stop, say=talk.note
+                events = run_on_cluster(
+                    plan.items, job, tag_of(part), output, cpus=ray_cpus, stop=stop, say=reporter.note
                 )
-            with closing(happenings):  # before the lock goes, whatever happens
-                talk.run(run_batch(plan, output, part, happenings, stop, tally), tally, plan, stop)
-    if code := talk.summary(tally):
+            with closing(events):  # before the lock goes, whatever happens
+                reporter.run(run_batch(plan, output, part, events, stop, stats), stats, plan, stop)
+    if code := reporter.summary(stats):
         raise typer.Exit(code)
 
 

@@ -1,4 +1,4 @@
-"""`emt doctor`: what works here, what does not, and what mends it."""
+"""`emt doctor`: what works here, what does not, and how to fix it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOME_FAILED = 3
 
 
 def doctor(as_json: options.Json = False) -> None:
-    """Look at everything emt needs on this machine; what is broken comes with the line that mends it.
+    """Look at everything emt needs on this machine; what is broken comes with the line that fixes it.
 
     Nothing is changed and nothing is fetched. Exit code 3 when something that is needed is broken.
     """
@@ -35,7 +35,7 @@ def doctor(as_json: options.Json = False) -> None:
         ui.show_json({"emt": __version__, "ok": not problems, "checks": [asdict(check) for check in checks]})
     elif problems:
         count = len(problems)
-        ui.say(f"emt: {count} {'thing' if count == 1 else 'things'} to mend, marked PROBLEM")
+        ui.say(f"emt: {count} {'thing' if count == 1 else 'things'} to fix, marked PROBLEM")
     if problems:
         raise typer.Exit(SOME_FAILED)
 
@@ -44,4 +44,4 @@ def _show(check: Check) -> None:
     mark = "PROBLEM" if check.status == "problem" else check.status
     ui.show(f"{mark:<9}{check.name + ':':<17}{check.text}")
     if check.mend:
-        ui.show(f"{'':<26}{'' if check.status == 'ok' else 'mend it: '}{check.mend}")
+        ui.show(f"{'':<26}{'' if check.status == 'ok' else 'fix it: '}{check.mend}")

@@ -80,18 +80,18 @@ def upscale(
     )
     where, folder = _place(inputs, output, as_json=as_json)
     job = PictureJob(settings)
-    talk = Talk(as_json=as_json, quiet=quiet or as_json, verbose=verbose)
+    reporter = Reporter(as_json=as_json, quiet=quiet or as_json, verbose=verbose)
     codes = []
     with ui.progress(quiet=quiet or as_json) as update:
         for name in inputs:
             shown = str(Path(name))
             report = None if dry_run else partial(update, shown, total=1)
             try:
-                _upscale_one(job, name, where, talk, folder=folder, report=report)
+                _upscale_one(job, name, where, reporter, folder=folder, report=report)
             except EmtError as error:
                 if len(inputs) == 1 and not as_json:
                     raise
-                talk.failed(shown, error)
+                reporter.failed(shown, error)
                 codes.append(error.exit_code)
     if codes:
         raise typer.Exit(codes[0] if len(inputs) == 1 else 4 if len(codes) == len(inputs) else 3)
@@ -124,22 +124,22 @@ def _upscale_one(
     job: PictureJob,
     name: str,
     where: Path | BinaryIO | None,
-    talk: Talk,
+    reporter: Reporter,
     *,
     folder: bool,
     report: Callable[[float], None] | None,
 ) -> None:
     """Enlarge one input; report is told the share done, None ends after the plan. Nothing of it stays."""
     task = job.open(_read_stdin() if name == "-" else Path(name), where, folder=folder)
-    talk.plan(job, task)
+    reporter.plan(job, task)
     if report is None:
-        talk.planned(task)
+        reporter.planned(task)
     else:
         facts = finish(job.run(task), report)
-        talk.done(facts, silent=not isinstance(task.target, Path))
+        reporter.done(facts, silent=not isinstance(task.target, Path))
 
 
-class Talk:
+class Reporter:
     """What is said about each picture: plan and notes on stderr, results on stdout."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -165,7 +165,7 @@ class Talk:
         if self.verbose:
             for model, scale in zip(task.models, plan.passes, strict=True):
                 upscaler = job.upscaler(scale)
-                size, engine = upscaler.tile_size(plan.height, plan.width), upscaler.runner.about
+                size, engine = upscaler.tile_size(plan.height, plan.width), upscaler.runner.description
                 ui.say(f"  x{scale}: {model.path}; {engine}; tiles of up to {size} px", quiet=self.quiet)
 
     def planned(self, task: Task) -> None:

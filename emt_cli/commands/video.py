@@ -215,7 +215,9 @@ def _say_plan(job: VideoJob, task: VideoTask, *, where: str | None, quiet: bool,
     if verbose:
         for model, scale in zip(task.models, plan.passes, strict=True):
             runner = job.networks.get(scale).runner
-            ui.say(f"  x{scale}: {model.path}; {runner.about}; tiles of up to {task.tile} px", quiet=quiet)
+            ui.say(
+                f"  x{scale}: {model.path}; {runner.description}; tiles of up to {task.tile} px", quiet=quiet
+            )
         ui.say(
             f"  {len(task.segments)} segments of up to {len(task.segments[0].times)} frames;"
             f" {info.codec}, {info.pixel_format}, {info.colour.matrix}, {info.colour.range}",

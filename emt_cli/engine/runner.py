@@ -26,11 +26,11 @@ class Runner(Protocol):
         """One of ENGINES."""
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         """The engine in words, and what it is set to."""
 
     @property
-    def fell_back(self) -> bool:
+    def used_fallback(self) -> bool:
         """Whether half precision overflowed and float32 took its place."""
 
     @property
@@ -46,7 +46,7 @@ class Runner(Protocol):
         """Memory it takes whatever the tile."""
 
     @property
-    def at_once(self) -> int:
+    def max_concurrency(self) -> int:
         """Pictures it is best given at the same time, each in a thread of its own; it stands no more."""
 
     @property

@@ -10,7 +10,7 @@ from emt_cli.engine.tiling import Floats
 from emt_cli.steps import Steps, part
 
 
-def average_views(enlarge: Callable[[Floats], Steps[Floats]], pixels: Floats) -> Steps[Floats]:
+def self_ensemble(enlarge: Callable[[Floats], Steps[Floats]], pixels: Floats) -> Steps[Floats]:
     """Enlarge all eight views of (h, w, 3), turn the answers back, and return their mean."""
     total: Floats | None = None
     for index in range(8):

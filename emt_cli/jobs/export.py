@@ -18,7 +18,7 @@ from emt_cli.engine.openvino.runner import openvino_core
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import UsageError, VerificationError
 from emt_cli.jobs.networks import Networks
-from emt_cli.media.files import check_target, file_aside, put_in_place, remove_aside
+from emt_cli.media.files import check_target, commit_file, remove_temporary, temporary_file
 from emt_cli.media.picture.io import read_picture
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -87,7 +87,7 @@ def export(model: str, target: Path, *, scale: int | None = None, overwrite: boo
     asides = [path.resolve().with_name(stem + path.suffix) for path in files]
     try:
         for aside, path, data in zip(asides, files, contents, strict=True):
-            with file_aside(aside, path) as stream:
+            with temporary_file(aside, path) as stream:
                 stream.write(data)
         difference = _difference(network, run(asides[-1]))
         if not difference <= TOLERANCE:
@@ -95,10 +95,10 @@ def export(model: str, target: Path, *, scale: int | None = None, overwrite: boo
                 f"{target}: answers otherwise than torch, by up to {difference:.3g} of 255; nothing was kept"
             )
         for aside, path in zip(asides, files, strict=True):
-            put_in_place(aside, path, overwrite=overwrite)
+            commit_file(aside, path, overwrite=overwrite)
     finally:
         for aside in asides:
-            remove_aside(aside)
+            remove_temporary(aside)
     return Exported(files, found.name, scale, format, least_side(network.config), difference)
 
 

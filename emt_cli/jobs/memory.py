@@ -1,4 +1,4 @@
-"""Memory that is not there: known before the work where possible, and told with the name of what needs it."""
+"""Memory budget checks: before the work where possible, told with the name of what needs it."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Networks:
         several = tuple(
             index
             for index in single
-            for _ in range(min((self.get(scale, index).runner.at_once for scale in used), default=1))
+            for _ in range(min((self.get(scale, index).runner.max_concurrency for scale in used), default=1))
         )
         return several if memory(len(several)) <= free_memory(choose_device("cpu")) / 2 else single
 

@@ -12,9 +12,9 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
-Made = TypeVar("Made")
+Output = TypeVar("Output")
 
-_PATIENCE = 0.2
+_POLL_INTERVAL = 0.2
 """Seconds after which a waiting thread looks up, so that signals are heard on every system."""
 
 
@@ -37,7 +37,7 @@ class Pipe(Generic[Item]):
         """Add an item of so many bytes once there is room; raises the error of whoever failed."""
         with self._changed:
             while self._error is None and self._items and self._bytes + size > self.limit:
-                self._changed.wait(_PATIENCE)
+                self._changed.wait(_POLL_INTERVAL)
             if self._error is not None:
                 raise self._error
             self._items.append((item, size))
@@ -66,7 +66,7 @@ class Pipe(Generic[Item]):
         while True:
             with self._changed:
                 while self._error is None and not self._items and not self._closed:
-                    self._changed.wait(_PATIENCE)
+                    self._changed.wait(_POLL_INTERVAL)
                 if self._error is not None:
                     raise self._error
                 if not self._items:
@@ -79,13 +79,13 @@ class Pipe(Generic[Item]):
 
 def run_pipeline(
     read: Generator[Read, None, None],
-    submit: Callable[[Executor, Read], Future[Made]],
-    write: Callable[[Iterator[tuple[Read, Made]]], None],
+    submit: Callable[[Executor, Read], Future[Output]],
+    write: Callable[[Iterator[tuple[Read, Output]]], None],
     *,
     workers: int,
     limit: int,
     read_size: Callable[[Read], int],
-    made_size: Callable[[Made], int],
+    output_size: Callable[[Output], int],
     stop: Event,
 ) -> Generator[Read, None, bool]:
     """Pass all that is read through the workers to the writer, in order; yield each item handed to it.
@@ -98,18 +98,18 @@ def run_pipeline(
     finished and written, no more. Returns whether everything was done.
     """
     before: Pipe[Read] = Pipe(limit)
-    after: Pipe[tuple[Read, Made]] = Pipe(limit)
+    after: Pipe[tuple[Read, Output]] = Pipe(limit)
     reader = Thread(target=_fill, args=(read, before, read_size), name="emt-read", daemon=True)
     writer = Thread(target=_empty, args=(write, after), name="emt-write", daemon=True)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="emt-work")
-    waiting: deque[tuple[Read, Future[Made]]] = deque()
+    waiting: deque[tuple[Read, Future[Output]]] = deque()
 
     def hand_over() -> Read:
         item, future = waiting.popleft()
         while not future.done():
-            futures_wait([future], _PATIENCE)
+            futures_wait([future], _POLL_INTERVAL)
         made = future.result()
-        after.put((item, made), made_size(made))
+        after.put((item, made), output_size(made))
         return item
 
     try:
@@ -126,7 +126,7 @@ def run_pipeline(
             yield hand_over()
         after.close()
         while writer.is_alive():
-            writer.join(_PATIENCE)
+            writer.join(_POLL_INTERVAL)
         after.check()
         return not (stopped or waiting)
     except BaseException as error:

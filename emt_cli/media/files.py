@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from emt_cli.atomic import hold, let_go, sync, temporary_beside
+from emt_cli.atomic import register, sync, temporary_beside, unregister
 from emt_cli.errors import OutputError, OutputExistsError
 
 
@@ -63,28 +63,28 @@ def new_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         with temporary_beside(place) as (temporary, stream):
             yield stream
             sync(stream)
-            put_in_place(temporary, target, overwrite=overwrite)
+            commit_file(temporary, target, overwrite=overwrite)
 
 
 @contextlib.contextmanager
-def file_aside(aside: Path, target: Path) -> Iterator[BinaryIO]:
+def temporary_file(aside: Path, target: Path) -> Iterator[BinaryIO]:
     """Open a new file for writing and reading back that waits under the name aside, synced, for its target.
 
-    When the block fails it is removed, and when the process is ended before put_in_place or remove_aside.
+    When the block fails it is removed, and when the process is ended before commit_file or remove_temporary.
     Errors are those of new_file, and name the target.
     """
     with _readable_errors(target):
-        hold(aside)
+        register(aside)
         try:
             with aside.open("x+b") as stream:
                 yield stream
                 sync(stream)
         except BaseException:
-            remove_aside(aside)
+            remove_temporary(aside)
             raise
 
 
-def put_in_place(aside: Path, target: Path, *, overwrite: bool) -> None:
+def commit_file(aside: Path, target: Path, *, overwrite: bool) -> None:
     """Give a file that waited beside its target that name, in one step; aside is gone in any case.
 
     Raises OutputExistsError when something is there and `overwrite` is not set, OutputError.
@@ -96,13 +96,13 @@ def put_in_place(aside: Path, target: Path, *, overwrite: bool) -> None:
             else:
                 _move_to_free_place(aside, target.resolve())
         finally:
-            remove_aside(aside)
+            remove_temporary(aside)
 
 
-def remove_aside(aside: Path) -> None:
+def remove_temporary(aside: Path) -> None:
     """Remove a file that waits for its name, unless it is gone already; raises OSError."""
     aside.unlink(missing_ok=True)
-    let_go(aside)
+    unregister(aside)
 
 
 def _is_plain(target: Path) -> bool:

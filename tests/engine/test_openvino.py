@@ -169,11 +169,11 @@ def test_torch_works_until_compiling_pays(
     upscaler.upscale(pixels)
     upscaler.upscale(pixels)
     assert not cache.exists()
-    assert "torch" in upscaler.runner.about
+    assert "torch" in upscaler.runner.description
     upscaler.upscale(pixels)
 
     assert len(list(cache.iterdir())) == 1
-    assert "OpenVINO" in Upscaler(tiny_network).runner.about, "compiled before: taken at once"
+    assert "OpenVINO" in Upscaler(tiny_network).runner.description, "compiled before: taken at once"
 
 
 def test_only_so_many_compiled_models_are_kept(

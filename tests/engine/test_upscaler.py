@@ -152,7 +152,7 @@ def test_half_precision_stays_close_on_set5(
     full_pixels, half_pixels = (np.concatenate(column) for column in zip(*pairs, strict=True))
 
     assert least < decibels(full_pixels, half_pixels) < 100
-    assert not half.runner.fell_back
+    assert not half.runner.used_fallback
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
@@ -263,7 +263,7 @@ def test_a_tile_that_overflows_half_precision_is_computed_again_in_fp32(
 
     answer = runner(photo.astype(np.float32))
 
-    assert runner.fell_back
+    assert runner.used_fallback
     assert runner.dtype == torch.float32
     np.testing.assert_array_equal(answer, exact)
 

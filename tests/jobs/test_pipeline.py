@@ -30,7 +30,7 @@ def pipeline(
     def submit(executor: Executor, item: int) -> Future[int]:
         return executor.submit(work, item)
 
-    values = {"workers": 1, "limit": 4, "read_size": lambda _: 1, "made_size": lambda _: 1} | settings
+    values = {"workers": 1, "limit": 4, "read_size": lambda _: 1, "output_size": lambda _: 1} | settings
     return run_pipeline(read, submit, write, stop=stop or threading.Event(), **values)
 
 

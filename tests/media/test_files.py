@@ -14,11 +14,11 @@ from emt_cli.errors import OutputError, OutputExistsError
 from emt_cli.media.files import (
     check_folder,
     check_target,
-    file_aside,
+    commit_file,
     make_folder,
     new_file,
-    put_in_place,
-    remove_aside,
+    remove_temporary,
+    temporary_file,
 )
 
 
@@ -149,11 +149,11 @@ def test_places_that_cannot_take_a_file_are_known_beforehand(tmp_path: Path) -> 
 def test_a_file_that_waits_for_its_name_goes_with_its_process(tmp_path: Path) -> None:
     first, second, third = (tmp_path / f"{number}.tmp" for number in range(3))
     for aside in (first, second, third):
-        with file_aside(aside, tmp_path / "out.bin") as stream:
+        with temporary_file(aside, tmp_path / "out.bin") as stream:
             stream.write(b"whole")
 
-    put_in_place(first, tmp_path / "out.bin", overwrite=False)
-    remove_aside(second)
+    commit_file(first, tmp_path / "out.bin", overwrite=False)
+    remove_temporary(second)
     second.write_bytes(b"another's")
     remove_unfinished()  # as a signal does
 

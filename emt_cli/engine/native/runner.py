@@ -29,7 +29,7 @@ from emt_cli.engine.native.rows import write_row_kernels
 from emt_cli.engine.native.shapes import INPUT_CHANNELS, Shapes
 from emt_cli.engine.native.tail import write_tail_kernel
 from emt_cli.engine.native.windows import write_window_kernels
-from emt_cli.engine.self_ensemble import average_views
+from emt_cli.engine.self_ensemble import self_ensemble
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish
@@ -59,7 +59,7 @@ class NativeRunner:
     name = "native"
     cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
     dtype = torch.float32
-    fell_back = False
+    used_fallback = False
 
     def __init__(self, network: EMT, *, threads: int | None = None, cpu: Processor | None = None) -> None:
         cpu = cpu or processor()
@@ -75,12 +75,12 @@ class NativeRunner:
         self._pool = _pool(self.threads) if self.threads > 1 else None
 
     @property
-    def at_once(self) -> int:
+    def max_concurrency(self) -> int:
         """Two where there are several threads: while one layer's last strips are computed, another begins."""
         return 1 if self._pool is None else 2
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         """The engine in words."""
         cpu = self.shapes.cpu
         return f"kernels for {cpu.name}, {cpu.lanes} numbers at once, {self.threads} threads"
@@ -104,7 +104,7 @@ class NativeRunner:
 
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile as a call does, yielding the share done after each layer."""
-        return (yield from (average_views(self._enlarge, pixels) if ensemble else self._enlarge(pixels)))
+        return (yield from (self_ensemble(self._enlarge, pixels) if ensemble else self._enlarge(pixels)))
 
     def _enlarge(self, pixels: Floats) -> Steps[Floats]:
         h, w = pixels.shape[:2]

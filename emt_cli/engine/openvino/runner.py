@@ -18,7 +18,7 @@ import torch
 
 from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
 from emt_cli.engine.device import cpu_threads
-from emt_cli.engine.self_ensemble import average_views
+from emt_cli.engine.self_ensemble import self_ensemble
 from emt_cli.engine.tiling import Floats
 from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.model.emt import EMT
@@ -49,9 +49,9 @@ class OpenVINORunner:
     """
 
     name = "openvino"
-    at_once = 1
+    max_concurrency = 1
     cpu_budget = 2 << 30  # it keeps whole feature maps: half a megapixel is still one tile
-    fell_back = False
+    used_fallback = False
 
     def __init__(
         self, network: EMT, dtype: torch.dtype = torch.float32, *, meanwhile: TorchRunner | None = None
@@ -81,7 +81,7 @@ class OpenVINORunner:
         return compiled_path("openvino", *facts)
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         """The engine in words."""
         if self._request is None and self._meanwhile is not None and not self.path.is_file():
             return "torch until OpenVINO is worth compiling for"
@@ -106,7 +106,7 @@ class OpenVINORunner:
                 return (yield from self._meanwhile.steps(pixels, ensemble=ensemble))
         if self._request is None:
             self._request = self._compiled().create_infer_request()
-        answer = yield from (average_views(self._enlarge, pixels) if ensemble else self._enlarge(pixels))
+        answer = yield from (self_ensemble(self._enlarge, pixels) if ensemble else self._enlarge(pixels))
         if not np.isfinite(answer).all():
             raise FloatingPointError(
                 f"the network's answer is not finite in {self.dtype}".replace("torch.", "")

@@ -21,18 +21,18 @@ class TorchRunner:
     """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped.
 
     A tile with a non-finite value (half precision overflows on some pictures) is computed again in float32,
-    and the runner stays there: `fell_back` tells.
+    and the runner stays there: `used_fallback` tells.
     """
 
     name = "torch"
-    at_once = 1
+    max_concurrency = 1
     cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
 
     def __init__(self, network: EMT, device: torch.device, dtype: torch.dtype) -> None:
         self.network = network
         self.device = device
         self.strip_pixels = STRIP_PIXELS if device.type == "cpu" else GPU_STRIP_PIXELS
-        self.fell_back = False
+        self.used_fallback = False
         self._plain: EMT | None = None
         self._use(dtype)
 
@@ -45,7 +45,7 @@ class TorchRunner:
         return self.net.dtype
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         """The engine in words."""
         return f"torch, {self.dtype}".replace("torch.", "")
 
@@ -70,7 +70,7 @@ class TorchRunner:
         x = self._placed(np.ascontiguousarray(pixels)[None])
         y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
         if not bool(torch.isfinite(y).all()) and self.dtype != torch.float32:
-            self.fell_back = True
+            self.used_fallback = True
             self._use(torch.float32)
             y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
         if not bool(torch.isfinite(y).all()):

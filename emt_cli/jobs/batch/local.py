@@ -21,7 +21,7 @@ from emt_cli.jobs.batch.stages import Failure, Opened, PictureWork, Written, dis
 from emt_cli.jobs.networks import Networks
 from emt_cli.media.picture.io import Picture
 
-_PATIENCE = 0.2
+_POLL_INTERVAL = 0.2
 """Seconds after which waiting threads look up, and progress is told."""
 
 LEAST_ROOM = 256 << 20
@@ -50,7 +50,7 @@ class Tick:
     work: float
 
 
-Happening: TypeAlias = Started | Ended | Tick
+ItemEvent: TypeAlias = Started | Ended | Tick
 
 
 class Room:
@@ -67,7 +67,7 @@ class Room:
             while self._count and (self._bytes + size > self.limit or self._count >= self.places):
                 if stop.is_set():
                     return False
-                self._changed.wait(_PATIENCE)
+                self._changed.wait(_POLL_INTERVAL)
             if stop.is_set():
                 return False
             self._bytes += size
@@ -113,7 +113,7 @@ def run_locally(
     threads: int,
     room: Room,
     stop: Event,
-) -> Generator[Happening, None, None]:
+) -> Generator[ItemEvent, None, None]:
     """Enlarge items, yielding what happens in the order it does; results wait beside their places.
 
     Files are read by `threads` threads and written by as many; each of the places, devices by their number,
@@ -135,22 +135,22 @@ def run_locally(
     try:
         while True:
             try:
-                happening = line.happenings.get(timeout=_PATIENCE)
+                event = line.events.get(timeout=_POLL_INTERVAL)
             except queue.Empty:
-                happening = Tick(line.under_way())
-            if happening is None:
+                event = Tick(line.under_way())
+            if event is None:
                 ended = True
                 return
-            if not isinstance(happening, Tick) and time.monotonic() - told > _PATIENCE:
+            if not isinstance(event, Tick) and time.monotonic() - told > _POLL_INTERVAL:
                 yield Tick(line.under_way())
                 told = time.monotonic()
-            yield happening
+            yield event
     finally:
         if not ended:
             stop.set()
             line.dropped.set()
             closing.join()
-            while (left := line.happenings.get()) is not None:
+            while (left := line.events.get()) is not None:
                 if isinstance(left, Ended) and isinstance(left.outcome, Written):
                     discard(left.outcome.moves)
 
@@ -165,7 +165,7 @@ class _Line:
         self.turn = Lock()
         self.opened: queue.Queue[Opened | None] = queue.Queue()
         self.enlarged: queue.Queue[tuple[Opened, Picture, float, int] | None] = queue.Queue()
-        self.happenings: queue.Queue[Happening | None] = queue.Queue()
+        self.events: queue.Queue[ItemEvent | None] = queue.Queue()
         self.shares: dict[int, tuple[int, float]] = {}  # by thread
 
     def under_way(self) -> float:
@@ -220,7 +220,7 @@ class _Line:
             return False
         seconds = (time.perf_counter() - start) / len(batch)
         for opened, result in zip(batch, results, strict=True):
-            self.happenings.put(Started(opened.item))
+            self.events.put(Started(opened.item))
             self.enlarged.put((opened, result, seconds, index))
         return True
 
@@ -229,7 +229,7 @@ class _Line:
         if self.stop.is_set():
             self.room.give(item.memory)
             return
-        self.happenings.put(Started(item))
+        self.events.put(Started(item))
         try:
             start = time.perf_counter()
             result = self._steps(opened, index)
@@ -266,7 +266,7 @@ class _Line:
                 following.put(None)
         for thread in writers:
             thread.join()
-        self.happenings.put(None)
+        self.events.put(None)
 
     def _steps(self, opened: Opened, index: int) -> Picture | None:
         """Enlarge step by step; None when told to drop it."""
@@ -282,7 +282,7 @@ class _Line:
 
     def _end(self, item: Item, outcome: Written | Failure | None) -> None:
         self.room.give(item.memory)
-        self.happenings.put(Ended(item, outcome))
+        self.events.put(Ended(item, outcome))
 
 
 def _yield_to_the_network() -> None:

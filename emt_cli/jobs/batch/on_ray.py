@@ -10,12 +10,12 @@ from threading import Event, Lock
 import torch
 
 from emt_cli.assets.catalog import absolute_model
-from emt_cli.atomic import let_go
+from emt_cli.atomic import unregister
 from emt_cli.errors import DeviceError
-from emt_cli.jobs.batch.local import Ended, Happening, Started, Tick
+from emt_cli.jobs.batch.local import Ended, ItemEvent, Started, Tick
 from emt_cli.jobs.batch.plan import Item
-from emt_cli.jobs.batch.stages import ASIDE, Failure, PictureWork, Written, failure, remove_leftovers
-from emt_cli.jobs.cluster.scheduler import Returned, spread
+from emt_cli.jobs.batch.stages import TEMPORARY_NAME, Failure, PictureWork, Written, failure, remove_leftovers
+from emt_cli.jobs.cluster.scheduler import Completed, spread
 from emt_cli.jobs.cluster.shared_storage import Mark, marked
 from emt_cli.jobs.cluster.workers import Share
 from emt_cli.jobs.picture.job import PictureJob, Settings, compare_path
@@ -70,7 +70,7 @@ class PictureWorker:
         result = self.work.whole(item, self._device)
         if isinstance(result, Written):
             for aside, _ in result.moves:
-                let_go(aside)  # the driver puts it in its place
+                unregister(aside)  # the driver puts it in its place
         return result
 
 
@@ -83,7 +83,7 @@ def run_on_cluster(
     cpus: int,
     stop: Event,
     say: Callable[[str], None],
-) -> Generator[Happening, None, None]:
+) -> Generator[ItemEvent, None, None]:
     """Enlarge items on the cluster this process is connected to, as run_locally does on this machine."""
     absolute = {str(item.source.absolute()): item for item in items}
     remote = [replace(item, source=item.source.absolute(), target=item.target.absolute()) for item in items]
@@ -95,14 +95,14 @@ def run_on_cluster(
     share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=memory)
     folder = output.absolute()
     try:
-        with marked(folder, ASIDE.format(tag=tag, token="{token}"), shown=folder) as mark:
+        with marked(folder, TEMPORARY_NAME.format(tag=tag, token="{token}"), shown=folder) as mark:
             order = PictureWorkers(settings, tag, job.networks.digest(scales), scales, mark, sources)
             for event in spread(remote, order, share=share, stop=stop, say=say):
                 if event is None:
                     yield Tick(0.0)
                     continue
                 item = absolute[str(event.item.source)]
-                if isinstance(event, Returned):
+                if isinstance(event, Completed):
                     yield Ended(item, _outcome(item, event))
                 else:
                     yield Started(item)
@@ -110,7 +110,7 @@ def run_on_cluster(
         remove_leftovers(output, tag)  # of workers that died between writing and telling
 
 
-def _outcome(item: Item, event: Returned[Item, Written | Failure | None]) -> Written | Failure | None:
+def _outcome(item: Item, event: Completed[Item, Written | Failure | None]) -> Written | Failure | None:
     """Make what came back speak of files as this process names them."""
     if isinstance(event.error, DeviceError):
         return Failure(DeviceError(f"{item.source}: {event.error}"))

@@ -10,7 +10,7 @@ from threading import Event
 from typing import Any, Literal
 
 from emt_cli.errors import EmtError
-from emt_cli.jobs.batch.local import Ended, Happening, Started
+from emt_cli.jobs.batch.local import Ended, ItemEvent, Started
 from emt_cli.jobs.batch.plan import Batch, Item, Shard
 from emt_cli.jobs.batch.stages import Failure, Written, commit, failure, remove_leftovers
 from emt_cli.jobs.journal import Journal
@@ -18,7 +18,7 @@ from emt_cli.lock import lock
 
 
 @dataclass(frozen=True)
-class News:
+class BatchEvent:
     """Something that happened to a picture, or (progress) to the whole."""
 
     kind: Literal["started", "done", "skipped", "failed", "progress"]
@@ -32,7 +32,7 @@ class News:
 
 
 @dataclass
-class Tally:
+class RunStats:
     """How a run went."""
 
     total: int
@@ -84,50 +84,50 @@ def held(output: Path, shard: Shard) -> Iterator[None]:
 
 
 def run_batch(
-    batch: Batch, output: Path, shard: Shard, happenings: Iterable[Happening], stop: Event, tally: Tally
-) -> Iterator[News]:
-    """Commit results as they come, and tell what happens; the tally is kept up to date.
+    batch: Batch, output: Path, shard: Shard, events: Iterable[ItemEvent], stop: Event, stats: RunStats
+) -> Iterator[BatchEvent]:
+    """Commit results as they come, and tell what happens; the stats is kept up to date.
 
     When the disk is full the run ends after the pictures under way. What ends it otherwise, such as a cluster
-    that is gone, is in the tally.
+    that is gone, is in the stats.
     """
     for item in batch.skipped:
-        tally.skipped += 1
-        yield News("skipped", str(item.source), {"output": str(item.target), "reason": "exists"})
+        stats.skipped += 1
+        yield BatchEvent("skipped", str(item.source), {"output": str(item.target), "reason": "exists"})
     for source, error in batch.failures:
-        tally.failures.append((source, error))
-        yield News("failed", source, error=error)
+        stats.failures.append((source, error))
+        yield BatchEvent("failed", source, error=error)
     try:
         with Journal(output / f".emt-batch-{tag_of(shard)}.jsonl") as journal:
-            for happening in happenings:
-                if isinstance(happening, Started):
-                    yield News("started", str(happening.item.source), {"output": str(happening.item.target)})
-                elif isinstance(happening, Ended):
-                    tally.work += happening.item.work
-                    yield _settle(happening.item, happening.outcome, journal, stop, tally)
+            for event in events:
+                if isinstance(event, Started):
+                    yield BatchEvent("started", str(event.item.source), {"output": str(event.item.target)})
+                elif isinstance(event, Ended):
+                    stats.work += event.item.work
+                    yield _settle(event.item, event.outcome, journal, stop, stats)
                 else:
-                    yield News("progress", work=tally.work + happening.work)
+                    yield BatchEvent("progress", work=stats.work + event.work)
     except EmtError as error:
-        tally.broken = error
+        stats.broken = error
 
 
 def _settle(
-    item: Item, outcome: Written | Failure | None, journal: Journal, stop: Event, tally: Tally
-) -> News:
+    item: Item, outcome: Written | Failure | None, journal: Journal, stop: Event, stats: RunStats
+) -> BatchEvent:
     source = str(item.source)
     if outcome is None:
-        tally.skipped += 1
-        return News("skipped", source, {"output": str(item.target), "reason": "done"}, work=tally.work)
+        stats.skipped += 1
+        return BatchEvent("skipped", source, {"output": str(item.target), "reason": "done"}, work=stats.work)
     if isinstance(outcome, Written):
         try:
             commit(outcome, item, journal)
         except EmtError as error:
             outcome = failure(error, item)
         else:
-            tally.done += 1
-            return News("done", source, outcome.facts, work=tally.work)
-    tally.failures.append((source, outcome.error))
+            stats.done += 1
+            return BatchEvent("done", source, outcome.facts, work=stats.work)
+    stats.failures.append((source, outcome.error))
     if outcome.full:
-        tally.full = True
+        stats.full = True
         stop.set()
-    return News("failed", source, error=outcome.error, trace=outcome.trace, work=tally.work)
+    return BatchEvent("failed", source, error=outcome.error, trace=outcome.trace, work=stats.work)

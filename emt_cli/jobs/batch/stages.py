@@ -19,11 +19,11 @@ from emt_cli.jobs.batch.plan import Item
 from emt_cli.jobs.journal import Journal, content_hash
 from emt_cli.jobs.memory import check_memory, too_little_memory
 from emt_cli.jobs.picture.job import PictureJob, Task, alike
-from emt_cli.media.files import file_aside, make_folder, put_in_place, remove_aside
+from emt_cli.media.files import commit_file, make_folder, remove_temporary, temporary_file
 from emt_cli.media.picture.io import Picture, encode_picture, read_bytes, read_picture
 from emt_cli.steps import Steps, finish
 
-ASIDE = ".emt-batch-{tag}-{token}.tmp"
+TEMPORARY_NAME = ".emt-batch-{tag}-{token}.tmp"
 """Names of results that wait to be journaled and put in their place."""
 
 
@@ -118,8 +118,8 @@ class PictureWork:
         try:
             for part in self.job.files(opened.task, result):
                 assert isinstance(part.target, Path)
-                aside = folder / ASIDE.format(tag=self.tag, token=secrets.token_hex(8))
-                with file_aside(aside, part.target) as stream:
+                aside = folder / TEMPORARY_NAME.format(tag=self.tag, token=secrets.token_hex(8))
+                with temporary_file(aside, part.target) as stream:
                     notes += encode_picture(
                         stream,
                         part.picture,
@@ -178,7 +178,7 @@ def commit(written: Written, item: Item, journal: Journal) -> None:
     try:
         journal.append(written.record)
         for aside, target in written.moves:
-            put_in_place(aside, target, overwrite=item.replace)
+            commit_file(aside, target, overwrite=item.replace)
     finally:
         discard(written.moves)
 
@@ -186,13 +186,13 @@ def commit(written: Written, item: Item, journal: Journal) -> None:
 def discard(moves: list[tuple[Path, Path]] | tuple[tuple[Path, Path], ...]) -> None:
     """Remove files that wait beside their place."""
     for aside, _ in moves:
-        remove_aside(aside)
+        remove_temporary(aside)
 
 
 def remove_leftovers(output: Path, tag: str | None) -> int:
     """Remove files that killed runs left waiting in an output folder, of one tag or of all; count them."""
     removed = 0
-    for path in output.rglob(ASIDE.format(tag=tag or "*", token="*")):
+    for path in output.rglob(TEMPORARY_NAME.format(tag=tag or "*", token="*")):
         try:
             path.unlink()
             removed += 1

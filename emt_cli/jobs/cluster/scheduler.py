@@ -16,28 +16,28 @@ from threading import Event, current_thread, main_thread
 from typing import Any, Generic, TypeVar
 
 from emt_cli.errors import DeviceError, UsageError
-from emt_cli.jobs.cluster.workers import ATTEMPTS, Crew, Share, Ticket, Worker, answers
+from emt_cli.jobs.cluster.workers import ATTEMPTS, Share, Ticket, Worker, WorkerPool, answers
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Output = TypeVar("Output")
 
 LOCAL = "local"
 """The address that stands for a cluster of this machine alone, started for the run."""
 
 
 @dataclass(frozen=True)
-class Handed(Generic[Item]):
+class Submitted(Generic[Item]):
     """An item is on its way to a worker."""
 
     item: Item
 
 
 @dataclass(frozen=True)
-class Returned(Generic[Item, Made]):
+class Completed(Generic[Item, Output]):
     """An item is done; error when every worker that tried it died, or it raised something."""
 
     item: Item
-    result: Made | None = None
+    result: Output | None = None
     error: Exception | None = None
 
 
@@ -55,7 +55,7 @@ def connected(address: str) -> Iterator[None]:
         address = _own_address()
     elif address != LOCAL and not answers(address.removeprefix("ray://")):
         raise DeviceError(f"--ray {address}: nothing answers there; see `ray start --head` in the README")
-    _hush()
+    _silence_logging()
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     listener = signal.getsignal(signal.SIGTERM)
     try:
@@ -76,12 +76,12 @@ def connected(address: str) -> Iterator[None]:
 
 def spread(
     items: Iterable[Item],
-    make: Callable[[int], Worker[Item, Made]],
+    make: Callable[[int], Worker[Item, Output]],
     *,
     share: Share,
     stop: Event,
     say: Callable[[str], None],
-) -> Iterator[Handed[Item] | Returned[Item, Made] | None]:
+) -> Iterator[Submitted[Item] | Completed[Item, Output] | None]:
     """Have workers do items, yielding results in the order they come, and None now and then.
 
     make builds a worker on its node and is told its processors, 0 with a GPU; it, the items and the results
@@ -90,14 +90,14 @@ def spread(
     say is told, in a line, what happens to nodes. Raises UsageError when a node cannot do the work, and
     DeviceError when the cluster is gone.
     """
-    crew = Crew(make, share, say)
+    pool = WorkerPool(make, share, say)
     source = iter(items)
     again: deque[Ticket] = deque()
     exhausted = False
     try:
-        crew.gather(stop)
+        pool.wait_for_startup(stop)
         while True:
-            while not stop.is_set() and (place := crew.free_place()) is not None:
+            while not stop.is_set() and (slot := pool.free_slot()) is not None:
                 if not again:
                     item = next(source, None)
                     if item is None:
@@ -105,27 +105,27 @@ def spread(
                         break
                     again.append(Ticket(item))
                 ticket = again.popleft()
-                crew.hand(place, ticket)
-                if not ticket.deaths:
-                    yield Handed(ticket.item)
-            if not crew.busy and (stop.is_set() or (exhausted and not again)):
+                pool.submit(slot, ticket)
+                if not ticket.attempts:
+                    yield Submitted(ticket.item)
+            if not pool.busy and (stop.is_set() or (exhausted and not again)):
                 return
-            crew.look_around()
-            for ticket, result, error, lost in crew.results():
-                if lost and ticket.deaths < ATTEMPTS:
+            pool.check_nodes()
+            for ticket, result, error, lost in pool.results():
+                if lost and ticket.attempts < ATTEMPTS:
                     again.append(ticket)
                 elif lost:
                     words = f"{ATTEMPTS} workers died over it, probably for lack of memory"
-                    yield Returned(ticket.item, error=DeviceError(words))
+                    yield Completed(ticket.item, error=DeviceError(words))
                 else:
-                    yield Returned(ticket.item, result, error)
+                    yield Completed(ticket.item, result, error)
             yield None
     finally:
-        crew.dismiss()
+        pool.shut_down()
 
 
-def _hush() -> None:
-    """Keep Ray from printing nodes' errors on standard output, which is for results: Crew tells of them."""
+def _silence_logging() -> None:
+    """Keep Ray from printing nodes' errors on standard output, for results: WorkerPool tells them."""
     with contextlib.suppress(ImportError):
         worker: Any = importlib.import_module("ray._private.worker")
         worker.print_to_stdstream = lambda *_, **__: None

@@ -1,4 +1,4 @@
-"""What works on this machine and what does not, each with the one line that mends it; needs no torch."""
+"""What works on this machine and what does not, each with the one line that fixes it; needs no torch."""
 
 from __future__ import annotations
 

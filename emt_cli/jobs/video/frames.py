@@ -32,7 +32,7 @@ RESULT, COMPARE = "result", "compare"
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class InputFrame:
     """A frame on its way, or the end of its segment."""
 
     segment: Segment
@@ -57,8 +57,8 @@ def make_segments(
     runs: Sequence[Sequence[Segment]],
     keep: Callable[[Segment, Done], None],
     stop: Event,
-) -> Generator[Shot, None, bool]:
-    """Read, enlarge and write segments, yielding every shot that is handed to the writer.
+) -> Generator[InputFrame, None, bool]:
+    """Read, enlarge and write segments, yielding every entry that is handed to the writer.
 
     runs: of segments that follow on each other. keep is called, in the writer's thread, with each segment
     whose files are in the folder. When stop is set the frame at hand is finished; returns whether all is.
@@ -66,35 +66,35 @@ def make_segments(
     segments = [segment for run in runs for segment in run]
     return (
         yield from run_pipeline(
-            _read_shots(reader, runs),
+            _read_frames(reader, runs),
             enlarger.submit,
-            lambda made: _write_segments(enlarger, folder, segments, made, keep),
+            lambda outputs: _write_segments(enlarger, folder, segments, outputs, keep),
             workers=len(enlarger.task.places),
             limit=QUEUE,
-            read_size=lambda shot: shot.frame.pixels.nbytes if shot.frame is not None else 0,
-            made_size=lambda made: sum(picture.nbytes for picture in made.values()),
+            read_size=lambda entry: entry.frame.pixels.nbytes if entry.frame is not None else 0,
+            output_size=lambda outputs: sum(picture.nbytes for picture in outputs.values()),
             stop=stop,
         )
     )
 
 
-def _read_shots(reader: VideoReader, runs: Sequence[Sequence[Segment]]) -> Generator[Shot, None, None]:
+def _read_frames(reader: VideoReader, runs: Sequence[Sequence[Segment]]) -> Generator[InputFrame, None, None]:
     """Yield the frames of all segments, and the end of each."""
     for run in runs:
         heard, rest = len(reader.damage), iter(run)
         segment = next(rest)
         for frame in reader.frames(run[0].start, run[-1].end):
             while segment.end is not None and frame.pts >= segment.end:
-                yield Shot(segment, None, tuple(reader.damage[heard:]))
+                yield InputFrame(segment, None, tuple(reader.damage[heard:]))
                 heard, segment = len(reader.damage), next(rest)
-            yield Shot(segment, frame)
-        yield Shot(segment, None, tuple(reader.damage[heard:]))
+            yield InputFrame(segment, frame)
+        yield InputFrame(segment, None, tuple(reader.damage[heard:]))
         for segment in rest:
-            yield Shot(segment, None)
+            yield InputFrame(segment, None)
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class OutputFrame:
     """A frame of a result."""
 
     pixels: Pixels
@@ -119,7 +119,7 @@ class Enlarger:
         plan = task.plan
         size = np.dtype(task.info.dtype).itemsize
         a_frame = 3 * size * (plan.height * plan.width + plan.out_height * plan.out_width)
-        self.recent: RecentFrames[Future[dict[str, Made]]] = RecentFrames(
+        self.recent: RecentFrames[Future[dict[str, OutputFrame]]] = RecentFrames(
             max(1, min(8, REMEMBERED // a_frame))
         )
         self.free = free_places(task) if free is None else free
@@ -127,32 +127,32 @@ class Enlarger:
         self.comparison = MovingComparison(plan.out_height, plan.out_width)
 
     @property
-    def fell_back(self) -> bool:
+    def used_fallback(self) -> bool:
         """Whether half precision did not suffice for a frame."""
         networks = self.job.networks
         return any(
-            networks.get(scale, index).runner.fell_back
+            networks.get(scale, index).runner.used_fallback
             for scale in self.task.plan.passes
             for index in range(len(networks.devices))
         )
 
-    def submit(self, executor: Executor, shot: Shot) -> Future[dict[str, Made]]:
+    def submit(self, executor: Executor, entry: InputFrame) -> Future[dict[str, OutputFrame]]:
         """Return the future of what a frame becomes, by kind of result."""
-        if shot.frame is None:
-            nothing: Future[dict[str, Made]] = Future()
+        if entry.frame is None:
+            nothing: Future[dict[str, OutputFrame]] = Future()
             nothing.set_result({})
             return nothing
-        pixels, alpha = shot.frame.pixels, shot.frame.alpha
+        pixels, alpha = entry.frame.pixels, entry.frame.alpha
         everything = pixels if alpha is None else np.dstack((pixels, alpha))
         future = self.recent.find(everything)
         if future is not None:
-            self.duplicates.add(shot.frame.pts)
+            self.duplicates.add(entry.frame.pts)
             return future
         future = executor.submit(self.enlarge, Picture(pixels, alpha))
         self.recent.add(everything, future)
         return future
 
-    def enlarge(self, frame: Picture) -> dict[str, Made]:
+    def enlarge(self, frame: Picture) -> dict[str, OutputFrame]:
         """Enlarge one frame, of any size, to the size of the result."""
         plan = replace(self.task.plan, height=frame.height, width=frame.width)
         index = self.free.get()
@@ -164,10 +164,10 @@ class Enlarger:
         if alpha is not None and not self.task.transparent:
             opaque = alpha[..., None].astype(np.float32) / np.float32(full_scale(alpha.dtype))
             pixels, alpha = np.rint(pixels * opaque).astype(pixels.dtype), None
-        made = {RESULT: Made(pixels, alpha)}
+        outputs = {RESULT: OutputFrame(pixels, alpha)}
         if self.job.settings.compare:
-            made[COMPARE] = Made(self.comparison.show(frame.pixels, pixels))
-        return made
+            outputs[COMPARE] = OutputFrame(self.comparison.show(frame.pixels, pixels))
+        return outputs
 
 
 def free_places(task: VideoTask) -> queue.Queue[int]:
@@ -182,20 +182,23 @@ def _write_segments(
     enlarger: Enlarger,
     folder: Path,
     segments: Sequence[Segment],
-    made: Iterator[tuple[Shot, dict[str, Made]]],
+    outputs: Iterator[tuple[InputFrame, dict[str, OutputFrame]]],
     keep: Callable[[Segment, Done], None],
 ) -> None:
     """Write segment after segment until all are there, or the frames stop coming."""
     for segment in segments:
         try:
-            done = _write_segment(enlarger, folder, segment, made)
+            done = _write_segment(enlarger, folder, segment, outputs)
         except _CutError:
             return
         keep(segment, done)
 
 
 def _write_segment(
-    enlarger: Enlarger, folder: Path, segment: Segment, made: Iterator[tuple[Shot, dict[str, Made]]]
+    enlarger: Enlarger,
+    folder: Path,
+    segment: Segment,
+    outputs: Iterator[tuple[InputFrame, dict[str, OutputFrame]]],
 ) -> Done:
     """Write the frames of one segment, each kind of result to its file."""
     times, notes, files = [], [], {}
@@ -203,9 +206,9 @@ def _write_segment(
     task = enlarger.task
     info, usual = task.info, (task.plan.height, task.plan.width)
     with contextlib.ExitStack() as stack:
-        for shot, pictures in made:
-            if shot.frame is None:
-                damage = shot.damage
+        for entry, pictures in outputs:
+            if entry.frame is None:
+                damage = entry.damage
                 break
             for kind, picture in pictures.items():
                 if kind not in writers:
@@ -225,14 +228,14 @@ def _write_segment(
                             hdr=info.hdr,
                         )
                     )
-                writers[kind].write(picture.pixels, shot.frame.pts - info.origin, picture.alpha)
-            times.append(shot.frame.pts)
-            if shot.frame.pixels.shape[:2] != usual:
-                height, width = shot.frame.pixels.shape[:2]
+                writers[kind].write(picture.pixels, entry.frame.pts - info.origin, picture.alpha)
+            times.append(entry.frame.pts)
+            if entry.frame.pixels.shape[:2] != usual:
+                height, width = entry.frame.pixels.shape[:2]
                 notes.append(f"frames of {width}x{height} were brought to the size of the others")
         else:
             raise _CutError
-    if enlarger.fell_back:
+    if enlarger.used_fallback:
         notes.append("half precision overflowed: computed in fp32 from there on")
     computed = sum(pts not in enlarger.duplicates for pts in times)
     enlarger.duplicates.difference_update(times)

@@ -12,7 +12,7 @@ import torch
 
 from emt_cli.assets.catalog import absolute_model
 from emt_cli.errors import DeviceError
-from emt_cli.jobs.cluster.scheduler import Returned, spread
+from emt_cli.jobs.cluster.scheduler import Completed, spread
 from emt_cli.jobs.cluster.shared_storage import Mark, marked
 from emt_cli.jobs.cluster.workers import Share
 from emt_cli.jobs.video.cost import memory_of
@@ -23,7 +23,7 @@ from emt_cli.jobs.video.task import Settings, VideoTask
 from emt_cli.media.video.read import VideoReader
 from emt_cli.steps import Steps
 
-_SLOTS = 2
+_CONCURRENCY = 2
 """Segments a worker on a GPU or on several processors has at once: one is read while another is finished."""
 
 
@@ -126,7 +126,7 @@ def make_on_cluster(
     folder, source = work.folder.absolute(), task.info.path.absolute()
     settings = replace(job.settings, model=absolute_model(job.settings.model))
     memory = _memory(job, task)(2 if cpus > 1 else 1)
-    share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=memory, slots=_SLOTS)
+    share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=memory, concurrency=_CONCURRENCY)
     told = False
     with marked(folder, "probe-{token}", shown=folder.parent) as mark:
         order = VideoWorkers(
@@ -142,7 +142,7 @@ def make_on_cluster(
             if stop.is_set() and not told:
                 say("stopping; the segments that nodes have begun are finished first, Ctrl-C leaves them")
                 told = True
-            if isinstance(event, Returned):
+            if isinstance(event, Completed):
                 if isinstance(event.error, DeviceError):
                     raise DeviceError(f"{task.name}: {event.error}") from event.error
                 if event.error is not None:

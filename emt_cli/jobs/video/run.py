@@ -17,9 +17,9 @@ from emt_cli.jobs.video.plan import VideoJob
 from emt_cli.jobs.video.segments import WorkFolder, input_hash, pending_runs, work_folder
 from emt_cli.jobs.video.task import VideoTask
 from emt_cli.jobs.video.verify import Check, verify
-from emt_cli.media.files import put_in_place
+from emt_cli.media.files import commit_file
 from emt_cli.media.video.codecs import encoded_colour, kept_hdr
-from emt_cli.media.video.containers import carry
+from emt_cli.media.video.containers import map_streams
 from emt_cli.media.video.mux import join
 from emt_cli.media.video.packets import read_packets
 from emt_cli.steps import Steps, part
@@ -153,7 +153,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         size=(task.plan.out_width, task.plan.out_height),
         colour=colour,
         hdr=kept_hdr(task.encoding, task.info.hdr, bits=task.bits)[0],
-        carried=carry(task.info, task.target),
+        carried=map_streams(task.info, task.target),
         shift=task.info.seconds(task.origin),
         whole=task.whole,
         end=task.end,
@@ -165,7 +165,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         target = task.target if kind == RESULT else task.compare_path
         if not verified:
             target = target.with_name(f"{target.stem}.unverified{target.suffix}")
-        put_in_place(path, target, overwrite=job.settings.overwrite or not verified)
+        commit_file(path, target, overwrite=job.settings.overwrite or not verified)
         facts["output" if kind == RESULT else "compare"] = str(target)
     work.clear()
     computed = sum(done.computed for done in parts)

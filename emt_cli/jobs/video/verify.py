@@ -12,7 +12,7 @@ from emt_cli.errors import InputError
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation import probe_animation
 from emt_cli.media.video.colour import Colour
-from emt_cli.media.video.containers import Carried
+from emt_cli.media.video.containers import StreamMapping
 from emt_cli.media.video.mp4 import track_durations
 from emt_cli.media.video.packets import Packets, find_place, greatest_delay, read_packets
 from emt_cli.media.video.probe import Stream, VideoInfo, open_container, probe
@@ -43,7 +43,7 @@ def verify(
     size: tuple[int, int],
     colour: Colour,
     hdr: Hdr | None,
-    carried: Carried,
+    carried: StreamMapping,
     shift: Fraction = Fraction(0),
     whole: bool = True,
     end: int | None = None,
@@ -214,7 +214,7 @@ def _hdr(hdr: Hdr | None) -> str:
 
 
 def _pairs(
-    source: VideoInfo, made: VideoInfo, carried: Carried
+    source: VideoInfo, made: VideoInfo, carried: StreamMapping
 ) -> Iterable[tuple[str, Stream | None, Stream | None]]:
     """Put the other streams of both files side by side: the first audio with the first audio, and so on."""
     for kind in ("video", "audio", "subtitle", "attachment", "data"):

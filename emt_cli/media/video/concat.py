@@ -16,7 +16,7 @@ from emt_cli.media.video.probe import VideoInfo, open_container
 
 
 @dataclass(frozen=True)
-class Order:
+class StreamOrder:
     """How the packets of all segments follow on each other."""
 
     segments: Sequence[Path]
@@ -32,7 +32,7 @@ class Order:
     """Usual ticks from frame to frame, whole ones of the source."""
 
     @property
-    def lead(self) -> int:
+    def dts_offset(self) -> int:
         """Ticks by which the first packet is decoded before time 0."""
         return -self.decoded(0)
 
@@ -62,7 +62,7 @@ class Order:
         return info.last_duration(last, 1 / info.rate if info.rate else self.step * self.tick)
 
 
-def put_in_order(segments: Sequence[Path], info: VideoInfo, origin: int) -> Order:
+def put_in_order(segments: Sequence[Path], info: VideoInfo, origin: int) -> StreamOrder:
     """Read when all frames of the segments are shown; origin, a PTS of the source, becomes time 0.
 
     The PTS of segments count from the source's own origin, since no segment's may be negative.
@@ -81,7 +81,7 @@ def put_in_order(segments: Sequence[Path], info: VideoInfo, origin: int) -> Orde
     fine = max(1, round(info.time_base / tick))
     usual = (ordered[-1] - ordered[0]) // max(1, len(ordered) - 1)
     step = max(fine, usual // fine * fine)
-    return Order(segments, tuple(pts - shift for pts in ordered), delay, tick, shift, step)
+    return StreamOrder(segments, tuple(pts - shift for pts in ordered), delay, tick, shift, step)
 
 
 def pipe_format(codec: str) -> str:
@@ -92,8 +92,8 @@ def pipe_format(codec: str) -> str:
     return {"ffv1": "nut", "av1": "mp4"}.get(codec, "mov")
 
 
-def feed(order: Order, pipe: IO[bytes], codec: str) -> None:
-    """Write the segments' packets to a stream as one video, `order.lead` ticks later than they are."""
+def feed(order: StreamOrder, pipe: IO[bytes], codec: str) -> None:
+    """Write the segments' packets to a stream as one video, `order.dts_offset` ticks later than they are."""
     format = pipe_format(codec)
     options = {}
     if format != "nut":
@@ -113,8 +113,8 @@ def feed(order: Order, pipe: IO[bytes], codec: str) -> None:
             for packet in _packets(segment):
                 if _head(packet) != head:
                     raise OutputError(f"{segment}: made by another encoder; start afresh with -y")
-                packet.pts += order.lead - order.shift
-                packet.dts = order.decoded(place) + order.lead
+                packet.pts += order.dts_offset - order.shift
+                packet.dts = order.decoded(place) + order.dts_offset
                 packet.duration = order.decoded(place + 1) - order.decoded(place)
                 packet.stream = stream
                 output.mux(packet)

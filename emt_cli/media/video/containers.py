@@ -26,7 +26,7 @@ _CODECS = {
 
 
 @dataclass(frozen=True)
-class Carried:
+class StreamMapping:
     """What becomes of a source's other streams."""
 
     streams: tuple[int, ...]
@@ -72,10 +72,10 @@ def _animation_notes(info: VideoInfo, animation: str) -> list[str]:
     return notes
 
 
-def carry(info: VideoInfo, target: Path) -> Carried:
+def map_streams(info: VideoInfo, target: Path) -> StreamMapping:
     """Say what becomes of the other streams of a source in a container chosen by container_for()."""
     if target.suffix.lower() in ANIMATIONS:
-        return Carried((), (), (), [])
+        return StreamMapping((), (), (), [])
     muxer = FORMATS[target.suffix.lower()]
     held = _held(info, muxer)
     notes, as_text = [], []
@@ -90,7 +90,7 @@ def carry(info: VideoInfo, target: Path) -> Carried:
                 f"stream {stream.index}: {_words(stream)} left out, which {target.suffix} does not hold"
             )
     covers = [s.index for s in info.streams if "attached_pic" in s.disposition and s.index in held]
-    return Carried(
+    return StreamMapping(
         streams=tuple(sorted({*held, *as_text})),
         as_text=tuple(as_text),
         covers=tuple(covers) if muxer == "matroska" else (),

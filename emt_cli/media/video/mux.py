@@ -23,8 +23,8 @@ from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation_write import write_animation
 from emt_cli.media.video.codecs import FORMATS
 from emt_cli.media.video.colour import Colour
-from emt_cli.media.video.concat import Order, feed, pipe_format, put_in_order
-from emt_cli.media.video.containers import Carried, carry
+from emt_cli.media.video.concat import StreamOrder, feed, pipe_format, put_in_order
+from emt_cli.media.video.containers import StreamMapping, map_streams
 from emt_cli.media.video.probe import VideoInfo, file_url, input_arguments, open_container, probe
 
 _FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
@@ -78,7 +78,7 @@ def join(
     origin = info.origin if start is None else start
     if target.suffix.lower() in ANIMATIONS:
         return _animate(segments, info, target, origin, end)
-    plan = carry(info, target)
+    plan = map_streams(info, target)
     with new_file(target, overwrite=True) as file, temporary_folder() as folder:
         video, order = probe(segments[0]), put_in_order(segments, info, origin)
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-copyts"]
@@ -86,7 +86,7 @@ def join(
         if not info.animation:  # of which nothing else is to be had
             command += _source(info, origin, seek=start is not None)
         last = order.last_duration(info, end)
-        back = f"-({order.lead})"
+        back = f"-({order.dts_offset})"
         place = sum(index < info.stream for index in plan.streams if index not in plan.covers)
         command += _streams(plan, info, start, end) + _covers(plan, info, folder)
         command += _colour(place, colour or video.colour)
@@ -139,7 +139,7 @@ def _source(info: VideoInfo, origin: int, *, seek: bool) -> list[str]:
     return [*arguments, *input_arguments(info)]
 
 
-def _streams(plan: Carried, info: VideoInfo, start: int | None, end: int | None) -> list[str]:
+def _streams(plan: StreamMapping, info: VideoInfo, start: int | None, end: int | None) -> list[str]:
     """Return ffmpeg's arguments that choose the streams, in the source's order, and describe them."""
     if info.animation:
         return ["-c", "copy", "-map", "0:v:0"]
@@ -164,7 +164,7 @@ def _streams(plan: Carried, info: VideoInfo, start: int | None, end: int | None)
     return arguments
 
 
-def _covers(plan: Carried, info: VideoInfo, folder: Path) -> list[str]:
+def _covers(plan: StreamMapping, info: VideoInfo, folder: Path) -> list[str]:
     """Return ffmpeg's arguments that attach pictures; copied into MKV they would be videos of a frame."""
     arguments: list[str] = []
     place = len(plan.streams) - len(plan.covers) + 1
@@ -211,7 +211,7 @@ def _container(target: Path, info: VideoInfo) -> list[str]:
     return arguments
 
 
-def _run(command: list[str], order: Order, codec: str, target: Path) -> None:
+def _run(command: list[str], order: StreamOrder, codec: str, target: Path) -> None:
     """Run ffmpeg, feeding it the segments."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

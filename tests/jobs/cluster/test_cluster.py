@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from emt_cli.cli import app
 from emt_cli.commands.options import RayCommand
 from emt_cli.errors import DeviceError, UsageError
-from emt_cli.jobs.cluster.scheduler import LOCAL, Returned, Share, connected, spread
+from emt_cli.jobs.cluster.scheduler import LOCAL, Completed, Share, connected, spread
 
 EMT = [sys.executable, "-m", "emt_cli"]
 OPTIONS = ["--model", "emt-lite", "--scale", "2"]
@@ -61,7 +61,7 @@ def results(make: Any, count: int = 12, said: list[str] | None = None) -> dict[i
     """Spread the squaring of numbers, and return what came back of each."""
     say = (said if said is not None else []).append
     events = spread(range(count), make, share=Share(), stop=threading.Event(), say=say)
-    back = [event for event in events if isinstance(event, Returned)]
+    back = [event for event in events if isinstance(event, Completed)]
     assert len({event.item for event in back}) == len(back), "each once"
     return {event.item: event.error or event.result for event in back}
 
@@ -107,7 +107,7 @@ def test_a_stop_hands_out_nothing_more(one_machine: None) -> None:
     back = 0
 
     for event in spread(range(10**6), Squarer, share=Share(), stop=stop, say=print):
-        if isinstance(event, Returned):
+        if isinstance(event, Completed):
             back += 1
             stop.set()
 

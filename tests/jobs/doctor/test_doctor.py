@@ -1,4 +1,4 @@
-"""`emt doctor`: what is broken is told, with what mends it; and it works whatever is broken."""
+"""`emt doctor`: what is broken is told, with how to fix it; and it works whatever is broken."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ask(*options: str) -> Result:
 
 
 def line(result: Result, name: str) -> str:
-    """The line about one thing, and the one that mends it."""
+    """The line about one thing, and the one that fixes it."""
     lines = result.stdout.splitlines()
     at = next(index for index, text in enumerate(lines) if f" {name}:" in text)
     return "\n".join(lines[at : at + 2])

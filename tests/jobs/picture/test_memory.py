@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import corrupt_files
 import cv2
 import numpy as np
 import pytest
 import torch
-import victims
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -37,7 +37,7 @@ PLACES = (
 
 @pytest.fixture
 def work(tmp_path: Path, photo: np.ndarray, ramp: np.ndarray) -> Path:
-    (tmp_path / "tiny.safetensors").write_bytes(victims.tiny_model())
+    (tmp_path / "tiny.safetensors").write_bytes(corrupt_files.tiny_model())
     Image.fromarray(np.dstack([photo, ramp])[:40, :60]).save(tmp_path / "photo.png")
     Image.fromarray(photo[:40, :60]).save(tmp_path / "other.png")
     return tmp_path

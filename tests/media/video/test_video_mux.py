@@ -15,7 +15,7 @@ import pytest
 
 from emt_cli.errors import OutputError
 from emt_cli.media.video.codecs import SEGMENT_SUFFIX, Encoding
-from emt_cli.media.video.containers import carry, container_for
+from emt_cli.media.video.containers import container_for, map_streams
 from emt_cli.media.video.mux import join
 from emt_cli.media.video.probe import VideoInfo, probe
 from emt_cli.media.video.read import VideoReader, timestamps
@@ -260,7 +260,7 @@ def test_timecode_track_is_no_reason_for_a_note(tmp_path: Path) -> None:
     info = probe(clips.clip(tmp_path / "code.mov", "-timecode", "01:00:00:00"))
 
     assert [stream.kind for stream in info.streams] == ["video", "data"]
-    assert carry(info, tmp_path / "out.mov").notes == []
+    assert map_streams(info, tmp_path / "out.mov").notes == []
     copy(info, tmp_path / "out.mov")
     assert "01:00:00:00" in clips.facts(tmp_path / "out.mov")
 

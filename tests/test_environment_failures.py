@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import corrupt_files
 import numpy as np
 import pytest
-import victims
 from PIL import Image
 from processes import FORKS, Ended, emt, finish, start
 from pytest_httpserver import HTTPServer
@@ -30,7 +30,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="Unix has these")
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """A folder with a picture and a network that takes no time."""
-    (tmp_path / "tiny.safetensors").write_bytes(victims.tiny_model())
+    (tmp_path / "tiny.safetensors").write_bytes(corrupt_files.tiny_model())
     noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
     return tmp_path
@@ -67,7 +67,7 @@ def names(folder: Path) -> list[str]:
 
 def settings() -> list[str]:
     """Of a network and patches that take no time."""
-    tiny = vars(victims.TINY) | {"windows": [[8, 4], [4, 8]], "shifts": [[4, 2], [2, 4]], "heads": 1}
+    tiny = vars(corrupt_files.TINY) | {"windows": [[8, 4], [4, 8]], "shifts": [[4, 2], [2, 4]], "heads": 1}
     pairs = [f"network.{key}={value}" for key, value in tiny.items()] + ["batch=1", "patch=8"]
     return [part for pair in pairs for part in ("--set", pair)]
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import corrupt_files
 import numpy as np
 import pytest
 import typer
-import victims
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -190,13 +190,13 @@ def check(command: str, line: str) -> str:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("json")
-    (folder / "tiny.safetensors").write_bytes(victims.tiny_model())
+    (folder / "tiny.safetensors").write_bytes(corrupt_files.tiny_model())
     (folder / "in").mkdir()
     for name in ("a", "b"):
-        Image.fromarray(victims.scene(40, 48)).save(folder / "in" / f"{name}.png")
+        Image.fromarray(corrupt_files.scene(40, 48)).save(folder / "in" / f"{name}.png")
     (folder / "in" / "bad.png").write_bytes(b"bad")
     (folder / "p").mkdir()
-    Image.fromarray(victims.scene(40, 48)).save(folder / "p" / "a.png")
+    Image.fromarray(corrupt_files.scene(40, 48)).save(folder / "p" / "a.png")
     clip(folder / "clip.mp4")
     return folder
 

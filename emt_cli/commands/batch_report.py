@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from emt_cli.jobs.batch.estimate import Estimate
     from emt_cli.jobs.batch.find import Findings
     from emt_cli.jobs.batch.plan import Batch
-    from emt_cli.jobs.batch.run import News, Tally
+    from emt_cli.jobs.batch.run import BatchEvent, RunStats
     from emt_cli.jobs.picture.job import PictureJob
 
 _SHOWN = 50
@@ -29,7 +29,7 @@ _LOG_EVERY = 60.0
 """Seconds between lines about progress where there is no terminal to draw on."""
 
 
-class Talk:
+class Reporter:
     """What is said during a run: results on stdout, everything else on stderr; or events, one a line."""
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool, record: Report | None) -> None:
@@ -113,7 +113,7 @@ class Talk:
             for item in batch.pending:
                 ui.show(str(item.target))
 
-    def run(self, news: Iterable[News], tally: Tally, batch: Batch, stop: Event) -> None:
+    def run(self, news: Iterable[BatchEvent], stats: RunStats, batch: Batch, stop: Event) -> None:
         """Tell what happens while it happens."""
         total = sum(item.work for item in batch.items)
         began = logged = time.monotonic()
@@ -121,7 +121,7 @@ class Talk:
         told, work = False, 0.0
         with ui.progress(quiet=self.quiet) as update:
             for event in news:
-                if stop.is_set() and not (told or tally.full or tally.broken):
+                if stop.is_set() and not (told or stats.full or stats.broken):
                     told = True
                     self.note("stopping; the pictures under way are finished first, Ctrl-C again drops them")
                 if event.kind == "done":
@@ -136,51 +136,51 @@ class Talk:
                     self.record.add(event)
                 work = max(work, event.work)  # a picture that waits to be written counts nowhere
                 if work:
-                    update(f"{tally.ended} of {tally.total}", work, total)
+                    update(f"{stats.ended} of {stats.total}", work, total)
                 now = time.monotonic()
                 if not drawn and work and now - logged >= _LOG_EVERY:
                     logged = now
                     left = (now - began) * (total - work) / work
                     ui.say(
-                        f"{tally.ended} of {tally.total} pictures, about {ui.seconds_text(left)} left",
+                        f"{stats.ended} of {stats.total} pictures, about {ui.seconds_text(left)} left",
                         quiet=self.quiet,
                     )
-        tally.seconds = time.monotonic() - began
+        stats.seconds = time.monotonic() - began
 
-    def summary(self, tally: Tally) -> int:
+    def summary(self, stats: RunStats) -> int:
         """Say how it went, and return the exit code."""
-        failed = len(tally.failures)
-        code = 130 if tally.left and not tally.full else 0
-        code = code or (0 if not failed else 4 if not tally.done and not tally.skipped else 3)
-        code = tally.broken.exit_code if tally.broken else code
+        failed = len(stats.failures)
+        code = 130 if stats.left and not stats.full else 0
+        code = code or (0 if not failed else 4 if not stats.done and not stats.skipped else 3)
+        code = stats.broken.exit_code if stats.broken else code
         facts: dict[str, Any] = {
-            "total": tally.total,
-            "done": tally.done,
-            "skipped": tally.skipped,
+            "total": stats.total,
+            "done": stats.done,
+            "skipped": stats.skipped,
             "failed": failed,
-            "left": tally.left,
-            "seconds": round(tally.seconds, 3),
+            "left": stats.left,
+            "seconds": round(stats.seconds, 3),
             "exit_code": code,
         }
-        if tally.broken:
-            facts["message"] = str(tally.broken)
+        if stats.broken:
+            facts["message"] = str(stats.broken)
         if self.record is not None:
             self.record.write(facts)
         if self.as_json:
             ui.show_json({"event": "summary"} | facts)
             return code
         if failed:
-            ui.say(f"emt: {failed} of {_pictures(tally.total)} failed:")
-            for _, error in tally.failures[:_SHOWN]:
+            ui.say(f"emt: {failed} of {_pictures(stats.total)} failed:")
+            for _, error in stats.failures[:_SHOWN]:
                 ui.say(f"  {error}")
             if failed > _SHOWN:
                 ui.say(f"  and {failed - _SHOWN} more; --report FILE.json lists all of them")
-        if tally.left:
-            why = str(tally.broken) if tally.broken else "the disk is full" if tally.full else "interrupted"
-            then = "make room, then go on" if tally.full else "go on"
-            ui.say(f"emt: {why}; {_pictures(tally.left)} left: {then} with the same command")
-        skipped = f", {tally.skipped} skipped" if tally.skipped else ""
-        ui.say(f"{tally.done} done{skipped} in {ui.seconds_text(tally.seconds)}", quiet=self.quiet)
+        if stats.left:
+            why = str(stats.broken) if stats.broken else "the disk is full" if stats.full else "interrupted"
+            then = "make room, then go on" if stats.full else "go on"
+            ui.say(f"emt: {why}; {_pictures(stats.left)} left: {then} with the same command")
+        skipped = f", {stats.skipped} skipped" if stats.skipped else ""
+        ui.say(f"{stats.done} done{skipped} in {ui.seconds_text(stats.seconds)}", quiet=self.quiet)
         return code
 
     def _done(self, source: str, facts: dict[str, Any]) -> None:
@@ -243,7 +243,7 @@ class Report:
                 f"--report {path}: exists and is no report of emt batch; choose another name"
             )
 
-    def add(self, event: News) -> None:
+    def add(self, event: BatchEvent) -> None:
         """Keep what an event says of a picture."""
         if event.kind in ("done", "skipped", "failed"):
             row: dict[str, Any] = {"input": event.source, "status": event.kind} | event.facts
