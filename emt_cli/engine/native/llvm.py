@@ -18,6 +18,7 @@ from typing import Any
 
 from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
 
+LOG2_E = 1.4426950408889634
 _EXP2 = (
     1.0000001192092896,
     0.6931469440460205,
@@ -82,13 +83,14 @@ class Program:
         llvm.initialize_native_asmprinter()
         target = llvm.Target.from_triple(llvm.get_process_triple())
         machine = target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=2)
-        kind = f"<{cpu.lanes} x float>"
         width = f'"prefer-vector-width"="{32 * cpu.lanes}" "min-legal-vector-width"="{32 * cpu.lanes}"'
-        source = (
-            f"declare {kind} @llvm.fmuladd.v{cpu.lanes}f32({kind}, {kind}, {kind})\n"
-            "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)\n"
-            + "\n".join(function.text() for function in functions)
-            + f"\nattributes #0 = {{ nounwind {width} }}\n"
+        declarations = sorted({line for function in functions for line in function.declarations})
+        source = "\n".join(
+            [
+                *declarations,
+                *(function.text() for function in functions),
+                f"attributes #0 = {{ nounwind {width} }}\n",
+            ]
         )
         path = compiled_path("native", llvmlite.__version__, cpu, source)
         code = read_compiled(path)
@@ -127,6 +129,7 @@ class Function:
         self.vector = f"<{cpu.lanes} x float>"
         self.integers = f"<{cpu.lanes} x i32>"
         listed = ", ".join(f"{kind} %{argument}" for argument, kind in arguments)
+        self.declarations: set[str] = set()
         self._lines = [f"define void @{name}({listed}) #0 {{", "entry:"]
         self._block = "entry"
         self._count = 0
@@ -144,6 +147,15 @@ class Function:
         self._count += 1
         self.emit(f"%v{self._count} = {instruction}")
         return f"%v{self._count}"
+
+    def call(self, kind: str, name: str, *arguments: tuple[str, str]) -> str:
+        """Call one of LLVM's intrinsics with (kind, value) ...; return the name of the result, if any."""
+        self.declarations.add(f"declare {kind} @llvm.{name}({', '.join(kind for kind, _ in arguments)})")
+        call = f"call {kind} @llvm.{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})"
+        if kind != "void":
+            return self.set(call)
+        self.emit(call)
+        return ""
 
     # Integers and addresses
 
@@ -194,7 +206,8 @@ class Function:
 
     def copy(self, target: str, source: str, floats: int) -> None:
         """Copy a constant number of floats."""
-        self.emit(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {4 * floats}, i1 false)")
+        sizes = (("i64", str(4 * floats)), ("i1", "false"))
+        self.call("void", "memcpy.p0.p0.i64", ("ptr", target), ("ptr", source), *sizes)
 
     def broadcast(self, address: str) -> str:
         """Read one float into all lanes."""
@@ -209,8 +222,9 @@ class Function:
 
     def multiply_add(self, a: str, b: str, c: str) -> str:
         """Return a * b + c."""
-        v = self.vector
-        return self.set(f"call {v} @llvm.fmuladd.v{self.lanes}f32({v} {a}, {v} {b}, {v} {c})")
+        return self.call(
+            self.vector, f"fmuladd.v{self.lanes}f32", *((self.vector, value) for value in (a, b, c))
+        )
 
     def clamp(self, value: str, least: float, most: float) -> str:
         """Limit a vector; NaN becomes `least`."""
@@ -248,11 +262,12 @@ class Function:
                 a, b = now[index], now[index + step]
                 low = [lane if not lane & step else self.lanes + lane - step for lane in range(self.lanes)]
                 high = [lane + step if not lane & step else self.lanes + lane for lane in range(self.lanes)]
-                then[index], then[index + step] = self._shuffle(a, b, low), self._shuffle(a, b, high)
+                then[index], then[index + step] = self.shuffle(a, b, low), self.shuffle(a, b, high)
             now, step = then, step * 2
         return now
 
-    def _shuffle(self, a: str, b: str, lanes: Sequence[int]) -> str:
+    def shuffle(self, a: str, b: str, lanes: Sequence[int]) -> str:
+        """Choose lanes out of two vectors, those of b after those of a."""
         mask = ", ".join(f"i32 {lane}" for lane in lanes)
         return self.set(f"shufflevector {self.vector} {a}, {self.vector} {b}, <{self.lanes} x i32> <{mask}>")
 

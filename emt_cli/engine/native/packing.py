@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emt_cli.engine.native.shapes import INPUT_CHANNELS, PLACES, Part, Product, Shapes
+from emt_cli.engine.native.bf16 import to_pairs
+from emt_cli.engine.native.llvm import LOG2_E
+from emt_cli.engine.native.shapes import INPUT_CHANNELS, PLACES, Part, Product, Shapes, shift_groups
 from emt_cli.engine.native.tail import BIAS_PLACE, KERNEL
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.attention import SWSA
@@ -17,7 +19,6 @@ from emt_cli.model.emt import EMT, Layer
 from emt_cli.model.inference import mixer_as_taps, norm_as_affine
 from emt_cli.model.layers import MIX_OFFSETS, PixelMixer
 
-LOG2_E = 1.4426950408889634
 CACHE_LINE = 64
 """Bytes."""
 
@@ -47,9 +48,8 @@ class PackedNetwork:
 
     def __init__(self, network: EMT, shapes: Shapes) -> None:
         self.mean = _array(network.mean.flatten())
-        self.head = _columns(
-            shapes.features, _taps_of(network.head.weight, INPUT_CHANNELS), network.head.bias
-        )
+        head = _taps_of(network.head.weight, INPUT_CHANNELS)
+        self.head = _columns(shapes.features, _array(head), _array(network.head.bias))
         self.tail = _pack_tail(network, shapes)
         self.layers = [_pack_layer(layer, shapes) for layer in network.body if isinstance(layer, Layer)]
 
@@ -69,15 +69,17 @@ def _pack_tail(network: EMT, shapes: Shapes) -> Floats:
     biases = torch.zeros(PLACES, 3 * scale**2)
     biases[BIAS_PLACE] = colours.permute(1, 2, 0).flatten()
     matrices = zip(padded.flatten(1, 2), biases, strict=True)
-    return aligned(np.stack([_columns(shapes.output, weight, bias) for weight, bias in matrices]))
+    return aligned(
+        np.stack([_columns(shapes.output, _array(weight), _array(bias)) for weight, bias in matrices])
+    )
 
 
 def _pack_layer(layer: Layer, shapes: Shapes) -> PackedLayer:
     mixer = layer.mixer
     return PackedLayer(
         _taps(shapes, mixer) if isinstance(mixer, PixelMixer) else _pack_attention(mixer, shapes),
-        _columns(shapes.hidden, layer.mlp.fc1.weight.t(), layer.mlp.fc1.bias),
-        _columns(shapes.features, layer.mlp.fc2.weight.t(), layer.mlp.fc2.bias),
+        _shifted(shapes, shapes.hidden, _array(layer.mlp.fc1.weight), _array(layer.mlp.fc1.bias)),
+        _shifted(shapes, shapes.features, _array(layer.mlp.fc2.weight), _array(layer.mlp.fc2.bias)),
     )
 
 
@@ -86,10 +88,13 @@ def _pack_attention(mixer: SWSA, shapes: Shapes) -> PackedAttention:
     weights = (mixer.qv.weight.detach() * gain[:, None]).chunk(len(mixer.windows))
     biases = (mixer.qv.bias.detach() * gain + offset).chunk(len(mixer.windows))
     qv = [
-        _token_rows(plan, weight, bias)
+        _token_rows(shapes, plan, _array(weight), _array(bias))
         for plan, weight, bias in zip(shapes.parts, weights, biases, strict=True)
     ]
-    proj = _columns(shapes.features, mixer.proj.weight.t(), mixer.proj.bias)
+    lines, size = _array(mixer.proj.weight).T, shapes.config.head_dim
+    if shapes.bf16:
+        lines = np.concatenate([to_pairs(head) for head in lines.reshape(-1, size, len(lines))])
+    proj = _columns(shapes.features, lines, _array(mixer.proj.bias))
     return PackedAttention(mixer.windows, mixer.shifts, qv, proj)
 
 
@@ -115,13 +120,22 @@ def _array(values: Tensor | None) -> Floats:
     return array
 
 
-def _columns(plan: Product, weight: Tensor, bias: Tensor | None) -> Floats:
+def _columns(plan: Product, weight: Floats, bias: Floats) -> Floats:
     """Pack a matrix (inputs, outputs) for rows of pixels: block by block, the biases, then the lines."""
     inputs, outputs = weight.shape
     packed = np.zeros((inputs + 1, plan.stride), np.float32)
-    packed[0, :outputs] = _array(bias)
-    packed[1:, :outputs] = _array(weight)
+    packed[0, :outputs] = bias
+    packed[1:, :outputs] = weight
     return aligned(packed.reshape(inputs + 1, plan.blocks, plan.columns).swapaxes(0, 1))
+
+
+def _shifted(shapes: Shapes, plan: Product, weight: Floats, bias: Floats) -> Floats:
+    """Pack a matrix (outputs, inputs) whose inputs are shifted; in bf16 each group is made of whole pairs."""
+    lines = weight.T
+    if shapes.bf16:
+        groups = shift_groups(len(lines))
+        lines = np.concatenate([to_pairs(lines[start : start + count]) for _, start, count in groups])
+    return _columns(plan, lines, bias)
 
 
 def _taps_of(weight: Tensor, stride: int) -> Tensor:
@@ -132,14 +146,23 @@ def _taps_of(weight: Tensor, stride: int) -> Tensor:
     return padded.view(9 * stride, outputs)
 
 
-def _token_rows(plan: Part, weight: Tensor, bias: Tensor) -> Floats:
-    """Pack queries and values (2 channels, dim) for windows; queries times sqrt(log2 e), for 2 ** (q q)."""
-    outputs, inputs = weight.shape
-    packed = np.zeros((inputs + 1, plan.row_blocks * plan.rows), np.float32)
-    packed[0, :outputs] = _array(bias)
-    packed[1:, :outputs] = _array(weight).T
-    packed[:, : plan.channels] *= sqrt(LOG2_E)
-    return aligned(packed.reshape(inputs + 1, plan.row_blocks, plan.rows).swapaxes(0, 1))
+def _token_rows(shapes: Shapes, plan: Part, weight: Floats, bias: Floats) -> Floats:
+    """Pack queries and values (2 channels, dim) for windows: block by block, the biases, then the lines.
+
+    Queries are multiplied by sqrt(log2 e), for 2 ** (q q).
+    """
+    lines = np.concatenate([bias[None], weight.T])  # (1 + dim, 2 channels)
+    queries, values = lines[:, : plan.channels] * np.float32(sqrt(LOG2_E)), lines[:, plan.channels :]
+    size, inputs = shapes.config.head_dim, len(lines)
+    packed = np.zeros((inputs, (plan.query_blocks + plan.value_blocks) * plan.rows), np.float32)
+    heads = packed[:, : plan.queries].reshape(inputs, shapes.config.heads, -1)
+    heads[..., :size] = queries.reshape(inputs, -1, size)
+    start = plan.query_blocks * plan.rows
+    packed[:, : plan.queries] = heads.reshape(inputs, -1)
+    packed[:, start : start + plan.channels] = values
+    if shapes.bf16:
+        packed = np.concatenate([packed[:1], to_pairs(packed[1:])])
+    return aligned(packed.reshape(len(packed), -1, plan.rows).swapaxes(0, 1))
 
 
 def _taps(shapes: Shapes, mixer: PixelMixer) -> Floats:

@@ -6,16 +6,20 @@ A matrix product keeps a block of pixels times output channels in registers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 
-from emt_cli.engine.native.llvm import Function
-from emt_cli.engine.native.shapes import INPUT_CHANNELS, Product, Shapes
-from emt_cli.model.layers import MIX_OFFSETS, SHIFT_OFFSETS
+from emt_cli.engine.native import bf16
+from emt_cli.engine.native.llvm import LOG2_E, Function
+from emt_cli.engine.native.shapes import INPUT_CHANNELS, Product, Shapes, shift_groups
+from emt_cli.model.layers import MIX_OFFSETS
 
 UNROLLED = 4
 """Channels of a product in one turn of the loop."""
 
-Finish = Callable[[Function, str, str, int], str]
-"""From (function, value, offset of the block of pixels, of the vector in it) to the value that is stored."""
+Write = Callable[[Function, str, str, int], None]
+"""Takes (function, value, offset of the block of pixels in its row, of the vector in it)."""
+MultiplyAdd = Callable[[Function, str, str, str], str]
+"""From (function, a, b, sum) to a * b + sum."""
 
 
 def write_row_kernels(shapes: Shapes) -> list[Function]:
@@ -29,21 +33,21 @@ def row_product(
     plan: Product,
     groups: Sequence[tuple[str, int]],
     weights: str,
-    out: str,
     width: str,
     *,
     in_stride: int,
-    finish: Finish,
+    write: Write,
+    multiply_add: MultiplyAdd = Function.multiply_add,
 ) -> None:
-    """Write the product of a row of pixels with a matrix, then `finish`, then the store to out.
+    """Write the product of a row of pixels with a matrix; `write` takes the results.
 
     groups: address of the first pixel's first channel, and how many channels, of each piece of the sum.
     weights: per block of columns the biases, then a line for each channel of the groups.
+    A channel may be a pair of channels, if multiply_add takes it so.
     """
     inputs = sum(count for _, count in groups)
     with f.loop(0, plan.blocks) as block:
         matrix = f.at(weights, f.integer("mul", block.index, (inputs + 1) * plan.columns))
-        place = f.at(out, f.integer("mul", block.index, plan.columns))
         whole = f.integer("sub", width, f.integer("srem", width, plan.pixels))
         for pixels, start, end in ((plan.pixels, "0", whole), (1, whole, width)):
             with f.loop(start, end, step=pixels) as column:
@@ -54,19 +58,26 @@ def row_product(
                 row = 1
                 for address, count in groups:
                     first, line = f.at(address, here), f.at(matrix, row * plan.columns)
-                    sums = _add_channels(f, plan, sums, first, line, count, pixels, in_stride)
+                    sums = _add_channels(f, plan, sums, first, line, count, pixels, in_stride, multiply_add)
                     row += count
                 target = f.integer("mul", x, plan.stride)
                 offset = f.integer("add", target, f.integer("mul", block.index, plan.columns))
                 for pixel in range(pixels):
                     for v in range(plan.vectors):
                         step = pixel * plan.stride + v * plan.lanes
-                        value = finish(f, sums[pixel * plan.vectors + v], offset, step)
-                        f.store(value, f.at(place, target, step))
+                        write(f, sums[pixel * plan.vectors + v], offset, step)
 
 
 def _add_channels(
-    f: Function, plan: Product, sums: list[str], values: str, line: str, count: int, pixels: int, stride: int
+    f: Function,
+    plan: Product,
+    sums: list[str],
+    values: str,
+    line: str,
+    count: int,
+    pixels: int,
+    stride: int,
+    multiply_add: MultiplyAdd,
 ) -> list[str]:
     """Write the products of `count` channels of a block of pixels, added to sums; some in each turn."""
 
@@ -79,7 +90,7 @@ def _add_channels(
         for pixel in range(pixels):
             one = f.broadcast(f.at(value, pixel * stride))
             block = sums[pixel * plan.vectors :]
-            after += [f.multiply_add(one, *pair) for pair in zip(vectors, block, strict=False)]
+            after += [multiply_add(f, one, *pair) for pair in zip(vectors, block, strict=False)]
         return after
 
     whole = count - count % UNROLLED
@@ -93,19 +104,44 @@ def _add_channels(
     return sums
 
 
-def plain(f: Function, value: str, offset: str, step: int) -> str:
-    """Finish a product by nothing more."""
-    return value
+def multiply_add_of(shapes: Shapes) -> MultiplyAdd:
+    """Return how a network's products are summed up."""
+    return bf16.dot if shapes.bf16 else Function.multiply_add
 
 
-def plus(address: str) -> Finish:
-    """Add what lies at the same place of another row."""
-    return lambda f, value, offset, step: f.op("fadd", value, f.load(f.at(address, offset, step)))
+def to(out: str) -> Write:
+    """Store the values in a row."""
+    return lambda f, value, offset, step: f.store(value, f.at(out, offset, step))
 
 
-def _silu(f: Function, x: str, offset: str, step: int) -> str:
-    """SiLU: x / (1 + exp(-x))."""
-    return f.op("fdiv", x, f.op("fadd", f.number(1.0), f.exp2(x, -1.4426950408889634)))
+def plus(row: str, out: str) -> Write:
+    """Store the values, added to those at the same places of another row."""
+
+    def write(f: Function, value: str, offset: str, step: int) -> None:
+        f.store(f.op("fadd", value, f.load(f.at(row, offset, step))), f.at(out, offset, step))
+
+    return write
+
+
+def _silu(out: str) -> Write:
+    """Store SiLU: x / (1 + exp(-x))."""
+
+    def write(f: Function, x: str, offset: str, step: int) -> None:
+        value = f.op("fdiv", x, f.op("fadd", f.number(1.0), f.exp2(x, -LOG2_E)))
+        f.store(value, f.at(out, offset, step))
+
+    return write
+
+
+def _silu_bf16(out: str) -> Write:
+    """Store SiLU in bf16, computed as precisely as that."""
+
+    def write(f: Function, x: str, offset: str, step: int) -> None:
+        power = bf16.exp2(f, f.op("fmul", x, f.number(-LOG2_E)))
+        value = f.op("fmul", x, bf16.inverse(f, f.op("fadd", f.number(1.0), power)))
+        bf16.store(f, value, bf16.at(f, out, offset, step))
+
+    return write
 
 
 def zero(f: Function, address: str, floats: str | int) -> None:
@@ -116,11 +152,17 @@ def zero(f: Function, address: str, floats: str | int) -> None:
 
 def _shifted(row: Callable[[int], str], f: Function, channels: int, stride: int) -> list[tuple[str, int]]:
     """Return the groups of the sum over shift(x), for the row in the middle; zeros lie around the rows."""
-    size = channels // 5
-    groups = [
-        (f.at(row(dy), dx * stride + index * size), size) for index, (dy, dx) in enumerate(SHIFT_OFFSETS)
+    return [(f.at(row(dy), dx * stride + start), count) for (dy, dx), start, count in shift_groups(channels)]
+
+
+def _shifted_pairs(
+    row: Callable[[int], str], f: Function, channels: int, stride: int
+) -> list[tuple[str, int]]:
+    """Return the same of rows of bf16, in pairs; what fills up the last pair of a group has no weight."""
+    return [
+        (bf16.at(f, row(dy), dx * stride + start), ceil(count / 2))
+        for (dy, dx), start, count in shift_groups(channels)
     ]
-    return [*groups, (f.at(row(0), 4 * size), channels - 4 * size)]
 
 
 def _neighbours(rows: Sequence[str], f: Function, stride: int) -> list[tuple[str, int]]:
@@ -165,14 +207,14 @@ def _head(shapes: Shapes) -> Function:
     target = rows_of(f, "%now", "%width", shapes.features.stride)
     with f.loop("%top", "%bottom") as row:
         rows = [source(f.integer("add", row.index, dy)) for dy in (-1, 0, 1)]
-        head_row(f, shapes, rows, target(row.index), "%width", plain)
+        head_row(f, shapes, rows, "%width", to(target(row.index)))
     return f
 
 
-def head_row(f: Function, shapes: Shapes, rows: Sequence[str], out: str, width: str, finish: Finish) -> None:
+def head_row(f: Function, shapes: Shapes, rows: Sequence[str], width: str, write: Write) -> None:
     """Write the first convolution of a row; rows: the first pixel's address in it and in its neighbours."""
     groups = _neighbours(rows, f, INPUT_CHANNELS)
-    row_product(f, shapes.features, groups, "%weights", out, width, in_stride=INPUT_CHANNELS, finish=finish)
+    row_product(f, shapes.features, groups, "%weights", width, in_stride=INPUT_CHANNELS, write=write)
 
 
 def _project(shapes: Shapes) -> Function:
@@ -185,10 +227,19 @@ def _project(shapes: Shapes) -> Function:
     with f.loop("%top", "%bottom") as row:
         first, groups, start = source(row.index), [], 0
         for part in shapes.parts:
-            groups.append((f.at(first, start), part.channels))
-            start += part.padded_channels
+            groups.append((f.at(first, start), part.queries // 2 if shapes.bf16 else part.channels))
+            start += part.answer
         out = target(row.index)
-        row_product(f, shapes.features, groups, "%weights", out, "%width", in_stride=stride, finish=plus(out))
+        row_product(
+            f,
+            shapes.features,
+            groups,
+            "%weights",
+            "%width",
+            in_stride=stride,
+            write=plus(out, out),
+            multiply_add=multiply_add_of(shapes),
+        )
     return f
 
 
@@ -196,57 +247,79 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
     """Write layer or mixed_layer: rows top..bottom of the MLP, after the pixel mixer if mixed, now into then.
 
     Rows go through rings: a row of mixed features, then one of hidden channels, then one of the answer, each
-    as soon as its neighbours are there.
+    as soon as its neighbours are there. In bf16 the MLP reads rows of its own, rounded once.
     """
-    arguments = ["now", "then", "mixer", "fc1", "fc2", "ring", "hidden_ring"]
+    arguments = ["now", "then", "mixer", "fc1", "fc2", "scratch"]
     f = Function(
         "mixed_layer" if mixed else "layer",
         [*((name, "ptr") for name in arguments), *((n, "i64") for n in ("top", "bottom", "height", "width"))],
         shapes.cpu,
     )
-    dim, stride, hidden = shapes.config.dim, shapes.features.stride, shapes.hidden
-    now, then = rows_of(f, "%now", "%width", stride), rows_of(f, "%then", "%width", stride)
-    ring = ring_of(f, "%ring", "%width", stride) if mixed else now
-    hidden_ring = ring_of(f, "%hidden_ring", "%width", hidden.stride)
+    dim, features, hidden = shapes.config.dim, shapes.features, shapes.hidden
+    now, then = (rows_of(f, base, "%width", features.stride) for base in ("%now", "%then"))
+    base, rings = "%scratch", []
+    for stride in shapes.rings:
+        rings.append(ring_of(f, base, "%width", stride))
+        base = f.at(base, f.integer("mul", f.integer("add", "%width", 2), 3 * stride))
+    mixed_rows, *narrow, hidden_ring = rings
+    ring = mixed_rows if mixed else now
+    source = narrow[0] if shapes.bf16 else ring
+    shifted, silu = (_shifted_pairs, _silu_bf16) if shapes.bf16 else (_shifted, _silu)
+    multiply_add = multiply_add_of(shapes)
+    in_stride, hidden_stride = shapes.rings[-2:]
     begin, end = f.integer("sub", "%top", 2), f.integer("add", "%bottom", 2)
     with f.loop(begin, end) as step:
         row = step.index
-        if mixed:
+        if mixed or shapes.bf16:
             inside, outside = (f.compare(how, row, "%height") for how in ("ult", "uge"))
             with f.when(inside):
-                _mix_row(f, shapes, now, row, ring(row))
+                if mixed:
+                    _mix_row(f, shapes, now, row, ring(row), source(row))
+                else:
+                    _narrow_row(f, now(row), source(row), f.integer("mul", "%width", features.stride))
             with f.when(outside):
-                zero(f, ring(row), f.integer("mul", "%width", stride))
+                zero(f, source(row), f.integer("mul", "%width", in_stride))
         with f.when(f.compare("sge", row, "%top")):
             middle = f.integer("sub", row, 1)
             inside, outside = (f.compare(how, middle, "%height") for how in ("ult", "uge"))
             with f.when(inside):
-                groups = _shifted(lambda dy: ring(f.integer("add", middle, dy)), f, dim, stride)
                 row_product(
-                    f, hidden, groups, "%fc1", hidden_ring(middle), "%width", in_stride=stride, finish=_silu
+                    f,
+                    hidden,
+                    shifted(lambda dy: source(f.integer("add", middle, dy)), f, dim, features.stride),
+                    "%fc1",
+                    "%width",
+                    in_stride=in_stride,
+                    write=silu(hidden_ring(middle)),
+                    multiply_add=multiply_add,
                 )
             with f.when(outside):
-                zero(f, hidden_ring(middle), f.integer("mul", "%width", hidden.stride))
+                zero(f, hidden_ring(middle), f.integer("mul", "%width", hidden_stride))
         with f.when(f.compare("sge", row, f.integer("add", "%top", 2))):
             last = f.integer("sub", row, 2)
-            groups = _shifted(
-                lambda dy: hidden_ring(f.integer("add", last, dy)), f, hidden.outputs, hidden.stride
-            )
             row_product(
                 f,
-                shapes.features,
-                groups,
+                features,
+                shifted(lambda dy: hidden_ring(f.integer("add", last, dy)), f, hidden.outputs, hidden.stride),
                 "%fc2",
-                then(last),
                 "%width",
-                in_stride=hidden.stride,
-                finish=plus(ring(last)),
+                in_stride=hidden_stride,
+                write=plus(ring(last), then(last)),
+                multiply_add=multiply_add,
             )
     return f
 
 
-def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, out: str) -> None:
+def _narrow_row(f: Function, source: str, target: str, floats: str) -> None:
+    """Write a row in bf16."""
+    with f.loop(0, floats, step=f.lanes) as place:
+        bf16.store(f, f.load(f.at(source, place.index)), bf16.at(f, target, place.index))
+
+
+def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, out: str, narrow: str) -> None:
     """Write a row of x + BatchNorm(PixelMix(x) - x): a sum over five pixels; borders are circular.
+
+    narrow: where it is also written in bf16, if products are.
 
     %mixer: for each vector of channels the biases, the factors of the pixel itself, and of MIX_OFFSETS.
     """
@@ -262,7 +335,6 @@ def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, o
         factors = f.at("%mixer", f.integer("mul", channel, 2 + len(MIX_OFFSETS)))
         bias, *weights = [f.load(f.at(factors, k * lanes)) for k in range(2 + len(MIX_OFFSETS))]
         bases = {dy: f.at(address, channel) for dy, address in rows.items()}
-        target = f.at(out, channel)
         with f.loop(0, "%width") as column:
             x = column.index
             left = f.select(f.compare("eq", x, 0), "i64", last, f.integer("sub", x, 1))
@@ -272,4 +344,7 @@ def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, o
             for (dy, dx), weight in zip(((0, 0), *MIX_OFFSETS), weights, strict=True):
                 value = f.load(f.at(bases[dy], f.integer("mul", columns[dx], stride)))
                 total = f.multiply_add(value, weight, total)
-            f.store(total, f.at(target, f.integer("mul", x, stride)))
+            place = f.integer("add", f.integer("mul", x, stride), channel)
+            f.store(total, f.at(out, place))
+            if shapes.bf16:
+                bf16.store(f, total, bf16.at(f, narrow, place))

@@ -61,14 +61,16 @@ class NativeRunner:
     dtype = torch.float32
     used_fallback = False
 
-    def __init__(self, network: EMT, *, threads: int | None = None, cpu: Processor | None = None) -> None:
+    def __init__(
+        self, network: EMT, *, bf16: bool = False, threads: int | None = None, cpu: Processor | None = None
+    ) -> None:
         cpu = cpu or processor()
         if cpu is None:
             raise RuntimeError("no kernels for this processor")
         self.network = network
         self.config = network.config
         self.threads = threads or cpu_threads()
-        self.shapes = Shapes(network.config, cpu)
+        self.shapes = Shapes(network.config, cpu, bf16)
         self.program = _program(self.shapes)
         self.packed = PackedNetwork(network, self.shapes)
         self._free: list[_Run] = []  # threads take from it and put back
@@ -199,20 +201,11 @@ class _Run:
         mixed = not isinstance(layer.mixer, PackedAttention)
         mixer = _address(layer.mixer) if not isinstance(layer.mixer, PackedAttention) else 0
         addresses = (now, then, mixer, _address(layer.fc1), _address(layer.fc2))
-        strides = (self.shapes.features.stride, self.shapes.hidden.stride)
-        rings = [3 * (self.width + 2) * stride for stride in strides]
+        name = "mixed_layer" if mixed else "layer"
+        size = (self.height, self.width)
 
         def rows(top: int, bottom: int, scratch: int) -> None:
-            size = (self.height, self.width)
-            self.call(
-                "mixed_layer" if mixed else "layer",
-                *addresses,
-                scratch,
-                scratch + 4 * rings[0],
-                top,
-                bottom,
-                *size,
-            )
+            self.call(name, *addresses, scratch, top, bottom, *size)
 
         self._rows(rows)
 

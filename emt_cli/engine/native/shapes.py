@@ -11,6 +11,7 @@ from math import ceil
 
 from emt_cli.engine.native.llvm import Processor
 from emt_cli.model.config import EMTConfig
+from emt_cli.model.layers import SHIFT_OFFSETS
 
 INPUT_CHANNELS = 4
 """RGB and a zero."""
@@ -62,33 +63,48 @@ class Part:
     padded_tokens: int
     channels: int
     """Of its values: dim / parts."""
-    padded_channels: int
+    queries: int
+    """Numbers of a token's queries: as many as channels, or each head's filled up to whole pairs in bf16."""
+    answer: int
+    """Floats of a pixel's answer, padded."""
     rows: int
-    """Queries and values computed at once."""
-    row_blocks: int
+    """Queries or values computed at once, in a block."""
+    query_blocks: int
+    value_blocks: int
     vectors: int
     """Of tokens, computed at once."""
 
 
-def plan_part(config: EMTConfig, index: int, cpu: Processor) -> Part:
+def plan_part(config: EMTConfig, index: int, cpu: Processor, *, bf16: bool) -> Part:
     """Block the attention of one window shape."""
     window = config.windows[index]
     tokens = window[0] * window[1]
     padded = ceil(tokens / cpu.lanes) * cpu.lanes
     channels = config.dim // len(config.windows)
+    queries = 2 * config.heads * ceil(config.head_dim / 2) if bf16 else channels
+    answer = queries // 2 if bf16 else channels
     most = 4 if cpu.registers >= 32 else 2
-    vectors = next(v for v in range(most, 0, -1) if padded // cpu.lanes % v == 0)
-    rows = min((6, 5, 4), key=lambda rows: ceil(2 * channels / rows) * rows)
+    choices = (6, 4) if bf16 else (6, 5, 4)
+    rows = min(choices, key=lambda rows: rows * (ceil(queries / rows) + ceil(channels / rows)))
     return Part(
         window,
         tokens,
         padded,
         channels,
-        ceil(channels / cpu.lanes) * cpu.lanes,
+        queries,
+        ceil(answer / cpu.lanes) * cpu.lanes,
         rows,
-        ceil(2 * channels / rows),
-        vectors,
+        ceil(queries / rows),
+        ceil(channels / rows),
+        next(v for v in range(most, 0, -1) if padded // cpu.lanes % v == 0),
     )
+
+
+def shift_groups(channels: int) -> list[tuple[tuple[int, int], int, int]]:
+    """Return for each group of an MLP's shift (down, right) where it reads, its first channel, how many."""
+    size = channels // 5
+    shifted = [(offset, index * size, size) for index, offset in enumerate(SHIFT_OFFSETS)]
+    return [*shifted, ((0, 0), 4 * size, channels - 4 * size)]
 
 
 @dataclass(frozen=True)
@@ -97,6 +113,8 @@ class Shapes:
 
     config: EMTConfig
     cpu: Processor
+    bf16: bool = False
+    """Whether products of MLPs and attention are of bf16 numbers, in pairs; feature maps are not."""
 
     @property
     def features(self) -> Product:
@@ -116,17 +134,28 @@ class Shapes:
     @property
     def parts(self) -> list[Part]:
         """Shares of an attention layer."""
-        return [plan_part(self.config, index, self.cpu) for index in range(len(self.config.windows))]
+        return [
+            plan_part(self.config, index, self.cpu, bf16=self.bf16)
+            for index in range(len(self.config.windows))
+        ]
 
     @property
     def answer_stride(self) -> int:
-        """Channels of an attention's answer: parts one after the other, each padded."""
-        return sum(part.padded_channels for part in self.parts)
+        """Floats of a pixel of an attention's answer: parts one after the other, and room up to the features."""
+        return max(self.features.stride, sum(part.answer for part in self.parts))
+
+    @property
+    def rings(self) -> list[int]:
+        """Floats a pixel takes in the rings of rows of a layer: mixed features, hidden channels.
+
+        In bf16: mixed features, the same or those of a layer without mixer rounded, hidden channels.
+        """
+        features, hidden = self.features.stride, self.hidden.stride
+        return [features, features // 2, hidden // 2] if self.bf16 else [features, hidden]
 
     def row_scratch(self, width: int) -> int:
-        """Floats a thread needs for rows: three of features and of hidden channels, or the tail's."""
-        layers = 3 * (width + 2) * (self.features.stride + self.hidden.stride)
-        return max(layers, sum(self.tail_scratch))
+        """Floats a thread needs for rows: a layer's rings or the tail's, and a vector that goes beyond."""
+        return max(3 * (width + 2) * sum(self.rings), sum(self.tail_scratch)) + self.cpu.lanes
 
     @property
     def tail_scratch(self) -> tuple[int, int, int, int]:
@@ -144,10 +173,23 @@ class Shapes:
         """Floats of one of the last convolution's matrices, biases included."""
         return (3 * self.features.stride + 1) * self.output.stride
 
+    def window_areas(self, part: Part) -> tuple[int, ...]:
+        """Floats of a window's tokens, queries, values, answer, one pixel's answer more, offsets in and out.
+
+        In bf16 values have a line of ones more.
+        """
+        padded, share = part.padded_tokens, 2 if self.bf16 else 1
+        lines = share * self.cpu.lanes
+        return (
+            ceil(self.features.stride / lines) * self.cpu.lanes * padded,
+            part.query_blocks * part.rows * padded // share,
+            (part.value_blocks * part.rows + share - 1) * padded // share,
+            part.answer * padded,
+            part.answer,
+            2 * padded,
+            2 * padded,
+        )
+
     def window_scratch(self) -> int:
         """Floats a thread needs for a window."""
-        return max(map(self._window_scratch, self.parts), default=0)
-
-    def _window_scratch(self, part: Part) -> int:
-        rows = self.features.stride + part.row_blocks * part.rows + part.padded_channels
-        return part.padded_tokens * rows + part.padded_channels + 4 * part.padded_tokens
+        return max((sum(self.window_areas(part)) for part in self.parts), default=0)

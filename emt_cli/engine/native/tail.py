@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emt_cli.engine.native.llvm import Function
-from emt_cli.engine.native.rows import head_row, plain, plus, row_product, rows_of, slot_of, zero
+from emt_cli.engine.native.rows import head_row, plus, row_product, rows_of, slot_of, to, zero
 from emt_cli.engine.native.shapes import GROUP, INPUT_CHANNELS, PIECE, PLACES, Shapes
 
 INPUTS = np.array(
@@ -91,7 +91,7 @@ def write_tail_kernel(shapes: Shapes) -> Function:
                     f.at(source(f.integer("add", row, dy)), f.integer("mul", first, INPUT_CHANNELS))
                     for dy in (-1, 0, 1)
                 ]
-                head_row(f, shapes, pixels, start, count, plus(features))
+                head_row(f, shapes, pixels, count, plus(features, start))
                 row_of_pixels = Groups(line, GROUP * stride, stride)
                 _transform(f, INPUTS, row_of_pixels, Groups(slot(row), stride, plane), groups, stride)
             with f.when(outside):
@@ -104,7 +104,7 @@ def write_tail_kernel(shapes: Shapes) -> Function:
                     taken = [(f.at(row, f.integer("mul", place.index, plane)), stride) for row in rows]
                     weights = f.at("%tail", f.integer("mul", place.index, matrix))
                     out = f.at(products, f.integer("mul", place.index, PIECE // GROUP * output.stride))
-                    row_product(f, output, taken, weights, out, groups, in_stride=stride, finish=plain)
+                    row_product(f, output, taken, weights, groups, in_stride=stride, write=to(out))
                 size = output.stride
                 made = Groups(products, size, PIECE // GROUP * size)
                 _transform(f, OUTPUTS, made, Groups(enlarged, GROUP * size, size), groups, size)

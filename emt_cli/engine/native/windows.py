@@ -6,13 +6,19 @@ channels a head has, and no row of weights is summed across lanes.
 
 from __future__ import annotations
 
-from math import gcd
+from collections.abc import Callable, Sequence
+from math import ceil, gcd
 
+from emt_cli.engine.native import windows_bf16
 from emt_cli.engine.native.llvm import Function
+from emt_cli.engine.native.rows import multiply_add_of
 from emt_cli.engine.native.shapes import Part, Shapes
 
 KEYS = 8
 """Most tokens whose weights are computed before they are used: queries and sums take turns in registers."""
+
+Write = Callable[[Function, Part, str, str, str, Sequence[str]], None]
+"""Takes (function, part, address of all lines, number of a block of them, first token, sums line by line)."""
 
 
 def write_window_kernels(shapes: Shapes) -> list[Function]:
@@ -31,33 +37,29 @@ def _window(shapes: Shapes, index: int) -> Function:
     names = ["now", "answer", "weights", "rows", "columns", "rows_out", "columns_out", "scratch"]
     numbers = ["first", "last", "across", "width"]
     f = Function(f"window{index}", [*((n, "ptr") for n in names), *((n, "i64") for n in numbers)], shapes.cpu)
-    part, stride, lanes = shapes.parts[index], shapes.features.stride, f.lanes
-    padded = part.padded_tokens
-    tokens = "%scratch"
-    qv = f.at(tokens, stride * padded)
-    mixed = f.at(qv, part.row_blocks * part.rows * padded)
-    dump = f.at(mixed, part.padded_channels * padded)
-    sources = f.at(dump, part.padded_channels)
-    targets = f.at(sources, 2 * padded)
-    start = sum(other.padded_channels for other in shapes.parts[:index])
+    part, lanes = shapes.parts[index], f.lanes
+    padded, heads = part.padded_tokens, shapes.config.heads
+    places = ["%scratch"]
+    for area in shapes.window_areas(part):
+        places.append(f.at(places[-1], area))
+    tokens, queries, values, mixed, dump, sources, targets, _ = places
+    start = sum(other.answer for other in shapes.parts[:index])
+    write_queries = write_values = _write_lines
+    gather, attend = _gather, _attend
+    if shapes.bf16:
+        write_queries, write_values = windows_bf16.write_queries, windows_bf16.write_values
+        gather, attend = windows_bf16.gather, windows_bf16.attend
+        windows_bf16.write_ones(f, part, values)
     with f.loop("%first", "%last") as window:
         _list_tokens(f, shapes, part, window.index, sources, targets)
-        with f.loop(0, padded, step=lanes) as token, f.loop(0, stride, step=lanes) as channel:
-            lines = []
-            for lane in range(lanes):
-                offset = f.load_integer(sources, f.integer("add", token.index, lane))
-                lines.append(f.load(f.at("%now", offset, channel.index)))
-            for lane, line in enumerate(f.transpose(lines)):
-                place = f.integer("mul", f.integer("add", channel.index, lane), padded)
-                f.store(line, f.at(tokens, place, token.index))
-        _token_product(f, shapes, part, tokens, qv)
-        with f.loop(0, shapes.config.heads) as head:
-            size = shapes.config.head_dim * padded
-            offset = f.integer("mul", head.index, size)
-            values = f.at(qv, part.channels * padded, offset)
-            _attend(f, shapes, part, f.at(qv, offset), values, f.at(mixed, offset))
-        channels = part.padded_channels
-        with f.loop(0, padded, step=lanes) as token, f.loop(0, channels, step=lanes) as channel:
+        gather(f, shapes, part, sources, tokens)
+        matrix = _token_product(
+            f, shapes, part, tokens, "%weights", queries, part.query_blocks, write_queries
+        )
+        _token_product(f, shapes, part, tokens, matrix, values, part.value_blocks, write_values)
+        with f.loop(0, heads) as head:
+            attend(f, shapes, part, head.index, queries, values, mixed)
+        with f.loop(0, padded, step=lanes) as token, f.loop(0, part.answer, step=lanes) as channel:
             lines = []
             for lane in range(lanes):
                 place = f.integer("mul", f.integer("add", channel.index, lane), padded)
@@ -94,47 +96,68 @@ def _list_tokens(f: Function, shapes: Shapes, part: Part, window: str, sources: 
         f.store_integer(target, targets, token.index)
 
 
-def _token_product(f: Function, shapes: Shapes, part: Part, tokens: str, qv: str) -> None:
-    """Compute queries and values of a window's tokens, (channels, tokens) both.
+def _gather(f: Function, shapes: Shapes, part: Part, sources: str, tokens: str) -> None:
+    """Read a window's tokens from now, and turn them into (channels, tokens)."""
+    padded, lanes = part.padded_tokens, f.lanes
+    with f.loop(0, padded, step=lanes) as token, f.loop(0, shapes.features.stride, step=lanes) as channel:
+        lines = []
+        for lane in range(lanes):
+            offset = f.load_integer(sources, f.integer("add", token.index, lane))
+            lines.append(f.load(f.at("%now", offset, channel.index)))
+        for lane, line in enumerate(f.transpose(lines)):
+            place = f.integer("mul", f.integer("add", channel.index, lane), padded)
+            f.store(line, f.at(tokens, place, token.index))
 
-    %weights: for each block of rows the biases, then a line of factors for each input channel.
+
+def _token_product(
+    f: Function, shapes: Shapes, part: Part, tokens: str, weights: str, target: str, blocks: int, write: Write
+) -> str:
+    """Compute queries or values of a window's tokens; return where the weights end.
+
+    weights: for each block of rows the biases, then a line of factors for each input channel, or pair.
     """
     padded, lanes = part.padded_tokens, f.lanes
-    inputs = shapes.config.dim
-    with f.loop(0, part.row_blocks) as block:
-        matrix = f.at("%weights", f.integer("mul", block.index, (inputs + 1) * part.rows))
-        target = f.at(qv, f.integer("mul", block.index, part.rows * padded))
-        with f.loop(0, padded, step=part.vectors * lanes) as token:
-            biases = [f.broadcast(f.at(matrix, row)) for row in range(part.rows)]
-            sums = [bias for bias in biases for _ in range(part.vectors)]
-            first = f.at(tokens, token.index)
-            factors = f.at(matrix, part.rows)
-            with f.loop(0, inputs, carried=sums) as channel:
-                line = f.at(first, f.integer("mul", channel.index, padded))
-                vectors = [f.load(f.at(line, v * lanes)) for v in range(part.vectors)]
-                column = f.at(factors, f.integer("mul", channel.index, part.rows))
-                after = []
-                for row in range(part.rows):
-                    one = f.broadcast(f.at(column, row))
-                    after += [
-                        f.multiply_add(one, vector, channel.values[row * part.vectors + v])
-                        for v, vector in enumerate(vectors)
-                    ]
-                channel.values = after
+    inputs = ceil(shapes.config.dim / 2) if shapes.bf16 else shapes.config.dim
+    multiply_add = multiply_add_of(shapes)
+    with f.loop(0, blocks) as block, f.loop(0, padded, step=part.vectors * lanes) as token:
+        matrix = f.at(weights, f.integer("mul", block.index, (inputs + 1) * part.rows))
+        biases = [f.broadcast(f.at(matrix, row)) for row in range(part.rows)]
+        sums = [bias for bias in biases for _ in range(part.vectors)]
+        first = f.at(tokens, token.index)
+        factors = f.at(matrix, part.rows)
+        with f.loop(0, inputs, carried=sums) as channel:
+            line = f.at(first, f.integer("mul", channel.index, padded))
+            vectors = [f.load(f.at(line, v * lanes)) for v in range(part.vectors)]
+            column = f.at(factors, f.integer("mul", channel.index, part.rows))
+            after = []
             for row in range(part.rows):
-                for v in range(part.vectors):
-                    place = f.at(target, token.index, row * padded + v * lanes)
-                    f.store(channel.values[row * part.vectors + v], place)
+                one = f.broadcast(f.at(column, row))
+                after += [
+                    multiply_add(f, one, vector, channel.values[row * part.vectors + v])
+                    for v, vector in enumerate(vectors)
+                ]
+            channel.values = after
+        write(f, part, target, block.index, token.index, channel.values)
+    return f.at(weights, blocks * (inputs + 1) * part.rows)
 
 
-def _attend(f: Function, shapes: Shapes, part: Part, q: str, v: str, out: str) -> None:
-    """Compute softmax(q q^T) v of one head; q, v, out are (head_dim, tokens), q times sqrt(log2 e).
+def _write_lines(f: Function, part: Part, target: str, block: str, token: str, sums: Sequence[str]) -> None:
+    """Store a block of lines, a vector of tokens each."""
+    lines = f.at(target, f.integer("mul", block, part.rows * part.padded_tokens), token)
+    for number, value in enumerate(sums):
+        row, v = divmod(number, part.vectors)
+        f.store(value, f.at(lines, row * part.padded_tokens + v * f.lanes))
+
+
+def _attend(f: Function, shapes: Shapes, part: Part, head: str, q: str, v: str, out: str) -> None:
+    """Compute softmax(q q^T) v of a head; q, v, out are (heads, head_dim, tokens), q times sqrt(log2 e).
 
     A softmax may subtract any number near the largest logit. Here it is the token's own, |q|^2, so that one
     pass is enough: the sum is at least 1, and only where another logit is larger by 69 must the largest be
     looked for.
     """
     padded, lanes, size = part.padded_tokens, f.lanes, shapes.config.head_dim
+    q, v, out = (f.at(base, f.integer("mul", head, size * padded)) for base in (q, v, out))
     with f.loop(0, padded, step=lanes) as token:
         queries = [f.load(f.at(q, token.index, d * padded)) for d in range(size)]
 
