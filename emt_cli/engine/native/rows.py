@@ -15,6 +15,8 @@ from emt_cli.model.layers import MIX_OFFSETS
 
 UNROLLED = 4
 """Channels of a product in one turn of the loop."""
+MIXED = 4
+"""Vectors of channels that the pixel mixer takes at once."""
 
 Write = Callable[[Function, str, str, int], None]
 """Takes (function, value, offset of the block of pixels in its row, of the vector in it)."""
@@ -49,7 +51,8 @@ def row_product(
     with f.loop(0, plan.blocks) as block:
         matrix = f.at(weights, f.integer("mul", block.index, (inputs + 1) * plan.columns))
         whole = f.integer("sub", width, f.integer("srem", width, plan.pixels))
-        for pixels, start, end in ((plan.pixels, "0", whole), (1, whole, width)):
+        even = f.integer("sub", width, f.integer("srem", f.integer("sub", width, whole), 2))
+        for pixels, start, end in ((plan.pixels, "0", whole), (2, whole, even), (1, even, width)):
             with f.loop(start, end, step=pixels) as column:
                 x = column.index
                 here = f.integer("mul", x, in_stride)
@@ -261,12 +264,11 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
     for stride in shapes.rings:
         rings.append(ring_of(f, base, "%width", stride))
         base = f.at(base, f.integer("mul", f.integer("add", "%width", 2), 3 * stride))
-    mixed_rows, *narrow, hidden_ring = rings
-    ring = mixed_rows if mixed else now
-    source = narrow[0] if shapes.bf16 else ring
-    shifted, silu = (_shifted_pairs, _silu_bf16) if shapes.bf16 else (_shifted, _silu)
-    multiply_add = multiply_add_of(shapes)
+    ring = rings[0] if mixed else now
+    source = rings[-2] if mixed or shapes.bf16 else now
+    hidden_ring = rings[-1]
     in_stride, hidden_stride = shapes.rings[-2:]
+    shifted, silu = (_shifted_pairs, _silu_bf16) if shapes.bf16 else (_shifted, _silu)
     begin, end = f.integer("sub", "%top", 2), f.integer("add", "%bottom", 2)
     with f.loop(begin, end) as step:
         row = step.index
@@ -291,7 +293,7 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                     "%width",
                     in_stride=in_stride,
                     write=silu(hidden_ring(middle)),
-                    multiply_add=multiply_add,
+                    multiply_add=multiply_add_of(shapes),
                 )
             with f.when(outside):
                 zero(f, hidden_ring(middle), f.integer("mul", "%width", hidden_stride))
@@ -305,7 +307,7 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                 "%width",
                 in_stride=hidden_stride,
                 write=plus(ring(last), then(last)),
-                multiply_add=multiply_add,
+                multiply_add=multiply_add_of(shapes),
             )
     return f
 
@@ -320,31 +322,31 @@ def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, o
     """Write a row of x + BatchNorm(PixelMix(x) - x): a sum over five pixels; borders are circular.
 
     narrow: where it is also written in bf16, if products are.
-
     %mixer: for each vector of channels the biases, the factors of the pixel itself, and of MIX_OFFSETS.
     """
-    stride, lanes = shapes.features.stride, f.lanes
+    stride, lanes, offsets = shapes.features.stride, f.lanes, ((0, 0), *MIX_OFFSETS)
     last = f.integer("sub", "%width", 1)
     above = f.integer("sub", row, 1)
     above = f.select(f.compare("slt", above, 0), "i64", f.integer("sub", "%height", 1), above)
     below = f.integer("add", row, 1)
     below = f.select(f.compare("eq", below, "%height"), "i64", 0, below)
     rows = {-1: now(above), 0: now(row), 1: now(below)}
-    with f.loop(0, stride // lanes) as vector:
-        channel = f.integer("mul", vector.index, lanes)
-        factors = f.at("%mixer", f.integer("mul", channel, 2 + len(MIX_OFFSETS)))
-        bias, *weights = [f.load(f.at(factors, k * lanes)) for k in range(2 + len(MIX_OFFSETS))]
-        bases = {dy: f.at(address, channel) for dy, address in rows.items()}
+    for start in range(0, stride, MIXED * lanes):
+        channels = range(start, min(start + MIXED * lanes, stride), lanes)
+        size = 1 + len(offsets)
+        factors = [
+            [f.load(f.at("%mixer", channel * size + k * lanes)) for k in range(size)] for channel in channels
+        ]
         with f.loop(0, "%width") as column:
             x = column.index
             left = f.select(f.compare("eq", x, 0), "i64", last, f.integer("sub", x, 1))
             right = f.select(f.compare("eq", x, last), "i64", 0, f.integer("add", x, 1))
             columns = {-1: left, 0: x, 1: right}
-            total = bias
-            for (dy, dx), weight in zip(((0, 0), *MIX_OFFSETS), weights, strict=True):
-                value = f.load(f.at(bases[dy], f.integer("mul", columns[dx], stride)))
-                total = f.multiply_add(value, weight, total)
-            place = f.integer("add", f.integer("mul", x, stride), channel)
-            f.store(total, f.at(out, place))
-            if shapes.bf16:
-                bf16.store(f, total, bf16.at(f, narrow, place))
+            pixels = [f.at(rows[dy], f.integer("mul", columns[dx], stride)) for dy, dx in offsets]
+            place = f.integer("mul", x, stride)
+            for channel, (total, *weights) in zip(channels, factors, strict=True):
+                for pixel, weight in zip(pixels, weights, strict=True):
+                    total = f.multiply_add(f.load(f.at(pixel, channel)), weight, total)
+                f.store(total, f.at(out, place, channel))
+                if shapes.bf16:
+                    bf16.store(f, total, bf16.at(f, narrow, place, channel))

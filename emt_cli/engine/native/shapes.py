@@ -141,7 +141,7 @@ class Shapes:
 
     @property
     def answer_stride(self) -> int:
-        """Floats of a pixel of an attention's answer: parts one after the other, and room up to the features."""
+        """Floats of a pixel of an attention's answer, at least as many as of its features."""
         return max(self.features.stride, sum(part.answer for part in self.parts))
 
     @property

@@ -8,14 +8,15 @@ pairs their product with the values takes: nothing is moved between lanes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 from emt_cli.engine.native import bf16
 from emt_cli.engine.native.bf16 import LANES
 from emt_cli.engine.native.llvm import Function
 from emt_cli.engine.native.shapes import Part, Shapes
 
-KEYS = 4
-"""Tokens whose weights are computed before they are used."""
+KEYS = 16
+"""Tokens whose weights are computed before they are used: queries and sums take turns in registers."""
 
 
 def write_ones(f: Function, part: Part, values: str) -> None:
@@ -87,8 +88,8 @@ def attend(f: Function, shapes: Shapes, part: Part, head: str, q: str, v: str, o
 
         def mix(shifts: Sequence[str]) -> str:
             """Write the answer with these numbers subtracted (as vectors to add); return the sums."""
-            with f.loop(0, padded, step=KEYS, carried=[zero] * (size + 1)) as key:
-                places = [f.integer("add", key.index, number) for number in range(0, KEYS, 2)]
+            with f.loop(0, padded, step=gcd(KEYS, padded), carried=[zero] * (size + 1)) as key:
+                places = [f.integer("add", key.index, number) for number in range(0, gcd(KEYS, padded), 2)]
                 found = [logits(place, shifts) for place in places]
                 weights = [bf16.pair(f, *(bf16.exp2(f, logit) for logit in pair)) for pair in found]
                 total, *sums = key.values
