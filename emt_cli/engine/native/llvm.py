@@ -209,6 +209,10 @@ class Function:
         sizes = (("i64", str(4 * floats)), ("i1", "false"))
         self.call("void", "memcpy.p0.p0.i64", ("ptr", target), ("ptr", source), *sizes)
 
+    def prefetch(self, address: str) -> None:
+        """Begin to bring a line of memory into the cache; any address will do."""
+        self.call("void", "prefetch.p0", ("ptr", address), ("i32", "0"), ("i32", "3"), ("i32", "1"))
+
     def broadcast(self, address: str) -> str:
         """Read one float into all lanes."""
         one = self.set(f"load float, ptr {address}, align 4")

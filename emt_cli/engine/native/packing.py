@@ -11,16 +11,21 @@ from torch import Tensor
 
 from emt_cli.engine.native.bf16 import to_pairs
 from emt_cli.engine.native.llvm import LOG2_E
-from emt_cli.engine.native.shapes import INPUT_CHANNELS, PLACES, Part, Product, Shapes, shift_groups
+from emt_cli.engine.native.shapes import (
+    CACHE_LINE,
+    INPUT_CHANNELS,
+    PLACES,
+    Part,
+    Product,
+    Shapes,
+    shift_groups,
+)
 from emt_cli.engine.native.tail import BIAS_PLACE, KERNEL
 from emt_cli.engine.tiling import Floats
 from emt_cli.model.attention import SWSA
 from emt_cli.model.emt import EMT, Layer
 from emt_cli.model.inference import mixer_as_taps, norm_as_affine
 from emt_cli.model.layers import MIX_OFFSETS, PixelMixer
-
-CACHE_LINE = 64
-"""Bytes."""
 
 
 @dataclass(frozen=True)

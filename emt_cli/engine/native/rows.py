@@ -10,7 +10,7 @@ from math import ceil
 
 from emt_cli.engine.native import bf16
 from emt_cli.engine.native.llvm import LOG2_E, Function
-from emt_cli.engine.native.shapes import INPUT_CHANNELS, Product, Shapes, shift_groups
+from emt_cli.engine.native.shapes import CACHE_LINE, INPUT_CHANNELS, Product, Shapes, shift_groups
 from emt_cli.model.layers import MIX_OFFSETS
 
 UNROLLED = 4
@@ -40,12 +40,14 @@ def row_product(
     in_stride: int,
     write: Write,
     multiply_add: MultiplyAdd = Function.multiply_add,
+    ahead: tuple[str, int] | None = None,
 ) -> None:
     """Write the product of a row of pixels with a matrix; `write` takes the results.
 
     groups: address of the first pixel's first channel, and how many channels, of each piece of the sum.
     weights: per block of columns the biases, then a line for each channel of the groups.
     A channel may be a pair of channels, if multiply_add takes it so.
+    ahead: another row, and floats of a pixel of it, to be brought into the cache meanwhile.
     """
     inputs = sum(count for _, count in groups)
     with f.loop(0, plan.blocks) as block:
@@ -56,6 +58,10 @@ def row_product(
             with f.loop(start, end, step=pixels) as column:
                 x = column.index
                 here = f.integer("mul", x, in_stride)
+                if ahead is not None:
+                    soon = f.at(ahead[0], f.integer("mul", x, ahead[1]))
+                    for place in range(0, pixels * ahead[1], CACHE_LINE // 4):
+                        f.prefetch(f.at(soon, place))
                 biases = [f.load(f.at(matrix, v * plan.lanes)) for v in range(plan.vectors)]
                 sums = biases * pixels
                 row = 1
@@ -293,6 +299,7 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                     "%width",
                     in_stride=in_stride,
                     write=silu(hidden_ring(middle)),
+                    ahead=(now(f.integer("add", row, 2)), features.stride),
                     multiply_add=multiply_add_of(shapes),
                 )
             with f.when(outside):
@@ -307,6 +314,7 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                 "%width",
                 in_stride=hidden_stride,
                 write=plus(ring(last), then(last)),
+                ahead=(then(f.integer("add", last, 1)), features.stride),
                 multiply_add=multiply_add_of(shapes),
             )
     return f

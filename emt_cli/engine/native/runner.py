@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from emt_cli.engine.device import cpu_threads
 from emt_cli.engine.native.llvm import Processor, Program, processor
 from emt_cli.engine.native.packing import (
-    CACHE_LINE,
     PackedAttention,
     PackedLayer,
     PackedNetwork,
     aligned_zeros,
 )
 from emt_cli.engine.native.rows import write_row_kernels
-from emt_cli.engine.native.shapes import INPUT_CHANNELS, Shapes
+from emt_cli.engine.native.shapes import CACHE_LINE, INPUT_CHANNELS, Shapes
 from emt_cli.engine.native.tail import write_tail_kernel
 from emt_cli.engine.native.windows import write_window_kernels
 from emt_cli.engine.self_ensemble import self_ensemble
@@ -123,24 +122,28 @@ class NativeRunner:
         answer = yield from run.enlarge(pixels, spend=not kept)
         if kept:
             self._free.append(run)
-        if not np.isfinite(answer[:: self.config.scale, :: self.config.scale]).all():
+        if not np.isfinite(answer.reshape(len(answer), -1)[:: self.config.scale]).all():
             raise FloatingPointError("the network's answer is not finite, even in single precision")
         scale = self.config.scale
         return answer[: h * scale, : w * scale]
 
     def share_out(self, work: Callable[[int], None], count: int) -> None:
         """Do pieces of work, 0 to count - 1, on all threads; each takes the next one when it is free."""
-        if self._pool is None or count == 1:
-            for index in range(count):
+        pieces = iter(range(count))  # each number is given to one thread only
+
+        def some() -> None:
+            for index in pieces:
                 work(index)
-            return
-        futures = [self._pool.submit(work, index) for index in range(count)]
+
+        if self._pool is None or count == 1:
+            return some()
+        futures = [self._pool.submit(some) for _ in range(min(self.threads, count))]
         try:
             for future in futures:
                 future.result()
         finally:  # they write into memory that goes when this call is left
-            for future in futures:
-                future.cancel()
+            for _ in pieces:  # nothing more is begun
+                pass
             wait(futures)
 
 
@@ -173,7 +176,8 @@ class _Run:
         """Run the network on (h, w, 3) of this size; spend: this is the last time, memory may be used up."""
         packed, width, height = self.runner.packed, self.width, self.height
         scale = self.runner.config.scale
-        np.subtract(pixels, packed.mean, out=self.pixels[1:-1, 1:-1, :3])
+        for colour, mean in enumerate(packed.mean):  # one after the other: numpy is slow on short axes
+            np.subtract(pixels[..., colour], mean, out=self.pixels[1:-1, 1:-1, colour])
         source, head = _address(self.pixels), _address(packed.head)
         now, then = _address(self.now), _address(self.then)
         self._rows(lambda top, bottom, _: self.call("head", source, now, head, top, bottom, width))

@@ -13,6 +13,8 @@ from emt_cli.engine.native.llvm import Processor
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.layers import SHIFT_OFFSETS
 
+CACHE_LINE = 64
+"""Bytes."""
 INPUT_CHANNELS = 4
 """RGB and a zero."""
 GROUP, PLACES = 4, 6
