@@ -97,8 +97,9 @@ def main() -> None:
     import numpy as np
 
     from emt_cli.engine.runner import ENGINES
+    from emt_cli.engine.torch.network import build_network, weights_of
     from emt_cli.engine.upscaler import Upscaler
-    from emt_cli.engine.weights import build_network, load_weights
+    from emt_cli.engine.weights import load_weights
     from emt_cli.errors import EmtError
     from emt_cli.evaluation.multiply_adds import count_multiply_adds
     from emt_cli.evaluation.speed import synthetic
@@ -133,7 +134,7 @@ def main() -> None:
         rows = [("released operations", slow, exact)]
         for engine in reversed(ENGINES):
             try:
-                upscaler = Upscaler(network, engine=engine)
+                upscaler = Upscaler(weights_of(network), engine=engine)
             except EmtError as error:
                 print(error)
                 continue

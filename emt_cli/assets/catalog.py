@@ -9,6 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from emt_cli.errors import ModelError
 
 RELEASED_HOME = "https://raw.githubusercontent.com/Fried-Rice-Lab/EMT/main/modelzoo/EMT"
@@ -84,9 +86,7 @@ def cache_folder() -> Path:
     try:
         if chosen:
             return Path(chosen).expanduser()
-        import pooch  # slow to import
-
-        folder = Path(pooch.os_cache("emt-cli"))
+        folder = platformdirs.user_cache_path("emt-cli")
     except RuntimeError:  # an account without a home folder
         folder = Path()
     if folder.is_absolute():

@@ -35,7 +35,8 @@ def explain(
     import numpy as np
 
     from emt_cli.assets.catalog import find_model
-    from emt_cli.engine.weights import build_network, load_weights
+    from emt_cli.engine.torch.network import build_network
+    from emt_cli.engine.weights import load_weights
     from emt_cli.evaluation.explain import Attribution, attention_at, local_attribution, surroundings
     from emt_cli.evaluation.explain_picture import draw
     from emt_cli.media.files import check_target

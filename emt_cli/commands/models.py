@@ -142,17 +142,16 @@ def _flat(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    from emt_cli.engine.weights import build_network, load_weights
+    from emt_cli.engine.weights import load_weights
 
     weights = load_weights(path)
-    network = build_network(weights)
     return {
         "name": path.stem,
         **weights.metadata,
         "scale": weights.config.scale,
         "file": str(path),
         "sha256": weights.sha256,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": weights.config.parameters,
         "multiply_adds_per_pixel": weights.config.multiply_adds,
         "config": asdict(weights.config),
     }

@@ -2,73 +2,125 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from contextlib import suppress
 from math import ceil
 from pathlib import Path
+from typing import Literal, get_args
 
 import psutil
-import torch
 
 from emt_cli.errors import DeviceError, UsageError
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+Device = str
+"""cpu, cuda, cuda:N or mps, as torch names devices."""
+Precision = Literal["fp32", "fp16", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_DRIVERS = ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so")
+"""Libraries of NVIDIA's and AMD's drivers; where there is none, torch need not be asked for a GPU."""
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def gpu_may_be_here() -> bool:
+    """Whether looking for a GPU, for which torch is imported, can find one: a driver, or a Mac."""
+    if sys.platform == "darwin":
+        return True
+    for name in _DRIVERS:
+        with suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False
+
+
+def choose_device(name: str = "auto") -> Device:
     """Turn auto, cpu, cuda, cuda:N or mps into a device; auto takes CUDA, then MPS, then the CPU.
 
     Raises DeviceError when the device is not on this machine, UsageError for a word that names none.
     """
+    kind, _, index = name.partition(":")
+    if name != "auto" and (kind not in ("cpu", "cuda", "mps") or (index and not _is_index(kind, index))):
+        raise UsageError(f"--device {name}: not a device; use auto, cpu, cuda, cuda:N or mps")
+    if kind == "cpu" or (name == "auto" and not gpu_may_be_here()):
+        return "cpu"
+    import torch
+
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"--device {name}: not a device; use auto, cpu, cuda, cuda:N or mps")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise DeviceError(f"--device {name}: {found} CUDA devices are usable here; try --device cpu")
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("--device mps: no Apple GPU is usable here; try --device cpu")
-    return device
+    return name
 
 
-def choose_devices(names: str = "auto") -> list[torch.device]:
+def _is_index(kind: str, index: str) -> bool:
+    return index.isascii() and index.isdecimal() and (kind == "cuda" or int(index) == 0)
+
+
+def device_type(device: Device) -> str:
+    """Return cpu, cuda or mps."""
+    return device.partition(":")[0]
+
+
+def choose_devices(names: str = "auto") -> list[Device]:
     """Turn "cuda:0,cuda:1" into devices, each once; one name is as choose_device takes it.
 
     Raises as choose_device does, and UsageError for a device named twice.
     """
     devices = [choose_device(name.strip()) for name in names.split(",")]
-    places = [(device.type, device.index or 0) for device in devices]
+    places = [(device_type(device), int(device.partition(":")[2] or 0)) for device in devices]
     if len(set(places)) < len(places):
         raise UsageError(f"--device {names}: name each device once")
     return devices
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Turn auto, fp32, fp16 or bf16 into a type; auto is fp16 on CUDA and fp32 elsewhere."""
+def choose_precision(name: str, device: Device) -> Precision:
+    """Turn auto, fp32, fp16 or bf16 into a precision; auto is fp16 on CUDA and fp32 elsewhere."""
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name not in PRECISIONS:
-        raise UsageError(f"--precision {name}: use auto, fp32, fp16 or bf16")
-    return PRECISIONS[name]
+        return "fp16" if device_type(device) == "cuda" else "fp32"
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
+    raise UsageError(f"--precision {name}: use auto, fp32, fp16 or bf16")
 
 
 def cpu_threads() -> int:
-    """Threads to compute with: as torch would, but no more than the process may use of the machine."""
+    """Threads to compute with: OMP_NUM_THREADS or a core each, but no more than the process may use.
+
+    set_cpu_threads has the last word.
+    """
+    if _threads is not None:
+        return _threads
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(torch.get_num_threads(), allowed, _container_cores()))
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    cores = psutil.cpu_count(logical=False) or allowed
+    return max(1, min(int(wanted) if wanted.isdecimal() else cores, allowed, _container_cores()))
 
 
-def free_memory(device: torch.device) -> int:
+_threads: int | None = None
+"""What set_cpu_threads said."""
+
+
+def set_cpu_threads(threads: int) -> None:
+    """Compute with so many threads in this process, torch included where it is in use."""
+    global _threads
+    _threads = threads
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+
+
+def free_memory(device: Device = "cpu") -> int:
     """Bytes that can still be had on the device; on a CPU a container's limit counts too."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "mps":
+    if device_type(device) != "cpu":
+        import torch
+
+        if device_type(device) == "cuda":
+            return int(torch.cuda.mem_get_info(device)[0])
         return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     return min(int(psutil.virtual_memory().available), _container_memory())
 

@@ -10,16 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from emt_cli.engine.folded import FoldedAttention, FoldedLayer, FoldedMixer, FoldedNetwork
 from emt_cli.engine.tiling import Floats
-from emt_cli.model.attention import SWSA
-from emt_cli.model.config import Pair
-from emt_cli.model.emt import EMT, Layer
-from emt_cli.model.inference import mixer_as_taps, norm_as_affine
-from emt_cli.model.layers import MIX_OFFSETS, SHIFT_OFFSETS, PixelMixer
+from emt_cli.model.config import MIX_OFFSETS, SHIFT_OFFSETS, Pair
 
 Node = Any
 """A tensor of the graph being written, of the writer's own kind."""
@@ -70,59 +64,54 @@ class GraphWriter(Protocol):
         """Turn (b, c s s, h, w) into (b, c, h s, w s), as torch does."""
 
 
-def write_network(writer: GraphWriter, x: Node, network: EMT) -> Node:
+def write_network(writer: GraphWriter, x: Node, network: FoldedNetwork) -> Node:
     """Write the network for RGB x (b, 3, h, w), 0..255; return the enlarged (b, 3, h * scale, w * scale).
 
     Any size above half the largest window side: smaller ones are the caller's to pad.
     """
-    mean = _array(network.mean[None])
-    first = writer.convolution(
-        writer.add(x, -mean), _array(network.head.weight), _array(network.head.bias), pad=1
-    )
+    mean = network.mean[None, :, None, None]
+    first = writer.convolution(writer.add(x, -mean), *network.head, pad=1)
     features = first
-    for layer in network.body:
-        if isinstance(layer, Layer):
-            features = _layer(writer, features, layer)
+    for layer in network.layers:
+        features = _layer(writer, features, layer, network.config.heads)
     features = writer.add(features, first)
-    tail = writer.convolution(features, _array(network.tail.weight), _array(network.tail.bias), pad=1)
+    tail = writer.convolution(features, *network.tail, pad=1)
     return writer.add(writer.pixel_shuffle(tail, network.config.scale), mean)
 
 
-def _layer(writer: GraphWriter, x: Node, layer: Layer) -> Node:
-    if isinstance(layer.mixer, PixelMixer):
+def _layer(writer: GraphWriter, x: Node, layer: FoldedLayer, heads: int) -> Node:
+    if isinstance(layer.mixer, FoldedMixer):
         x = _mix(writer, x, layer.mixer)
     else:
-        x = writer.add(x, _attention(writer, x, layer.mixer))
+        x = writer.add(x, _attention(writer, x, layer.mixer, heads))
     y = x
-    for linear, activate in ((layer.mlp.fc1, True), (layer.mlp.fc2, False)):
-        channels = linear.in_features
+    for (weight, bias), activate in ((layer.fc1, True), (layer.fc2, False)):
+        channels = weight.shape[1]
         y = writer.convolution(y, _shift_kernel(channels), None, groups=channels, pad=1)
-        y = writer.convolution(y, _array(linear.weight[:, :, None, None]), _array(linear.bias))
+        y = writer.convolution(y, weight[:, :, None, None], bias)
         y = writer.silu(y) if activate else y
     return writer.add(x, y)
 
 
-def _mix(writer: GraphWriter, x: Node, mixer: PixelMixer) -> Node:
+def _mix(writer: GraphWriter, x: Node, mixer: FoldedMixer) -> Node:
     """Write x + BatchNorm(PixelMix(x) - x), whose borders are circular."""
-    taps, bias = mixer_as_taps(mixer)
     for axis in (2, 3):
         ends = writer.slice(x, axis, -1, None), writer.slice(x, axis, 0, 1)
         x = writer.concatenate([ends[0], x, ends[1]], axis)
-    kernel = _kernel(_array(taps), ((0, 0), *MIX_OFFSETS))
-    return writer.convolution(x, kernel, _array(bias), groups=len(bias))
+    kernel = _kernel(mixer.taps, ((0, 0), *MIX_OFFSETS))
+    return writer.convolution(x, kernel, mixer.bias, groups=len(mixer.bias))
 
 
-def _attention(writer: GraphWriter, x: Node, mixer: SWSA) -> Node:
-    gain, offset = norm_as_affine(mixer.norm)
-    weight = _array(mixer.qv.weight.detach() * gain[:, None])[:, :, None, None]
-    qv = writer.convolution(x, weight, _array(mixer.qv.bias.detach() * gain + offset))
-    channels = mixer.qv.out_features // len(mixer.windows)
+def _attention(writer: GraphWriter, x: Node, mixer: FoldedAttention, heads: int) -> Node:
+    weight = np.concatenate([weight for weight, _ in mixer.qv])[:, :, None, None]
+    qv = writer.convolution(x, weight, np.concatenate([bias for _, bias in mixer.qv]))
+    channels = len(mixer.qv[0][1])
     attended = []
     for index, (window, roll) in enumerate(zip(mixer.windows, mixer.shifts, strict=True)):
         part = writer.slice(qv, 1, index * channels, (index + 1) * channels)
-        attended.append(_attend(writer, part, channels, window, roll, mixer.heads))
-    proj = _array(mixer.proj.weight[:, :, None, None])
-    return writer.convolution(writer.concatenate(attended, 1), proj, _array(mixer.proj.bias))
+        attended.append(_attend(writer, part, channels, window, roll, heads))
+    weight, bias = mixer.proj
+    return writer.convolution(writer.concatenate(attended, 1), weight[:, :, None, None], bias)
 
 
 def _attend(writer: GraphWriter, part: Node, channels: int, window: Pair, roll: Pair, heads: int) -> Node:
@@ -166,10 +155,3 @@ def _kernel(taps: Floats, offsets: Sequence[Pair]) -> Floats:
     for (dy, dx), factors in zip(offsets, taps, strict=True):
         kernel[:, 0, 1 + dy, 1 + dx] = factors
     return kernel
-
-
-def _array(values: Tensor | NDArray[np.float32] | None) -> Floats:
-    if values is None:
-        raise ValueError("every layer of an EMT has a bias")
-    array: Floats = torch.as_tensor(values).detach().to("cpu", torch.float32).numpy()
-    return array

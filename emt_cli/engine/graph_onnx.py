@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from emt_cli.engine.folded import FoldedNetwork
 from emt_cli.engine.graph import Node, write_network
 from emt_cli.engine.tiling import Floats
-from emt_cli.model.emt import EMT
 
 OPSET = 17
 """Of the operations used; IR_VERSION is the file format that goes with it."""
 IR_VERSION = 8
 
 
-def onnx_model(network: EMT, metadata: dict[str, str]) -> Any:
+def onnx_model(network: FoldedNetwork, metadata: dict[str, str]) -> Any:
     """Build the onnx.ModelProto of a network: batch, height and width open, as `write_network` says.
 
     Input "rgb" and output "enlarged": float32 (b, 3, h, w), 0..255, unclamped. metadata: into the file's own.

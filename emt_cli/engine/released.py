@@ -11,12 +11,14 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from emt_cli.errors import ModelError
 from emt_cli.model.config import EMTConfig
+
+Array = NDArray[Any]
 
 ALLOWED_GLOBALS = {
     "collections OrderedDict",
@@ -44,9 +46,11 @@ def is_checkpoint(data: bytes) -> bool:
     return data.startswith(b"PK\x03\x04")
 
 
-def read_checkpoint(data: bytes, path: Path) -> dict[str, Tensor]:
-    """Return the state_dict under "params"; path is only named in errors."""
+def read_checkpoint(data: bytes, path: Path) -> dict[str, Array]:
+    """Return the state_dict under "params" as arrays; path is only named in errors."""
     check_archive(data, path)
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -55,10 +59,13 @@ def read_checkpoint(data: bytes, path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: damaged checkpoint; fetch or copy it again") from error
     state = content.get("params") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
         raise ModelError(f'{path}: a checkpoint, but not of the released form {{"params": state_dict}}')
-    return dict(state)
+    return {
+        name: (value.float() if value.is_floating_point() else value).detach().numpy()
+        for name, value in state.items()
+    }
 
 
 def check_archive(data: bytes, path: Path) -> None:
@@ -92,7 +99,7 @@ def check_archive(data: bytes, path: Path) -> None:
         raise ModelError(f"{path}: refused: its pickle asks for {listed}, which no weights file needs")
 
 
-def map_names(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+def map_names(state: dict[str, Array], layers: int) -> dict[str, Array]:
     """Rename a released state_dict to the names of EMT; constants go, 1x1 convolutions become matrices."""
     tensors = {}
     for name, value in state.items():
@@ -111,7 +118,7 @@ def map_names(state: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     return tensors
 
 
-def infer_config(state: dict[str, Tensor], path: Path) -> EMTConfig:
+def infer_config(state: dict[str, Array], path: Path) -> EMTConfig:
     """Read the config off a released state_dict.
 
     Heads, windows and shifts leave no trace in the shapes: the paper's are taken, and only for its dim of 60.

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-import torch
-
+from emt_cli.engine.device import Device, Precision, device_type
 from emt_cli.engine.native.llvm import processor
 from emt_cli.engine.tiling import Floats
-from emt_cli.engine.torch.runner import TorchRunner
+from emt_cli.engine.weights import Weights
 from emt_cli.errors import DeviceError, UsageError
-from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps
 
 ENGINES = ("native", "openvino", "torch")
@@ -34,8 +32,8 @@ class Runner(Protocol):
         """Whether half precision overflowed and float32 took its place."""
 
     @property
-    def dtype(self) -> torch.dtype:
-        """Type the body of the network is computed in."""
+    def precision(self) -> Precision:
+        """What the body of the network is computed in."""
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -60,13 +58,23 @@ class Runner(Protocol):
         """
 
 
+@runtime_checkable
+class BatchRunner(Protocol):
+    """A runner that computes pictures of one size at once."""
+
+    def batch(self, pixels: Floats) -> Floats:
+        """Enlarge (b, h, w, 3)."""
+
+
 def has_precision(engine: str, precision: str) -> bool:
     """Tell whether an engine computes in a precision, both by name."""
     lacking = {"native": ("fp16", "bf16"), "openvino": ("fp16",)}
     return precision not in lacking.get(engine, ())
 
 
-def make_runner(engine: str, network: EMT, device: torch.device, dtype: torch.dtype) -> Runner:
+def make_runner(
+    engine: str, weights: Weights, device: Device = "cpu", precision: Precision = "fp32"
+) -> Runner:
     """Return the runner of an --engine value.
 
     auto on a CPU in float32 is native where kernels can be compiled, else openvino where it is installed,
@@ -75,13 +83,13 @@ def make_runner(engine: str, network: EMT, device: torch.device, dtype: torch.dt
     """
     if engine not in ("auto", *ENGINES):
         raise UsageError(f"--engine {engine}: use auto, {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
-    if engine in ("native", "openvino") and device.type != "cpu":
+    if engine in ("native", "openvino") and device_type(device) != "cpu":
         raise UsageError(f"--engine {engine}: computes on the CPU only; use --engine torch, or --device cpu")
-    single = device.type == "cpu" and dtype == torch.float32
+    single = device_type(device) == "cpu" and precision == "fp32"
     if engine == "native" and not single:
         raise UsageError("--engine native: computes in fp32 only; use --engine torch or openvino")
     if engine == "native" or (engine == "auto" and single):
-        runner = _native_runner(network)
+        runner = _native_runner(weights)
         if runner is not None:
             return runner
         if engine == "native":
@@ -89,30 +97,30 @@ def make_runner(engine: str, network: EMT, device: torch.device, dtype: torch.dt
                 "--engine native: needs the package llvmlite, and AVX2 or ARM; use --engine torch"
             )
     if engine == "openvino":
-        if dtype == torch.float16:
+        if precision == "fp16":
             raise UsageError("--engine openvino: computes in fp32 or bf16; use --engine torch")
         if find_spec("openvino") is None:
             raise DeviceError('--engine openvino: OpenVINO is not installed; pip install "emt-cli[cpu]"')
-        return _openvino_runner(network, dtype, None)
-    plain = TorchRunner(network, device, dtype)
+        from emt_cli.engine.openvino.runner import OpenVINORunner
+
+        return OpenVINORunner(weights, precision)
+    from emt_cli.engine.torch.runner import TorchRunner
+
+    plain = TorchRunner(weights, device, precision)
     if engine == "auto" and single and find_spec("openvino") is not None:
-        return _openvino_runner(network, dtype, plain)
+        from emt_cli.engine.openvino.runner import OpenVINORunner
+
+        return OpenVINORunner(weights, precision, meanwhile=plain)
     return plain
 
 
-def _native_runner(network: EMT) -> Runner | None:
+def _native_runner(weights: Weights) -> Runner | None:
     """Return the runner with kernels of its own; None where they cannot be compiled."""
     if processor() is None:
         return None
     from emt_cli.engine.native.runner import NativeRunner
 
     try:
-        return NativeRunner(network)
+        return NativeRunner(weights)
     except RuntimeError:  # LLVM's, on a processor it knows less well than it says
         return None
-
-
-def _openvino_runner(network: EMT, dtype: torch.dtype, meanwhile: TorchRunner | None) -> Runner:
-    from emt_cli.engine.openvino.runner import OpenVINORunner
-
-    return OpenVINORunner(network, dtype, meanwhile=meanwhile)

@@ -7,17 +7,21 @@ from math import ceil, isqrt
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
 
 from emt_cli.assets.catalog import find_model
-from emt_cli.engine.device import choose_device, choose_precision, free_memory
-from emt_cli.engine.runner import Runner, make_runner
+from emt_cli.engine.device import (
+    Device,
+    Precision,
+    choose_device,
+    choose_precision,
+    device_type,
+    free_memory,
+)
+from emt_cli.engine.runner import BatchRunner, Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
-from emt_cli.engine.torch.runner import TorchRunner
-from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
-from emt_cli.model.emt import EMT
 from emt_cli.steps import Steps, finish, part
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -47,17 +51,17 @@ class Upscaler:
 
     def __init__(
         self,
-        network: EMT,
+        weights: Weights,
         *,
-        device: torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
+        device: Device = "cpu",
+        precision: Precision = "fp32",
         tile: int | None = None,
         ensemble: bool = False,
         engine: str = "auto",
     ) -> None:
-        self.network = network
-        self.device = device or torch.device("cpu")
-        self.runner: Runner = make_runner(engine, network, self.device, dtype)
+        self.config = weights.config
+        self.device = device
+        self.runner: Runner = make_runner(engine, weights, device, precision)
         self.tile = tile
         self.ensemble = ensemble
         self._limit: int | None = None  # side of the tiles that fitted after memory ran out
@@ -83,19 +87,18 @@ class Upscaler:
         if scale not in (None, weights.config.scale):
             raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
         chosen = choose_device(device)
-        dtype = choose_precision(precision, chosen)
-        network = build_network(weights)
-        return cls(network, device=chosen, dtype=dtype, tile=tile, ensemble=ensemble, engine=engine)
+        kind = choose_precision(precision, chosen)
+        return cls(weights, device=chosen, precision=kind, tile=tile, ensemble=ensemble, engine=engine)
 
     @property
     def scale(self) -> int:
         """Enlargement of the network."""
-        return self.network.config.scale
+        return self.config.scale
 
     @property
     def multiple(self) -> int:
         """Pixels that tile sides are multiples of: all windows of the network fit in."""
-        return self.network.config.window_multiple
+        return self.config.window_multiple
 
     def halo(self, size: int) -> int:
         """Input pixels read around tiles of this side."""
@@ -111,7 +114,7 @@ class Upscaler:
         if self.tile is not None:
             return min(whole, max(self.multiple, self.tile // self.multiple * self.multiple))
         budget = free_memory(self.device) * 3 // 4
-        if self.device.type == "cpu":
+        if device_type(self.device) == "cpu":
             budget = min(budget, self.runner.cpu_budget)
         pixels = max(0, budget - self.runner.fixed_bytes) // self.runner.bytes_per_pixel
         if height * width <= pixels:
@@ -144,7 +147,7 @@ class Upscaler:
 
     def batch_size(self, height: int, width: int) -> int:
         """How many pictures of this size upscale_batch best gets at once: 1 where batching does not pay."""
-        if self.device.type != "cuda" or self.ensemble:
+        if device_type(self.device) != "cuda" or self.ensemble:
             return 1
         return max(1, min(MOST_BATCHED, BATCH_PIXELS // (height * width)))
 
@@ -158,8 +161,8 @@ class Upscaler:
         runner = self.runner
         if (
             len(images) < 2
-            or not isinstance(runner, TorchRunner)
             or self.batch_size(*images[0].shape[:2]) < 2
+            or not isinstance(runner, BatchRunner)
         ):
             return [self.upscale(image, dtype=dtype) for image in images]
         kind = np.dtype(dtype or images[0].dtype)
@@ -217,7 +220,9 @@ class Upscaler:
 
     def _halve(self, tile: Tile) -> int:
         """Return the next smaller tile size, and keep to it from now on."""
-        if self.device.type == "cuda":
+        if device_type(self.device) == "cuda":
+            import torch
+
             torch.cuda.empty_cache()
         side = max(tile.bottom - tile.top, tile.right - tile.left)
         smaller = side // 2 // self.multiple * self.multiple

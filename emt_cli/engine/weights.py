@@ -1,26 +1,30 @@
-"""Model files: read, check, build the network, write."""
+"""Model files: read, check, write; as arrays, without torch (engine/torch/network.py builds the network)."""
 
 from __future__ import annotations
 
 import hashlib
 import reprlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
+import safetensors.numpy
+from numpy.typing import NDArray
 
 from emt_cli.assets.catalog import RELEASED, is_path, known_models, scales_of
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.header import header_text, parse_header
 from emt_cli.engine.released import infer_config, is_checkpoint, map_names, read_checkpoint
+from emt_cli.engine.tiling import Floats
 from emt_cli.errors import ModelError
 from emt_cli.model.config import LARGEST, EMTConfig
-from emt_cli.model.emt import EMT
 
+COUNTER = "num_batches_tracked"
+"""End of the names of batch normalisation's counters, the only whole numbers in a model."""
+_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 FILE_LIMIT = 256 << 20
 """Largest model file that is read, in bytes; the published network has 3 MB."""
 
@@ -30,8 +34,8 @@ class Weights:
     """One model, checked: the tensors fit the config and are finite."""
 
     config: EMTConfig
-    tensors: dict[str, Tensor]
-    """float32 on the CPU, under the names of emt_cli.model.emt.EMT."""
+    tensors: dict[str, Floats]
+    """float32, under the names of emt_cli.model.emt.EMT, and of their shapes."""
     metadata: dict[str, Any]
     """Free-form JSON values: name, sources, licence, steps, scores."""
     sha256: str
@@ -55,17 +59,10 @@ def load_weights(path: Path, *, config: EMTConfig | None = None) -> Weights:
         header = parse_header(data, path)
         config, metadata = config_from_json(header.config, path), header.metadata
         try:
-            tensors = safetensors.torch.load(data)
-        except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            tensors = _arrays(data)
+        except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"{path}: damaged or cut off; fetch or copy it again") from error
     return Weights(config, _checked(tensors, config, path), metadata, sha256)
-
-
-def build_network(weights: Weights) -> EMT:
-    """Build the network of these weights, in evaluation mode on the CPU."""
-    network = EMT(weights.config)
-    network.load_state_dict(weights.tensors)
-    return network.eval()
 
 
 def model_scales(model: str) -> tuple[int, ...]:
@@ -75,15 +72,16 @@ def model_scales(model: str) -> tuple[int, ...]:
     return scales_of(model)
 
 
-def save_weights(path: Path, config: EMTConfig, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def save_weights(path: Path, config: EMTConfig, tensors: Mapping[str, Any], metadata: dict[str, Any]) -> None:
     """Write a model as .safetensors, with config and metadata (JSON values) in its header.
 
-    tensors: under the names of EMT, on any device. A file of that name stays until the new one is whole.
-    Raises ModelError for tensors that load_weights would refuse, OSError where the file cannot be written.
+    tensors: arrays, or torch's on the CPU, under the names of EMT. A file of that name stays until the
+    new one is whole. Raises ModelError for tensors that load_weights would refuse, OSError where the file
+    cannot be written.
     """
-    plain = {name: value.cpu().clone() for name, value in _checked(tensors, config, path).items()}
+    arrays = {name: np.asarray(value) for name, value in tensors.items()}
     header = {"emt": header_text(asdict(config), metadata)}
-    write_atomically(path, safetensors.torch.save(plain, metadata=header))
+    write_atomically(path, safetensors.numpy.save(_checked(arrays, config, path), metadata=header))
 
 
 def _released_metadata(path: Path, sha256: str) -> dict[str, Any]:
@@ -137,34 +135,44 @@ def _pairs(value: Any) -> tuple[tuple[int, int], ...]:
     return tuple((_integer(first), _integer(second)) for first, second in value)
 
 
-def _checked(tensors: dict[str, Tensor], config: EMTConfig, path: Path) -> dict[str, Tensor]:
+def _checked(tensors: Mapping[str, NDArray[Any]], config: EMTConfig, path: Path) -> dict[str, Floats]:
     """Return the tensors as float32 if they are just the network's and finite; else raise ModelError."""
     if config.blocks * config.layers > len(tensors):
         raise ModelError(f"{path}: not an EMT model of its config: it has fewer tensors than layers")
-    with torch.device("meta"):
-        expected = EMT(config).state_dict()
-    counters = [name for name in expected if name.endswith("num_batches_tracked")]
-    tensors = {name: torch.zeros((), dtype=torch.int64) for name in counters} | tensors
-    for name in tensors:
+    expected = config.tensor_shapes
+    counters = [name for name in expected if name.endswith(COUNTER)]
+    given = {name: np.zeros((), np.int64) for name in counters} | dict(tensors)
+    for name in given:
         if name not in expected:
             raise ModelError(f"{path}: not an EMT model of its config: unexpected tensor {name}")
-    checked = {}
-    for name, wanted in expected.items():
-        value = tensors.get(name)
+    checked: dict[str, Any] = {}
+    for name, shape in expected.items():
+        value = given.get(name)
         if value is None:
             raise ModelError(f"{path}: not an EMT model of its config: tensor {name} is missing")
-        if value.shape != wanted.shape:
+        if value.shape != shape:
             raise ModelError(
-                f"{path}: not an EMT model of its config: {name} has shape {tuple(value.shape)},"
-                f" not {tuple(wanted.shape)}"
+                f"{path}: not an EMT model of its config: {name} has shape {value.shape}, not {shape}"
             )
-        if value.is_floating_point() != wanted.is_floating_point():
+        if value.dtype.kind != ("i" if name.endswith(COUNTER) else "f"):
             raise ModelError(f"{path}: not an EMT model of its config: {name} is of type {value.dtype}")
-        value = value.detach().to(wanted.dtype).contiguous()
-        if not value.isfinite().all() or (name.endswith("running_var") and value.min() < 0):
+        exact = np.ascontiguousarray(value, np.int64 if value.dtype.kind == "i" else np.float32)
+        if not np.isfinite(exact).all() or (name.endswith("running_var") and exact.min() < 0):
             raise ModelError(f"{path}: damaged: {name} holds impossible values (not finite, or below 0)")
-        checked[name] = value
+        checked[name] = exact.reshape(shape)
     return checked
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a .safetensors file; bf16, which numpy lacks, as float32."""
+    arrays = {}
+    for name, entry in safetensors.deserialize(data):  # type: ignore[no-untyped-call]
+        if entry["dtype"] == "BF16":
+            values = np.left_shift(np.frombuffer(entry["data"], "<u2").astype("<u4"), 16).view("<f4")
+        else:
+            values = np.frombuffer(entry["data"], _TYPES[entry["dtype"]])
+        arrays[name] = values.reshape(entry["shape"])
+    return arrays
 
 
 def _read(path: Path) -> bytes:

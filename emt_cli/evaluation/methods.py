@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emt_cli.assets.catalog import RELEASED, find_model
-from emt_cli.engine.device import choose_device, choose_precision
+from emt_cli.engine.device import choose_device, choose_precision, device_type
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import build_network, load_weights, model_scales
+from emt_cli.engine.weights import load_weights, model_scales
 from emt_cli.errors import UsageError
 from emt_cli.media.resize import resize_bytes
 from emt_cli.steps import Steps
@@ -57,20 +57,20 @@ class Method:
         if weights.config.scale != scale:
             raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
         device = choose_device(settings.device)
-        dtype = choose_precision(settings.precision, device)
+        precision = choose_precision(settings.precision, device)
         if model == "auto":
             self.name = self.figures = found.name
         if weights.sha256 in {file.sha256 for file in RELEASED}:
             self.figures = "emt+" if settings.ensemble else "emt"
         self.upscaler = Upscaler(
-            build_network(weights),
+            weights,
             device=device,
-            dtype=dtype,
+            precision=precision,
             tile=settings.tile,
             ensemble=settings.ensemble,
         )
-        engine = self.upscaler.runner.name
-        how = f"{engine} {dtype} {device.type} {settings.tile} {settings.ensemble}"
+        runner = self.upscaler.runner
+        how = f"{runner.name} {runner.precision} {device_type(device)} {settings.tile} {settings.ensemble}"
         self.identity = f"{weights.sha256} {how} {_code()}"
 
     def enlarge(self, lr: Bytes) -> Steps[Bytes]:

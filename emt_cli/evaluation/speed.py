@@ -23,14 +23,15 @@ import torch
 from emt_cli import __version__
 from emt_cli.assets.catalog import RELEASED, find_model
 from emt_cli.engine import runner
-from emt_cli.engine.device import PRECISIONS, choose_device, choose_precision
+from emt_cli.engine.device import PRECISIONS, Precision, choose_device, choose_precision, device_type
+from emt_cli.engine.torch.network import build_network
+from emt_cli.engine.torch.runner import DTYPES
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.errors import UsageError
 from emt_cli.evaluation.methods import Bytes
 from emt_cli.evaluation.multiply_adds import FRAME, PAPER_MULTIPLY_ADDS, count_multiply_adds
 from emt_cli.media.resize import resize
-from emt_cli.model.emt import EMT
 
 ENGINES = ("auto", *runner.ENGINES, "eager")
 """What commands use; and eager: the network as it is trained, without tiles."""
@@ -102,29 +103,29 @@ class SpeedTest:
     def __init__(self, device: str = "auto", *, runs: int = 5) -> None:
         self.device = choose_device(device)
         self.runs = runs
-        self._networks: dict[tuple[str, int], EMT] = {}
+        self._models: dict[tuple[str, int], Weights] = {}
         self._released: set[tuple[str, int]] = set()
-        self._rates: dict[torch.dtype, float] = {}
+        self._rates: dict[Precision, float] = {}
 
-    def network(self, model: str, scale: int) -> EMT:
-        """Return the network of a --model value at a scale, loading it the first time."""
+    def weights(self, model: str, scale: int) -> Weights:
+        """Return the weights of a --model value at a scale, loading it the first time."""
         key = (model, scale)
-        if key not in self._networks:
+        if key not in self._models:
             weights = load_weights(find_model(model, scale).path)
             if weights.config.scale != scale:
                 raise UsageError(f"{model}: enlarges x{weights.config.scale}, not x{scale}")
-            self._networks[key] = build_network(weights)
+            self._models[key] = weights
             if weights.sha256 in {file.sha256 for file in RELEASED}:
                 self._released.add(key)
-        return self._networks[key]
+        return self._models[key]
 
     def measure(self, case: Case) -> Iterator[float | Speed]:
         """Measure one case, yielding the share done, and at the end the result."""
-        network = self.network(case.model, case.scale)
-        dtype = choose_precision(case.precision, self.device)
+        weights = self.weights(case.model, case.scale)
+        precision = choose_precision(case.precision, self.device)
         image = synthetic(case.height, case.width)
-        call, engine, tiles = self._prepared(network, case, dtype, image)
-        rate = self._matrix_rate(dtype)
+        call, engine, tiles = self._prepared(weights, case, precision, image)
+        rate = self._matrix_rate(precision)
         peak = self._peak(call)
         yield 1 / (self.runs + 1)
         seconds = []
@@ -142,7 +143,7 @@ class SpeedTest:
             spread=(quartiles[2] - quartiles[0]) / median,
             runs=self.runs,
             peak_bytes=peak,
-            multiply_adds=count_multiply_adds(network.config, case.height, case.width),
+            multiply_adds=count_multiply_adds(weights.config, case.height, case.width),
             matrix_rate=rate,
         )
 
@@ -152,45 +153,47 @@ class SpeedTest:
             {
                 "model": model,
                 "scale": scale,
-                "parameters": sum(parameter.numel() for parameter in network.parameters()),
+                "parameters": weights.config.parameters,
                 "multiply_adds_720p": count_multiply_adds(
-                    network.config, FRAME[0] // scale, FRAME[1] // scale
+                    weights.config, FRAME[0] // scale, FRAME[1] // scale
                 ),
                 "paper_multiply_adds_720p": (
                     PAPER_MULTIPLY_ADDS if scale == 4 and (model, scale) in self._released else None
                 ),
             }
-            for (model, scale), network in self._networks.items()
+            for (model, scale), weights in self._models.items()
         ]
 
     def machine(self) -> dict[str, Any]:
         """Describe the machine: processor, threads, versions, matrix-product rates."""
         return {
-            "device": str(self.device),
+            "device": self.device,
             "processor": processor_name(),
             "threads": torch.get_num_threads(),
             "system": platform.system(),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "matrix_product_multiply_adds_per_second": {
-                str(dtype).removeprefix("torch."): rate for dtype, rate in self._rates.items()
+                str(DTYPES[precision]).removeprefix("torch."): rate for precision, rate in self._rates.items()
             },
         }
 
     def _prepared(
-        self, network: EMT, case: Case, dtype: torch.dtype, image: Bytes
+        self, weights: Weights, case: Case, precision: Precision, image: Bytes
     ) -> tuple[Callable[[], object], str, int]:
         """Return the call to time, the engine it is of, and the number of tiles it works in."""
         if case.engine != "eager":
-            upscaler = Upscaler(network, device=self.device, dtype=dtype, tile=case.tile, engine=case.engine)
+            upscaler = Upscaler(
+                weights, device=self.device, precision=precision, tile=case.tile, engine=case.engine
+            )
             tiles = len(upscaler.tiles(case.height, case.width))
             return lambda: upscaler.upscale(image), upscaler.runner.name, tiles
-        plain = network.to(self.device)
+        plain = build_network(weights).to(self.device)
         x = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device, torch.float32)
 
         @torch.inference_mode()
         def eager() -> Bytes:
-            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            with torch.autocast(device_type(self.device), DTYPES[precision], enabled=precision != "fp32"):
                 y = plain(x)
             answer: Bytes = y.clamp(0, 255).round().byte().cpu().numpy()
             return answer
@@ -199,7 +202,7 @@ class SpeedTest:
 
     def _peak(self, call: Callable[[], object]) -> int:
         """Call once and return the most memory it took."""
-        if self.device.type == "cuda":
+        if device_type(self.device) == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
             call()
@@ -222,16 +225,17 @@ class SpeedTest:
             watcher.join()
         return int(most - before)
 
-    def _matrix_rate(self, dtype: torch.dtype) -> float:
-        if dtype not in self._rates:
-            a = torch.rand(_MATRIX, _MATRIX, device=self.device, dtype=torch.float32).to(dtype)
+    def _matrix_rate(self, precision: Precision) -> float:
+        if precision not in self._rates:
+            a = torch.rand(_MATRIX, _MATRIX, device=self.device, dtype=torch.float32)
+            a = a.to(DTYPES[precision])
             seconds: list[float] = []
             while len(seconds) < 2 or (len(seconds) < 12 and sum(seconds) < 1):
                 start = time.perf_counter()
                 float((a @ a)[0, 0])  # reading a number waits for the device
                 seconds.append(time.perf_counter() - start)
-            self._rates[dtype] = _MATRIX**3 / statistics.median(seconds[1:])
-        return self._rates[dtype]
+            self._rates[precision] = _MATRIX**3 / statistics.median(seconds[1:])
+        return self._rates[precision]
 
 
 def make_cases(

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from emt_cli import __version__
 from emt_cli.atomic import temporary_folder
+from emt_cli.engine.folded import FoldedNetwork, fold
 from emt_cli.engine.openvino.runner import openvino_core
 from emt_cli.engine.tiling import Floats
+from emt_cli.engine.weights import Weights
 from emt_cli.errors import UsageError, VerificationError
 from emt_cli.jobs.networks import Networks
 from emt_cli.media.files import check_target, commit_file, remove_temporary, temporary_file
 from emt_cli.media.picture.io import read_picture
 from emt_cli.model.config import EMTConfig
-from emt_cli.model.emt import EMT
 
 TOLERANCE = 1e-2
 """Largest difference to torch, in steps of 0..255."""
@@ -79,17 +79,17 @@ def export(model: str, target: Path, *, scale: int | None = None, overwrite: boo
     files = (target,) if kind == ".onnx" else (target.with_suffix(".bin"), target)
     for path in files:
         check_target(path, overwrite=overwrite)
-    found, network = networks.found(scale), networks.get(scale).network
-    metadata = {"model": found.name, "weights_sha256": networks.weights(scale).sha256, "emt": __version__}
+    found, weights = networks.found(scale), networks.weights(scale)
+    metadata = {"model": found.name, "weights_sha256": weights.sha256, "emt": __version__}
     encode, run = (_onnx, _run_onnx) if kind == ".onnx" else (_openvino, _run_openvino)
-    contents, format = encode(network, metadata)
+    contents, format = encode(fold(weights), metadata)
     stem = f".emt-{secrets.token_hex(8)}"
     asides = [path.resolve().with_name(stem + path.suffix) for path in files]
     try:
         for aside, path, data in zip(asides, files, contents, strict=True):
             with temporary_file(aside, path) as stream:
                 stream.write(data)
-        difference = _difference(network, run(asides[-1]))
+        difference = _difference(weights, run(asides[-1]))
         if not difference <= TOLERANCE:
             raise VerificationError(
                 f"{target}: answers otherwise than torch, by up to {difference:.3g} of 255; nothing was kept"
@@ -99,7 +99,7 @@ def export(model: str, target: Path, *, scale: int | None = None, overwrite: boo
     finally:
         for aside in asides:
             remove_temporary(aside)
-    return Exported(files, found.name, scale, format, least_side(network.config), difference)
+    return Exported(files, found.name, scale, format, least_side(weights.config), difference)
 
 
 def least_side(config: EMTConfig) -> int:
@@ -107,10 +107,15 @@ def least_side(config: EMTConfig) -> int:
     return max((side for window in config.windows for side in window), default=0) // 2 + 1
 
 
-def _difference(network: EMT, run: Callable[[Floats], Floats]) -> float:
+def _difference(weights: Weights, run: Callable[[Floats], Floats]) -> float:
     """Compare with torch on a photograph and on a batch of parts of it; return the largest difference."""
+    import torch
+
+    from emt_cli.engine.torch.network import build_network
+
+    network = build_network(weights)
     photograph = read_picture(PHOTOGRAPH).pixels.astype(np.float32).transpose(2, 0, 1)
-    side = network.config.window_multiple
+    side = weights.config.window_multiple
     windows = [photograph[:, :side, :side], photograph[:, -side:, -side:]]
     batches = [photograph[None], np.stack(windows)]
     differences = []
@@ -122,7 +127,7 @@ def _difference(network: EMT, run: Callable[[Floats], Floats]) -> float:
     return max(differences)
 
 
-def _onnx(network: EMT, metadata: dict[str, str]) -> tuple[list[bytes], str]:
+def _onnx(network: FoldedNetwork, metadata: dict[str, str]) -> tuple[list[bytes], str]:
     from emt_cli.engine.graph_onnx import OPSET, onnx_model
 
     return [onnx_model(network, metadata).SerializeToString()], f"ONNX, opset {OPSET}"
@@ -136,7 +141,7 @@ def _run_onnx(path: Path) -> Callable[[Floats], Floats]:
     return lambda batch: session.run(None, {"rgb": batch})[0]
 
 
-def _openvino(network: EMT, metadata: dict[str, str]) -> tuple[list[bytes], str]:
+def _openvino(network: FoldedNetwork, metadata: dict[str, str]) -> tuple[list[bytes], str]:
     import openvino
 
     from emt_cli.engine.openvino.graph import openvino_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from emt_cli.engine.device import choose_device, free_memory
+from emt_cli.engine.device import free_memory
 from emt_cli.errors import DeviceError, EmtError, is_out_of_memory
 
 _ADVICE = "choose a smaller --scale or --tile, or close other programs"
@@ -13,7 +13,7 @@ _ADVICE = "choose a smaller --scale or --tile, or close other programs"
 
 def check_memory(name: str, needed: int) -> None:
     """Raise DeviceError when a file's enlargement needs more bytes than are free."""
-    free = free_memory(choose_device("cpu"))
+    free = free_memory()
     if needed > free:
         raise DeviceError(
             f"{name}: needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; {_ADVICE}"

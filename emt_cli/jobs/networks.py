@@ -9,11 +9,10 @@ from pathlib import Path
 from threading import Lock
 
 from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models, scales_of
-from emt_cli.engine.device import choose_device, choose_devices, choose_precision, free_memory
+from emt_cli.engine.device import choose_devices, choose_precision, free_memory
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import Weights, build_network, load_weights
+from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.jobs.picture.plan import Target
-from emt_cli.model.emt import EMT
 
 
 class Networks:
@@ -35,13 +34,12 @@ class Networks:
     ) -> None:
         self.model = model
         self.devices = choose_devices(devices)
-        self.dtypes = [choose_precision(precision, device) for device in self.devices]
+        self.precisions = [choose_precision(precision, device) for device in self.devices]
         self.tile = tile
         self.ensemble = ensemble
         self.engine = engine
         self._found: dict[int, FoundModel] = {}
         self._weights: dict[Path, Weights] = {}
-        self._networks: dict[Path, EMT] = {}
         self._upscalers: dict[tuple[Path, int], Upscaler] = {}
         self._lock = Lock()
         self.scales = self._find_scales()
@@ -72,12 +70,10 @@ class Networks:
             path = self.found(scale).path
             key = (path, index)
             if key not in self._upscalers:
-                if path not in self._networks:
-                    self._networks[path] = build_network(self._read(path))
                 self._upscalers[key] = Upscaler(
-                    self._networks[path],
+                    self._read(path),
                     device=self.devices[index],
-                    dtype=self.dtypes[index],
+                    precision=self.precisions[index],
                     tile=self.tile,
                     ensemble=self.ensemble,
                     engine=self.engine,
@@ -97,7 +93,7 @@ class Networks:
             for index in single
             for _ in range(min((self.get(scale, index).runner.max_concurrency for scale in used), default=1))
         )
-        return several if memory(len(several)) <= free_memory(choose_device("cpu")) / 2 else single
+        return several if memory(len(several)) <= free_memory() / 2 else single
 
     def digest(self, scales: Iterable[int] | None = None) -> str:
         """Return a sha256 over the weights of these scales (default: all), to tell runs apart in journals."""

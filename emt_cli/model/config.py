@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, lcm
+from math import inf, lcm, prod
+from typing import Literal
 
 MEAN_RGB = (0.4690 * 255, 0.4490 * 255, 0.4036 * 255)
 """Mean of the paper's training pictures, subtracted before the head and added after the tail."""
 
 Pair = tuple[int, int]
+
+MIX_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+SHIFT_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+"""Of pixel mixer and shifts: a group's output at (y, x) is its input at (y + dy, x + dx); the fifth stays."""
+
+Mixer = Literal["local", "global", "shifted"]
+"""Token mixer of a layer: pixel mixer; SWSA; SWSA with its windows rolled by half a window."""
 
 LARGEST = 4096
 """Most channels, layers and pixels of a shift that are taken for a network, and not for damage."""
@@ -90,6 +98,62 @@ class EMTConfig:
     def head_dim(self) -> int:
         """Channels of one attention head."""
         return self.dim // (len(self.windows) * self.heads)
+
+    @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """Token mixer of each layer of the body, in order.
+
+        Every second global layer is shifted, counted through the whole network.
+        """
+        mixers: list[Mixer] = []
+        for block in range(self.blocks):
+            for position in range(self.layers):
+                if position >= self.attention_layers:
+                    mixers.append("local")
+                else:
+                    odd = (block * self.attention_layers + position) % 2
+                    mixers.append("shifted" if odd else "global")
+        return tuple(mixers)
+
+    def small_pads(self, height: int, width: int) -> tuple[int, int]:
+        """Return how many pixels a picture is extended by, bottom and right, before anything else.
+
+        0 unless a side is too short for the reflect padding inside the attention.
+        """
+        pads = [0, 0]
+        for axis, side in enumerate((height, width)):
+            if any(-side % window[axis] >= side for window in self.windows):
+                pads[axis] = -side % self.window_multiple
+        return pads[0], pads[1]
+
+    @property
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of all tensors, under the names of emt_cli.model.emt.EMT."""
+        dim, hidden = self.dim, self.hidden
+        shapes: dict[str, tuple[int, ...]] = {"head.weight": (dim, 3, 3, 3), "head.bias": (dim,)}
+
+        def linear(name: str, inputs: int, outputs: int) -> None:
+            shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (outputs, inputs), (outputs,)
+
+        for index, mixer in enumerate(self.mixers):
+            layer = f"body.{index}"
+            channels = dim if mixer == "local" else 2 * dim
+            if mixer != "local":
+                linear(f"{layer}.mixer.qv", dim, 2 * dim)
+            for part in ("weight", "bias", "running_mean", "running_var"):
+                shapes[f"{layer}.mixer.norm.{part}"] = (channels,)
+            shapes[f"{layer}.mixer.norm.num_batches_tracked"] = ()
+            if mixer != "local":
+                linear(f"{layer}.mixer.proj", dim, dim)
+            linear(f"{layer}.mlp.fc1", dim, hidden)
+            linear(f"{layer}.mlp.fc2", hidden, dim)
+        return shapes | {"tail.weight": (3 * self.scale**2, dim, 3, 3), "tail.bias": (3 * self.scale**2,)}
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are trained."""
+        trained = (shape for name, shape in self.tensor_shapes.items() if name.endswith(("weight", "bias")))
+        return sum(map(prod, trained))
 
     @property
     def window_multiple(self) -> int:

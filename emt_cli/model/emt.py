@@ -34,15 +34,9 @@ class EMT(nn.Module):
         self.config = config
         self.head = nn.Conv2d(3, config.dim, 3, padding=1)
         layers: list[nn.Module] = []
-        for index in range(config.blocks * config.layers):
-            block, position = divmod(index, config.layers)
-            mixer: SWSA | PixelMixer
-            if position < config.attention_layers:
-                # Every second attention layer is shifted, counted through the whole network.
-                attention_index = block * config.attention_layers + position
-                mixer = SWSA(config, shifted=attention_index % 2 == 1)
-            else:
-                mixer = PixelMixer(config.dim)
+        for kind in config.mixers:
+            local = kind == "local"
+            mixer = PixelMixer(config.dim) if local else SWSA(config, shifted=kind == "shifted")
             layers.append(Layer(config, mixer))
         self.body = nn.Sequential(*layers)
         self.tail = nn.Conv2d(config.dim, 3 * config.scale**2, 3, padding=1)
@@ -72,15 +66,7 @@ class EMT(nn.Module):
 
     def pad_small(self, x: Tensor) -> Tensor:
         """Extend sides too short for the reflect padding inside the attention; others stay as they are."""
-        bottom, right = self.small_pads(*x.shape[-2:])
+        bottom, right = self.config.small_pads(*x.shape[-2:])
         if bottom or right:
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         return x
-
-    def small_pads(self, height: int, width: int) -> tuple[int, int]:
-        """Return how many pixels pad_small adds at the bottom and at the right."""
-        pads = [0, 0]
-        for axis, side in enumerate((height, width)):
-            if any(-side % window[axis] >= side for window in self.config.windows):
-                pads[axis] = -side % self.config.window_multiple
-        return pads[0], pads[1]

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emt_cli.model.attention import SWSA
-from emt_cli.model.config import EMTConfig
+from emt_cli.model.config import MIX_OFFSETS, SHIFT_OFFSETS, EMTConfig
 from emt_cli.model.emt import EMT, Layer
-from emt_cli.model.layers import MIX_OFFSETS, SHIFT_OFFSETS, ChannelNorm, PixelMixer
+from emt_cli.model.layers import ChannelNorm, PixelMixer
 from emt_cli.steps import Steps, finish, part
 
 STRIP_PIXELS = 8192

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# A group's output at (y, x) is its input at (y + dy, x + dx); the fifth group stays.
-MIX_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0))
-SHIFT_OFFSETS = ((0, 1), (0, -1), (1, 0), (-1, 0))
+from emt_cli.model.config import MIX_OFFSETS, SHIFT_OFFSETS
 
 
 def _shift_into(out: Tensor, x: Tensor, dy: int, dx: int, *, circular: bool) -> None:

@@ -188,7 +188,12 @@ class Run:
             "scores": {} if psnr is None else {"validation": {"psnr": round(psnr, 3)}},
             "training": settings,
         }
-        save_weights(path, self.config.network, self.average.tensors, metadata)
+        save_weights(
+            path,
+            self.config.network,
+            {name: value.cpu() for name, value in self.average.tensors.items()},
+            metadata,
+        )
 
 
 def first_network(config: TrainConfig) -> EMT:
@@ -219,7 +224,7 @@ def _take_weights(network: EMT, path: Path) -> None:
             f"{path}: network.{name} is {theirs[name]} there and {ours[name]} in this run;"
             f" make them the same with another --preset, or --set network.{name}"
         )
-    tensors = dict(weights.tensors)
+    tensors = {key: torch.tensor(value) for key, value in weights.tensors.items()}
     for name in ("tail.weight", "tail.bias"):
         tensors[name] = _resampled(tensors[name], weights.config.scale, network.config.scale)
     if network.config.hidden < weights.config.hidden:

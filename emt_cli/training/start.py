@@ -103,7 +103,7 @@ def choose_accelerator(place: Place) -> torch.device:
     here = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if here.get(name) == 0:
         raise DeviceError(f"--accelerator {name}: no such device is usable here; try --accelerator cpu")
-    device = choose_device(name)
+    device = torch.device(choose_device(name))
     if place.devices > here.get(device.type, place.devices):
         raise DeviceError(
             f"--devices {place.devices}: {here[device.type]} of {device.type} are usable here;"

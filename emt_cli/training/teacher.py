@@ -13,7 +13,7 @@ import torch
 from emt_cli.assets.catalog import find_model
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import Weights, build_network, load_weights
+from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.errors import OutputError, UsageError
 from emt_cli.training.dataset import TEACHER, PictureStore
 from emt_cli.training.prepare import Report
@@ -54,7 +54,7 @@ def add_answers(
             for old in (TEACHER, PART):
                 (folder / old).unlink(missing_ok=True)
             write_atomically(folder / RECORD, json.dumps({"sha256": weights.sha256}).encode())
-        _answer(Upscaler(build_network(weights), device=device), store, folder / PART, report)
+        _answer(Upscaler(weights, device=str(device or "cpu")), store, folder / PART, report)
         (folder / PART).replace(folder / TEACHER)
     except OSError as error:
         raise OutputError(

@@ -351,7 +351,7 @@ def test_account_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("could not determine the home directory")
 
     monkeypatch.delenv("EMT_CACHE")
-    monkeypatch.setattr("pooch.os_cache", no_home)
+    monkeypatch.setattr("platformdirs.user_cache_path", no_home)
 
     assert cache_folder().is_absolute()
 

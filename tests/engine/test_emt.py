@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.engine.torch.network import build_network
+from emt_cli.engine.weights import load_weights
 from emt_cli.model.attention import SWSA
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -192,3 +193,14 @@ def test_hand_written_gradients_are_right(move) -> None:  # type: ignore[no-unty
 def test_impossible_configs_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"must"):
         EMTConfig(**{"scale": 2, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [EMTConfig(2), EMTConfig(4, dim=64, blocks=1, layers=7, attention_layers=1, heads=2, mlp_ratio=1.5)],
+)
+def test_a_config_knows_the_names_and_shapes_of_the_network(config: EMTConfig) -> None:
+    network = EMT(config)
+
+    assert config.tensor_shapes == {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    assert config.parameters == sum(parameter.numel() for parameter in network.parameters())

@@ -13,14 +13,14 @@ import torch
 from emt_cli.engine.native.llvm import Function, Processor, Program, processor
 from emt_cli.engine.native.runner import NativeRunner
 from emt_cli.engine.runner import make_runner
+from emt_cli.engine.torch.network import build_network, weights_of
 from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.engine.weights import load_weights
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 
-CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(processor() is None, reason="no kernels for this processor")
 
 FAMILY = (
@@ -51,7 +51,7 @@ def test_kernels_answer_what_the_network_answers(
 ) -> None:
     pixels = photo[: size[0], : size[1]].astype(np.float32)
 
-    answer = NativeRunner(tiny_network, threads=threads)(pixels)
+    answer = NativeRunner(weights_of(tiny_network), threads=threads)(pixels)
 
     np.testing.assert_allclose(answer, expected(tiny_network, pixels), rtol=1e-4, atol=2e-3)
 
@@ -65,7 +65,7 @@ def test_kernels_serve_any_network_of_the_family_on_any_vectors(
     network = EMT(config).eval()
     pixels = photo[:23, :37].astype(np.float32)
 
-    answer = NativeRunner(network, threads=2, cpu=machine(lanes))(pixels)
+    answer = NativeRunner(weights_of(network), threads=2, cpu=machine(lanes))(pixels)
 
     np.testing.assert_allclose(answer, expected(network, pixels), rtol=1e-4, atol=2e-3)
 
@@ -75,7 +75,7 @@ def test_kernels_reproduce_the_released_network(shared: Path, name: str) -> None
     network = build_network(load_weights(shared / "weights" / f"EMT_LSR_{name[:2]}.pth"))
     golden = np.load(shared / "golden" / f"emt_{name}.npz")
 
-    answer = NativeRunner(network)(golden["lr"].astype(np.float32))
+    answer = NativeRunner(weights_of(network))(golden["lr"].astype(np.float32))
 
     assert np.abs(answer - golden["sr"]).max() < 1e-3
 
@@ -90,7 +90,7 @@ def test_attention_survives_logits_far_above_a_token_s_own(photo: np.ndarray) ->
     with torch.inference_mode():
         exact = double(torch.from_numpy(pixels).permute(2, 0, 1)[None].double())[0].permute(1, 2, 0).numpy()
 
-    answer = NativeRunner(network.float())(pixels)
+    answer = NativeRunner(weights_of(network.float()))(pixels)
 
     assert np.abs(exact).max() < 1e4
     np.testing.assert_allclose(answer, exact, rtol=1e-2, atol=0.5)
@@ -132,19 +132,19 @@ def test_a_second_picture_of_the_same_size_finds_nothing_of_the_first(
     tiny_network: EMT, photo: np.ndarray
 ) -> None:
     first, second = (photo[:40, start : start + 41].astype(np.float32) for start in (0, 50))
-    runner = NativeRunner(tiny_network)
+    runner = NativeRunner(weights_of(tiny_network))
     runner(first)
 
     answer = runner(second)
 
-    np.testing.assert_array_equal(answer, NativeRunner(tiny_network)(second))
+    np.testing.assert_array_equal(answer, NativeRunner(weights_of(tiny_network))(second))
 
 
 def test_large_pictures_take_the_place_of_a_feature_map(
     tiny_network: EMT, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = photo[:40, :41].astype(np.float32)
-    runner = NativeRunner(tiny_network)
+    runner = NativeRunner(weights_of(tiny_network))
     first = runner(pixels)
     monkeypatch.setattr("emt_cli.engine.native.runner.KEPT_BYTES", 0)
 
@@ -157,15 +157,15 @@ def test_large_pictures_take_the_place_of_a_feature_map(
 def test_threads_do_not_change_the_answer(tiny_network: EMT, photo: np.ndarray) -> None:
     pixels = photo.astype(np.float32)
 
-    one, many = (NativeRunner(tiny_network, threads=threads)(pixels) for threads in (1, 5))
+    one, many = (NativeRunner(weights_of(tiny_network), threads=threads)(pixels) for threads in (1, 5))
 
     np.testing.assert_array_equal(one, many)
 
 
 def test_pictures_enlarged_at_the_same_time_do_not_meet(tiny_network: EMT, photo: np.ndarray) -> None:
     pictures = [np.roll(photo, 5 * step, axis=1).astype(np.float32) for step in range(12)]
-    alone = NativeRunner(tiny_network, threads=1)
-    runner = NativeRunner(tiny_network, threads=2)
+    alone = NativeRunner(weights_of(tiny_network), threads=1)
+    runner = NativeRunner(weights_of(tiny_network), threads=2)
 
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(runner, pictures))
@@ -177,22 +177,22 @@ def test_pictures_enlarged_at_the_same_time_do_not_meet(tiny_network: EMT, photo
 def test_the_ensemble_is_the_one_of_torch(tiny_network: EMT, photo: np.ndarray) -> None:
     pixels = photo[:30, :40].astype(np.float32)
 
-    answer = NativeRunner(tiny_network)(pixels, ensemble=True)
+    answer = NativeRunner(weights_of(tiny_network))(pixels, ensemble=True)
 
-    reference = TorchRunner(tiny_network, CPU, torch.float32)(pixels, ensemble=True)
+    reference = TorchRunner(weights_of(tiny_network))(pixels, ensemble=True)
     np.testing.assert_allclose(answer, reference, rtol=1e-4, atol=2e-3)
 
 
 def test_auto_takes_the_kernels_on_a_cpu_in_single_precision_only(
     tiny_network: EMT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Upscaler(tiny_network).runner.name == "native"
-    assert make_runner("torch", tiny_network, CPU, torch.float32).name == "torch"
-    assert make_runner("auto", tiny_network, CPU, torch.bfloat16).name == "torch"
+    assert Upscaler(weights_of(tiny_network)).runner.name == "native"
+    assert make_runner("torch", weights_of(tiny_network)).name == "torch"
+    assert make_runner("auto", weights_of(tiny_network), precision="bf16").name == "torch"
     with pytest.raises(UsageError, match="fp32 only"):
-        make_runner("native", tiny_network, CPU, torch.bfloat16)
+        make_runner("native", weights_of(tiny_network), precision="bf16")
     with pytest.raises(UsageError, match="use auto, native"):
-        make_runner("tensorrt", tiny_network, CPU, torch.float32)
+        make_runner("tensorrt", weights_of(tiny_network))
 
     def failing(*arguments: object) -> None:
         raise RuntimeError("LLVM cannot select this instruction")
@@ -200,9 +200,9 @@ def test_auto_takes_the_kernels_on_a_cpu_in_single_precision_only(
     with monkeypatch.context() as patch:
         patch.setattr("emt_cli.engine.native.runner._program", failing)
         patch.setattr("emt_cli.engine.runner.find_spec", lambda name: None)
-        assert make_runner("auto", tiny_network, CPU, torch.float32).name == "torch"
+        assert make_runner("auto", weights_of(tiny_network)).name == "torch"
     monkeypatch.setattr("emt_cli.engine.runner.processor", lambda: None)
     monkeypatch.setattr("emt_cli.engine.runner.find_spec", lambda name: None)
-    assert make_runner("auto", tiny_network, CPU, torch.float32).name == "torch"
+    assert make_runner("auto", weights_of(tiny_network)).name == "torch"
     with pytest.raises(DeviceError, match="llvmlite"):
-        make_runner("native", tiny_network, CPU, torch.float32)
+        make_runner("native", weights_of(tiny_network))

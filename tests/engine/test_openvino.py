@@ -14,9 +14,10 @@ import torch
 from emt_cli.engine.openvino import runner as openvino_runner
 from emt_cli.engine.openvino.runner import OpenVINORunner
 from emt_cli.engine.runner import make_runner
+from emt_cli.engine.torch.network import build_network, weights_of
 from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.engine.weights import load_weights
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -24,7 +25,6 @@ from emt_cli.steps import finish
 
 pytest.importorskip("openvino")
 
-CPU = torch.device("cpu")
 
 SIGNALLED = """
 import gc, os, signal
@@ -33,7 +33,8 @@ from emt_cli.engine.openvino.runner import OpenVINORunner
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish
-runners = [OpenVINORunner(EMT(EMTConfig(scale, 6, 1, 1, 0)).eval()) for scale in (2, 4)]
+from emt_cli.engine.torch.network import weights_of
+runners = [OpenVINORunner(weights_of(EMT(EMTConfig(scale, 6, 1, 1, 0)).eval())) for scale in (2, 4)]
 for runner in runners:
     finish(runner.steps(np.zeros((8, 8, 3), np.float32)))
 del runner
@@ -65,7 +66,7 @@ def test_signals_are_still_handled_when_models_are_gone(cache: Path) -> None:
 
 
 def test_one_model_answers_any_size_as_the_network_does(tiny_network: EMT, photo: np.ndarray) -> None:
-    runner = OpenVINORunner(tiny_network)
+    runner = OpenVINORunner(weights_of(tiny_network))
 
     for height, width in ((1, 1), (1, 50), (50, 1), (4, 9), (31, 33), (64, 40)):
         pixels = photo[:height, :width].astype(np.float32)
@@ -79,7 +80,7 @@ def test_any_network_of_the_family_is_served(photo: np.ndarray) -> None:
     network = EMT(EMTConfig(3, 36, 1, 3, 2, 2, 3, windows, ((2, 3), (3, 2), (1, 4)))).eval()
     pixels = photo[:23, :19].astype(np.float32)
 
-    answer = finish(OpenVINORunner(network).steps(pixels))
+    answer = finish(OpenVINORunner(weights_of(network)).steps(pixels))
 
     np.testing.assert_allclose(answer, expected(network, pixels), rtol=1e-4, atol=1e-2)
 
@@ -89,7 +90,7 @@ def test_openvino_reproduces_the_released_network(shared: Path, kind: str) -> No
     network = build_network(load_weights(shared / "weights" / "EMT_LSR_x2.pth"))
     golden = np.load(shared / "golden" / f"emt_x2_{kind}.npz")
 
-    answer = finish(OpenVINORunner(network).steps(golden["lr"].astype(np.float32)))
+    answer = finish(OpenVINORunner(weights_of(network)).steps(golden["lr"].astype(np.float32)))
 
     assert np.abs(answer - golden["sr"]).max() < 1e-2
 
@@ -97,9 +98,9 @@ def test_openvino_reproduces_the_released_network(shared: Path, kind: str) -> No
 def test_the_ensemble_is_the_one_of_torch(tiny_network: EMT, photo: np.ndarray) -> None:
     pixels = photo[:30, :40].astype(np.float32)
 
-    answer = finish(OpenVINORunner(tiny_network).steps(pixels, ensemble=True))
+    answer = finish(OpenVINORunner(weights_of(tiny_network)).steps(pixels, ensemble=True))
 
-    reference = TorchRunner(tiny_network, CPU, torch.float32)(pixels, ensemble=True)
+    reference = TorchRunner(weights_of(tiny_network))(pixels, ensemble=True)
     np.testing.assert_allclose(answer, reference, rtol=1e-4, atol=1e-2)
 
 
@@ -107,11 +108,11 @@ def test_a_compiled_model_is_read_from_the_cache(
     tiny_network: EMT, photo: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = photo[:40, :40].astype(np.float32)
-    first = finish(OpenVINORunner(tiny_network).steps(pixels))
+    first = finish(OpenVINORunner(weights_of(tiny_network)).steps(pixels))
     assert len(list(cache.iterdir())) == 1
     monkeypatch.setattr("emt_cli.engine.openvino.graph.write_network", None)
 
-    again = finish(OpenVINORunner(tiny_network).steps(pixels))
+    again = finish(OpenVINORunner(weights_of(tiny_network)).steps(pixels))
 
     np.testing.assert_array_equal(again, first)
 
@@ -119,7 +120,7 @@ def test_a_compiled_model_is_read_from_the_cache(
 @pytest.mark.parametrize("damage", ["cut", "flipped", "other"])
 def test_a_damaged_cache_is_made_anew(tiny_network: EMT, photo: np.ndarray, cache: Path, damage: str) -> None:
     pixels = photo[:40, :40].astype(np.float32)
-    runner = OpenVINORunner(tiny_network)
+    runner = OpenVINORunner(weights_of(tiny_network))
     first = finish(runner.steps(pixels))
     data = bytearray(runner.path.read_bytes())
     if damage == "flipped":
@@ -127,7 +128,7 @@ def test_a_damaged_cache_is_made_anew(tiny_network: EMT, photo: np.ndarray, cach
     other = openvino_runner.hashlib.sha256(b"no model").digest() + b"no model"
     runner.path.write_bytes({"cut": data[:-9], "flipped": data, "other": other}[damage])
 
-    again = finish(OpenVINORunner(tiny_network).steps(pixels))
+    again = finish(OpenVINORunner(weights_of(tiny_network)).steps(pixels))
 
     np.testing.assert_array_equal(again, first)
     rebuilt = runner.path.read_bytes()
@@ -140,7 +141,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     (tmp_path / "file").touch()
     monkeypatch.setenv("EMT_CACHE", str(tmp_path / "file"))
 
-    answer = finish(OpenVINORunner(tiny_network).steps(photo.astype(np.float32)))
+    answer = finish(OpenVINORunner(weights_of(tiny_network)).steps(photo.astype(np.float32)))
 
     assert answer.shape == (192, 240, 3)
 
@@ -149,9 +150,9 @@ def test_other_weights_and_precisions_are_cached_apart(tiny_network: EMT, tiny_c
     other = EMT(tiny_config).eval()
 
     paths = {
-        OpenVINORunner(network, dtype).path
+        OpenVINORunner(weights_of(network), precision).path
         for network in (tiny_network, other)
-        for dtype in (torch.float32, torch.bfloat16)
+        for precision in ("fp32", "bf16")
     }
 
     assert len(paths) == 4
@@ -164,7 +165,7 @@ def test_torch_works_until_compiling_pays(
     work = tiny_network.config.multiply_adds * 40 * 40
     monkeypatch.setattr(openvino_runner, "COMPILE_COST", 2.5 * work)
     pixels = photo[:40, :40]
-    upscaler = Upscaler(tiny_network)
+    upscaler = Upscaler(weights_of(tiny_network))
 
     upscaler.upscale(pixels)
     upscaler.upscale(pixels)
@@ -173,7 +174,9 @@ def test_torch_works_until_compiling_pays(
     upscaler.upscale(pixels)
 
     assert len(list(cache.iterdir())) == 1
-    assert "OpenVINO" in Upscaler(tiny_network).runner.description, "compiled before: taken at once"
+    assert "OpenVINO" in Upscaler(weights_of(tiny_network)).runner.description, (
+        "compiled before: taken at once"
+    )
 
 
 def test_only_so_many_compiled_models_are_kept(
@@ -183,7 +186,7 @@ def test_only_so_many_compiled_models_are_kept(
 
     for seed in (0, 1):
         torch.manual_seed(seed)
-        runner = OpenVINORunner(EMT(tiny_config).eval())
+        runner = OpenVINORunner(weights_of(EMT(tiny_config).eval()))
         finish(runner.steps(photo[:16, :16].astype(np.float32)))
 
     assert list(cache.iterdir()) == [runner.path]
@@ -191,9 +194,9 @@ def test_only_so_many_compiled_models_are_kept(
 
 def test_wrong_wishes_are_refused_in_a_line(tiny_network: EMT, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="fp32 or bf16"):
-        make_runner("openvino", tiny_network, CPU, torch.float16)
+        make_runner("openvino", weights_of(tiny_network), precision="fp16")
     with pytest.raises(UsageError, match="CPU only"):
-        make_runner("openvino", tiny_network, torch.device("cuda"), torch.float16)
+        make_runner("openvino", weights_of(tiny_network), "cuda", "fp16")
     monkeypatch.setattr("emt_cli.engine.runner.find_spec", lambda name: None)
     with pytest.raises(DeviceError, match=r"pip install \"emt-cli\[cpu\]\""):
-        make_runner("openvino", tiny_network, CPU, torch.float32)
+        make_runner("openvino", weights_of(tiny_network))

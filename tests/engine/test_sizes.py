@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
 from emt_cli.jobs.picture.plan import LARGEST, Target, enlarge, plan_picture
@@ -78,7 +79,7 @@ def test_any_picture_becomes_one_of_the_planned_size_and_of_its_own_kind(
     except UsageError:
         assert (round(height * scale), round(width * scale)) == (height, width)
         return
-    upscaler = Upscaler(tiny_network, engine="torch")
+    upscaler = Upscaler(weights_of(tiny_network), engine="torch")
 
     result = finish(enlarge(picture, plan, lambda scale: upscaler))
 
@@ -104,8 +105,8 @@ def test_tiles_give_what_the_whole_picture_gives_away_from_its_border(
 ) -> None:
     picture = np.random.default_rng(seed).integers(60, 190, (height, width, 3)).astype(np.float32) / 255
 
-    whole = Upscaler(tiny_network, tile=0, engine="torch").upscale(picture)
-    tiled = Upscaler(tiny_network, tile=tile, engine="torch").upscale(picture)
+    whole = Upscaler(weights_of(tiny_network), tile=0, engine="torch").upscale(picture)
+    tiled = Upscaler(weights_of(tiny_network), tile=tile, engine="torch").upscale(picture)
 
     assert tiled.shape == whole.shape == (2 * height, 2 * width, 3)
     edge = 2 * REACH

@@ -14,10 +14,11 @@ import pytest
 import torch
 from released_reference import ReleasedEMT
 
-from emt_cli.engine.device import choose_device, choose_precision, free_memory
+from emt_cli.engine.device import Precision, choose_device, choose_precision, free_memory
+from emt_cli.engine.torch.network import build_network, weights_of
 from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import build_network, load_weights
+from emt_cli.engine.weights import load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.media.picture.io import read_picture
 from emt_cli.media.resize import bicubic_downscale
@@ -25,8 +26,6 @@ from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.model.inference import InferenceEMT
 from emt_cli.steps import Steps
-
-CPU = torch.device("cpu")
 
 
 def decibels(a: np.ndarray, b: np.ndarray) -> float:
@@ -96,7 +95,7 @@ def test_the_engine_reproduces_the_released_network(shared: Path, name: str) -> 
     network = build_network(load_weights(shared / "weights" / f"EMT_LSR_{name[:2]}.pth"))
     golden = np.load(shared / "golden" / f"emt_{name}.npz")
 
-    answer = TorchRunner(network, CPU, torch.float32)(golden["lr"].astype(np.float32))
+    answer = TorchRunner(weights_of(network))(golden["lr"].astype(np.float32))
 
     assert np.abs(answer - golden["sr"]).max() < 1e-3
 
@@ -104,8 +103,8 @@ def test_the_engine_reproduces_the_released_network(shared: Path, name: str) -> 
 def test_a_photo_in_tiles_is_close_to_the_whole(tiny_network: EMT, photo: np.ndarray) -> None:
     tall = np.concatenate([photo, photo[::-1]])  # 192 x 120
 
-    whole = Upscaler(tiny_network, tile=0).upscale(tall, dtype=np.float32) * 255
-    tiled = Upscaler(tiny_network, tile=32).upscale(tall, dtype=np.float32) * 255
+    whole = Upscaler(weights_of(tiny_network), tile=0).upscale(tall, dtype=np.float32) * 255
+    tiled = Upscaler(weights_of(tiny_network), tile=32).upscale(tall, dtype=np.float32) * 255
 
     inside = np.s_[64:-64, 64:-64]
     assert not np.array_equal(tiled, whole)
@@ -115,7 +114,7 @@ def test_a_photo_in_tiles_is_close_to_the_whole(tiny_network: EMT, photo: np.nda
 @pytest.mark.slow
 def test_released_weights_in_tiles_of_64_agree_with_the_whole_by_65_db(shared: Path, released: EMT) -> None:
     border = 32 * 4
-    tiled, whole = Upscaler(released, tile=64), Upscaler(released, tile=0)
+    tiled, whole = Upscaler(weights_of(released), tile=64), Upscaler(weights_of(released), tile=0)
     scores = []
     for path in sorted((shared / "data/benchmark/Set14/HR").iterdir()):
         hr = read_picture(path).pixels
@@ -139,11 +138,14 @@ def y_decibels(sr: np.ndarray, hr: np.ndarray, border: int = 4) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "least"), [(torch.float16, 60), (torch.bfloat16, 50)])
+@pytest.mark.parametrize(("precision", "least"), [("fp16", 60), ("bf16", 50)])
 def test_half_precision_stays_close_on_set5(
-    shared: Path, released: EMT, dtype: torch.dtype, least: float
+    shared: Path, released: EMT, precision: Precision, least: float
 ) -> None:
-    full, half = Upscaler(released), Upscaler(released, dtype=dtype)
+    full, half = (
+        Upscaler(weights_of(released)),
+        Upscaler(weights_of(released), precision=precision, engine="torch"),
+    )
     pairs = []
     for path in sorted((shared / "data/benchmark/Set5/HR").iterdir()):
         lr = bicubic_downscale(read_picture(path).pixels, 4)
@@ -160,7 +162,7 @@ def test_the_answer_has_the_type_of_the_question(
     tiny_network: EMT, photo: np.ndarray, kind: Callable[..., Any]
 ) -> None:
     white = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[kind]
-    upscaler = Upscaler(tiny_network)
+    upscaler = Upscaler(weights_of(tiny_network))
     exact = upscaler.upscale(photo, dtype=np.float32) * 255
 
     answer = upscaler.upscale((photo * np.float64(white)).round(6).astype(kind))
@@ -173,7 +175,7 @@ def test_the_answer_has_the_type_of_the_question(
 
 def test_a_gray_plane_is_answered_by_a_gray_plane(tiny_network: EMT, photo: np.ndarray) -> None:
     gray = photo[..., 1]
-    upscaler = Upscaler(tiny_network, tile=32)
+    upscaler = Upscaler(weights_of(tiny_network), tile=32)
 
     answer = upscaler.upscale(gray)
 
@@ -184,7 +186,7 @@ def test_a_gray_plane_is_answered_by_a_gray_plane(tiny_network: EMT, photo: np.n
 
 def test_the_ensemble_is_the_mean_of_eight_flips_and_turns(tiny_network: EMT, photo: np.ndarray) -> None:
     square = photo[:40, :40].astype(np.float32)
-    runner = TorchRunner(tiny_network, CPU, torch.float32)
+    runner = TorchRunner(weights_of(tiny_network))
 
     answer = runner(square, ensemble=True)
 
@@ -196,8 +198,8 @@ def test_the_ensemble_is_the_mean_of_eight_flips_and_turns(tiny_network: EMT, ph
 
 def test_running_out_of_memory_halves_the_tile_and_goes_on(tiny_network: EMT, photo: np.ndarray) -> None:
     tall = np.concatenate([photo, photo])
-    upscaler = Upscaler(tiny_network, tile=0)
-    expected = Upscaler(tiny_network, tile=96).upscale(tall)
+    upscaler = Upscaler(weights_of(tiny_network), tile=0)
+    expected = Upscaler(weights_of(tiny_network), tile=96).upscale(tall)
     limited = Limited(upscaler.runner, pixels=20_000)
     upscaler.runner = limited  # type: ignore[assignment]
 
@@ -213,8 +215,8 @@ def test_running_out_of_memory_in_a_later_row_keeps_the_rows_before(
     tiny_network: EMT, photo: np.ndarray
 ) -> None:
     tall = np.concatenate([photo, photo, photo])
-    upscaler = Upscaler(tiny_network, tile=96)
-    whole = Upscaler(tiny_network, tile=0).upscale(tall, dtype=np.float32)
+    upscaler = Upscaler(weights_of(tiny_network), tile=96)
+    whole = Upscaler(weights_of(tiny_network), tile=0).upscale(tall, dtype=np.float32)
     limited = Limited(upscaler.runner, pixels=1 << 20, from_call=4)
     upscaler.runner = limited  # type: ignore[assignment]
 
@@ -226,7 +228,7 @@ def test_running_out_of_memory_in_a_later_row_keeps_the_rows_before(
 
 
 def test_no_memory_even_for_the_smallest_tile_is_a_device_error(tiny_network: EMT, photo: np.ndarray) -> None:
-    upscaler = Upscaler(tiny_network)
+    upscaler = Upscaler(weights_of(tiny_network))
     upscaler.runner = Limited(upscaler.runner, pixels=10)  # type: ignore[assignment]
 
     with pytest.raises(DeviceError, match=r"out of memory even with tiles of"):
@@ -258,13 +260,13 @@ def test_a_tile_that_overflows_half_precision_is_computed_again_in_fp32(
     network = EMT(tiny_config).eval()
     with torch.no_grad():
         network.body[0].mlp.fc1.weight *= 1000
-    runner = TorchRunner(network, CPU, torch.float16)
-    exact = TorchRunner(network, CPU, torch.float32)(photo.astype(np.float32))
+    runner = TorchRunner(weights_of(network), precision="fp16")
+    exact = TorchRunner(weights_of(network))(photo.astype(np.float32))
 
     answer = runner(photo.astype(np.float32))
 
     assert runner.used_fallback
-    assert runner.dtype == torch.float32
+    assert runner.precision == "fp32"
     np.testing.assert_array_equal(answer, exact)
 
 
@@ -274,14 +276,14 @@ def test_an_answer_that_is_never_finite_is_not_pasted(tiny_config: EMTConfig, ph
         network.head.bias[0] = float("nan")
 
     with pytest.raises(DeviceError, match="not finite"):
-        Upscaler(network).upscale(photo)
+        Upscaler(weights_of(network)).upscale(photo)
 
 
 def test_the_default_tile_follows_the_free_memory(tiny_network: EMT, monkeypatch: pytest.MonkeyPatch) -> None:
-    upscaler = Upscaler(tiny_network)
+    upscaler = Upscaler(weights_of(tiny_network))
     sizes = []
     for free in (40 << 20, 100 << 20, 1 << 40):
-        monkeypatch.setattr("emt_cli.engine.upscaler.free_memory", lambda device, free=free: free)
+        monkeypatch.setattr("emt_cli.engine.upscaler.free_memory", lambda device="cpu", free=free: free)
         sizes.append(upscaler.tile_size(5000, 5000))
 
     assert sizes == sorted(set(sizes))
@@ -301,9 +303,9 @@ def test_a_device_that_is_absent_is_a_device_error() -> None:
 
 
 def test_auto_precision_is_half_on_cuda_only() -> None:
-    assert choose_precision("auto", torch.device("cuda")) == torch.float16
-    assert choose_precision("auto", CPU) == torch.float32
-    assert choose_precision("bf16", CPU) == torch.bfloat16
+    assert choose_precision("auto", "cuda") == "fp16"
+    assert choose_precision("auto", "cpu") == "fp32"
+    assert choose_precision("bf16", "cpu") == "bf16"
 
 
 def test_failed_allocations_are_told_from_other_errors() -> None:
@@ -313,7 +315,7 @@ def test_failed_allocations_are_told_from_other_errors() -> None:
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert free_memory(CPU) > 1 << 20
+    assert free_memory("cpu") > 1 << 20
 
 
 @pytest.mark.slow

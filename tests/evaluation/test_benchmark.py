@@ -21,6 +21,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
+from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import save_weights
 from emt_cli.evaluation import methods, quality
@@ -88,7 +89,7 @@ def test_network_is_scored_as_skimage_would(photos: Path, tiny: Path, tiny_netwo
     scores = record("--set", photos, "--model", tiny)["pictures"]
 
     hr = np.array(Image.open(photos / "cat.png"))[:64, :90]
-    sr = Upscaler(tiny_network).upscale(bicubic_downscale(hr, 2))
+    sr = Upscaler(weights_of(tiny_network)).upscale(bicubic_downscale(hr, 2))
     cat = next(score for score in scores if score["picture"] == "cat")
     assert (cat["psnr"], cat["ssim"]) == pytest.approx(scored_by_skimage(sr, hr, 2), abs=1e-6)
     assert cat["psnr_rgb"] == pytest.approx(peak_signal_noise_ratio(hr[2:-2, 2:-2], sr[2:-2, 2:-2]), abs=1e-6)
@@ -98,12 +99,12 @@ def test_answers_of_another_engine_are_not_taken_over(
     tiny: Path, tiny_network: EMT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = Method(str(tiny), 2, Settings(device="cpu")).identity
-    monkeypatch.setattr(methods, "Upscaler", lambda network, **how: Upscaler(network, engine="torch"))
+    monkeypatch.setattr(methods, "Upscaler", lambda weights, **how: Upscaler(weights, engine="torch"))
 
     torch_answers = Method(str(tiny), 2, Settings(device="cpu")).identity
 
     assert "torch" in torch_answers.split()
-    assert (chosen == torch_answers) == (Upscaler(tiny_network).runner.name == "torch")
+    assert (chosen == torch_answers) == (Upscaler(weights_of(tiny_network)).runner.name == "torch")
 
 
 def test_answers_of_other_kernels_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ import torch
 pytest.importorskip("lightning_fabric")
 
 from emt_cli.assets.catalog import find_model
-from emt_cli.engine.weights import build_network, load_weights, save_weights
+from emt_cli.engine.torch.network import build_network
+from emt_cli.engine.weights import load_weights, save_weights
 from emt_cli.errors import InputError, OutputError, OutputExistsError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -77,7 +78,7 @@ def finish(config: TrainConfig, out: Path, resume: str = "") -> list[TrainStep]:
 
 
 def tensors_of(path: Path) -> dict[str, torch.Tensor]:
-    return load_weights(path).tensors
+    return {name: torch.from_numpy(value) for name, value in load_weights(path).tensors.items()}
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:

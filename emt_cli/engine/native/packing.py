@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from math import prod, sqrt
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from emt_cli.engine.folded import FoldedAttention, FoldedLayer, FoldedMixer, FoldedNetwork
 from emt_cli.engine.native.bf16 import to_pairs
 from emt_cli.engine.native.llvm import LOG2_E
 from emt_cli.engine.native.shapes import (
@@ -22,10 +21,7 @@ from emt_cli.engine.native.shapes import (
 )
 from emt_cli.engine.native.tail import BIAS_PLACE, KERNEL
 from emt_cli.engine.tiling import Floats
-from emt_cli.model.attention import SWSA
-from emt_cli.model.emt import EMT, Layer
-from emt_cli.model.inference import mixer_as_taps, norm_as_affine
-from emt_cli.model.layers import MIX_OFFSETS, PixelMixer
+from emt_cli.model.config import MIX_OFFSETS
 
 
 @dataclass(frozen=True)
@@ -51,56 +47,52 @@ class PackedLayer:
 class PackedNetwork:
     """All weights of a network."""
 
-    def __init__(self, network: EMT, shapes: Shapes) -> None:
-        self.mean = _array(network.mean.flatten())
-        head = _taps_of(network.head.weight, INPUT_CHANNELS)
-        self.head = _columns(shapes.features, _array(head), _array(network.head.bias))
+    def __init__(self, network: FoldedNetwork, shapes: Shapes) -> None:
+        weight, bias = network.head
+        self.mean = network.mean
+        self.head = _columns(shapes.features, _taps_of(weight, INPUT_CHANNELS), bias)
         self.tail = _pack_tail(network, shapes)
-        self.layers = [_pack_layer(layer, shapes) for layer in network.body if isinstance(layer, Layer)]
+        self.layers = [_pack_layer(layer, shapes) for layer in network.layers]
 
 
-def _pack_tail(network: EMT, shapes: Shapes) -> Floats:
+def _pack_tail(network: FoldedNetwork, shapes: Shapes) -> Floats:
     """Pack the last convolution: for each place of Winograd's products its matrix for three rows of features.
 
     An input pixel's enlarged pixels come row by row, colours last, as the kernel writes them.
     """
     scale = network.config.scale
-    weight = network.tail.weight.detach().double().cpu().view(3, scale, scale, -1, 3, 3)
-    taps = weight.permute(4, 5, 3, 1, 2, 0).flatten(3)  # rows, columns, features, outputs
-    places = torch.einsum("pc,rcfo->prfo", torch.from_numpy(KERNEL), taps)
-    padded = places.new_zeros(PLACES, 3, shapes.features.stride, 3 * scale**2)
-    padded[:, :, : taps.shape[2]] = places
-    colours = torch.from_numpy(_array(network.tail.bias)).view(3, scale, scale) + network.mean.view(3, 1, 1)
-    biases = torch.zeros(PLACES, 3 * scale**2)
-    biases[BIAS_PLACE] = colours.permute(1, 2, 0).flatten()
-    matrices = zip(padded.flatten(1, 2), biases, strict=True)
-    return aligned(
-        np.stack([_columns(shapes.output, _array(weight), _array(bias)) for weight, bias in matrices])
-    )
+    weight, bias = network.tail
+    taps = weight.astype(np.float64).reshape(3, scale, scale, -1, 3, 3)
+    # rows, columns, features, outputs
+    taps = taps.transpose(4, 5, 3, 1, 2, 0).reshape(3, 3, -1, 3 * scale**2)
+    padded = np.zeros((PLACES, 3, shapes.features.stride, 3 * scale**2))
+    padded[:, :, : taps.shape[2]] = np.einsum("pc,rcfo->prfo", KERNEL, taps)
+    colours = bias.reshape(3, scale, scale) + network.mean[:, None, None]
+    biases = np.zeros((PLACES, 3 * scale**2), np.float32)
+    biases[BIAS_PLACE] = colours.transpose(1, 2, 0).ravel()
+    matrices = zip(padded.astype(np.float32).reshape(PLACES, -1, 3 * scale**2), biases, strict=True)
+    return aligned(np.stack([_columns(shapes.output, lines, bias) for lines, bias in matrices]))
 
 
-def _pack_layer(layer: Layer, shapes: Shapes) -> PackedLayer:
+def _pack_layer(layer: FoldedLayer, shapes: Shapes) -> PackedLayer:
     mixer = layer.mixer
     return PackedLayer(
-        _taps(shapes, mixer) if isinstance(mixer, PixelMixer) else _pack_attention(mixer, shapes),
-        _shifted(shapes, shapes.hidden, _array(layer.mlp.fc1.weight), _array(layer.mlp.fc1.bias)),
-        _shifted(shapes, shapes.features, _array(layer.mlp.fc2.weight), _array(layer.mlp.fc2.bias)),
+        _taps(shapes, mixer) if isinstance(mixer, FoldedMixer) else _pack_attention(mixer, shapes),
+        _shifted(shapes, shapes.hidden, *layer.fc1),
+        _shifted(shapes, shapes.features, *layer.fc2),
     )
 
 
-def _pack_attention(mixer: SWSA, shapes: Shapes) -> PackedAttention:
-    gain, offset = norm_as_affine(mixer.norm)
-    weights = (mixer.qv.weight.detach() * gain[:, None]).chunk(len(mixer.windows))
-    biases = (mixer.qv.bias.detach() * gain + offset).chunk(len(mixer.windows))
+def _pack_attention(mixer: FoldedAttention, shapes: Shapes) -> PackedAttention:
     qv = [
-        _token_rows(shapes, plan, _array(weight), _array(bias))
-        for plan, weight, bias in zip(shapes.parts, weights, biases, strict=True)
+        _token_rows(shapes, plan, weight, bias)
+        for plan, (weight, bias) in zip(shapes.parts, mixer.qv, strict=True)
     ]
-    lines, size = _array(mixer.proj.weight).T, shapes.config.head_dim
+    weight, bias = mixer.proj
+    lines, size = weight.T, shapes.config.head_dim
     if shapes.bf16:
         lines = np.concatenate([to_pairs(head) for head in lines.reshape(-1, size, len(lines))])
-    proj = _columns(shapes.features, lines, _array(mixer.proj.bias))
-    return PackedAttention(mixer.windows, mixer.shifts, qv, proj)
+    return PackedAttention(mixer.windows, mixer.shifts, qv, _columns(shapes.features, lines, bias))
 
 
 def aligned_zeros(*shape: int) -> Floats:
@@ -116,13 +108,6 @@ def aligned(values: Floats) -> Floats:
     copy = aligned_zeros(*values.shape)
     copy[...] = values
     return copy
-
-
-def _array(values: Tensor | None) -> Floats:
-    if values is None:
-        raise ValueError("every layer of an EMT has a bias")
-    array: Floats = values.detach().float().cpu().numpy()
-    return array
 
 
 def _columns(plan: Product, weight: Floats, bias: Floats) -> Floats:
@@ -143,12 +128,12 @@ def _shifted(shapes: Shapes, plan: Product, weight: Floats, bias: Floats) -> Flo
     return _columns(plan, lines, bias)
 
 
-def _taps_of(weight: Tensor, stride: int) -> Tensor:
+def _taps_of(weight: Floats, stride: int) -> Floats:
     """Turn a 3x3 convolution's weight into a matrix (9 * stride, outputs), pixel by pixel, row by row."""
     outputs, inputs = weight.shape[:2]
-    padded = weight.new_zeros(3, 3, stride, outputs)
-    padded[:, :, :inputs] = weight.detach().permute(2, 3, 1, 0)
-    return padded.view(9 * stride, outputs)
+    padded = np.zeros((3, 3, stride, outputs), np.float32)
+    padded[:, :, :inputs] = weight.transpose(2, 3, 1, 0)
+    return padded.reshape(9 * stride, outputs)
 
 
 def _token_rows(shapes: Shapes, plan: Part, weight: Floats, bias: Floats) -> Floats:
@@ -170,11 +155,10 @@ def _token_rows(shapes: Shapes, plan: Part, weight: Floats, bias: Floats) -> Flo
     return aligned(packed.reshape(len(packed), -1, plan.rows).swapaxes(0, 1))
 
 
-def _taps(shapes: Shapes, mixer: PixelMixer) -> Floats:
+def _taps(shapes: Shapes, mixer: FoldedMixer) -> Floats:
     """Pack the pixel mixer: for each vector of channels the biases and the factors of five pixels."""
-    taps, bias = mixer_as_taps(mixer)
     packed = np.zeros((2 + len(MIX_OFFSETS), shapes.features.stride), np.float32)
-    packed[0, : len(bias)] = _array(bias)
-    packed[1:, : len(bias)] = _array(taps)
+    packed[0, : len(mixer.bias)] = mixer.bias
+    packed[1:, : len(mixer.bias)] = mixer.taps
     lanes = shapes.cpu.lanes
     return aligned(packed.reshape(len(packed), -1, lanes).swapaxes(0, 1))

@@ -11,7 +11,7 @@ from math import ceil
 from emt_cli.engine.native import bf16
 from emt_cli.engine.native.llvm import LOG2_E, Function
 from emt_cli.engine.native.shapes import CACHE_LINE, INPUT_CHANNELS, Product, Shapes, shift_groups
-from emt_cli.model.layers import MIX_OFFSETS
+from emt_cli.model.config import MIX_OFFSETS
 
 UNROLLED = 4
 """Channels of a product in one turn of the loop."""

@@ -13,10 +13,10 @@ from math import ceil, prod
 from queue import SimpleQueue
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from emt_cli.engine.device import cpu_threads
+from emt_cli.engine.device import Precision, cpu_threads
+from emt_cli.engine.folded import fold
 from emt_cli.engine.native.llvm import Processor, Program, processor
 from emt_cli.engine.native.packing import (
     PackedAttention,
@@ -30,7 +30,7 @@ from emt_cli.engine.native.tail import write_tail_kernel
 from emt_cli.engine.native.windows import write_window_kernels
 from emt_cli.engine.self_ensemble import self_ensemble
 from emt_cli.engine.tiling import Floats
-from emt_cli.model.emt import EMT
+from emt_cli.engine.weights import Weights
 from emt_cli.steps import Steps, finish
 
 STRIP_ROWS = 96
@@ -57,23 +57,31 @@ class NativeRunner:
 
     name = "native"
     cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
-    dtype = torch.float32
     used_fallback = False
 
     def __init__(
-        self, network: EMT, *, bf16: bool = False, threads: int | None = None, cpu: Processor | None = None
+        self,
+        weights: Weights,
+        *,
+        bf16: bool = False,
+        threads: int | None = None,
+        cpu: Processor | None = None,
     ) -> None:
         cpu = cpu or processor()
         if cpu is None:
             raise RuntimeError("no kernels for this processor")
-        self.network = network
-        self.config = network.config
+        self.config = weights.config
         self.threads = threads or cpu_threads()
-        self.shapes = Shapes(network.config, cpu, bf16)
+        self.shapes = Shapes(weights.config, cpu, bf16)
         self.program = _program(self.shapes)
-        self.packed = PackedNetwork(network, self.shapes)
+        self.packed = PackedNetwork(fold(weights), self.shapes)
         self._free: list[_Run] = []  # threads take from it and put back
         self._pool = _pool(self.threads) if self.threads > 1 else None
+
+    @property
+    def precision(self) -> Precision:
+        """Of the products; everything else is computed in fp32."""
+        return "bf16" if self.shapes.bf16 else "fp32"
 
     @property
     def max_concurrency(self) -> int:
@@ -109,7 +117,7 @@ class NativeRunner:
 
     def _enlarge(self, pixels: Floats) -> Steps[Floats]:
         h, w = pixels.shape[:2]
-        pads = self.network.small_pads(h, w)
+        pads = self.config.small_pads(h, w)
         if any(pads):
             pixels = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
         try:

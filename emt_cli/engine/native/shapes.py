@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from emt_cli.engine.native.llvm import Processor
-from emt_cli.model.config import EMTConfig
-from emt_cli.model.layers import SHIFT_OFFSETS
+from emt_cli.model.config import SHIFT_OFFSETS, EMTConfig
 
 CACHE_LINE = 64
 """Bytes."""

@@ -9,12 +9,12 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
+from emt_cli.engine.folded import FoldedNetwork
 from emt_cli.engine.graph import Node, write_network
 from emt_cli.engine.tiling import Floats
-from emt_cli.model.emt import EMT
 
 
-def openvino_model(network: EMT) -> Any:
+def openvino_model(network: FoldedNetwork) -> Any:
     """Build the openvino.Model of a network, for any size `write_network` serves.
 
     Input "rgb" and output "enlarged": float32 (b, 3, h, w), 0..255, unclamped.

@@ -11,22 +11,24 @@ from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
-from emt_cli.engine.device import cpu_threads
+from emt_cli.engine.device import Precision, cpu_threads
+from emt_cli.engine.folded import fold
 from emt_cli.engine.self_ensemble import self_ensemble
 from emt_cli.engine.tiling import Floats
-from emt_cli.engine.torch.runner import TorchRunner
-from emt_cli.model.emt import EMT
+from emt_cli.engine.weights import Weights
 from emt_cli.steps import Steps
+
+if TYPE_CHECKING:
+    from emt_cli.engine.torch.runner import TorchRunner
 
 COMPILE_COST = 1e11
 """Multiply-adds in which OpenVINO gains on torch what compiling costs: 90,000 pixels of network emt."""
-_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 @cache
@@ -44,7 +46,7 @@ def openvino_core() -> Any:
 class OpenVINORunner:
     """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped.
 
-    dtype: float32, or bfloat16, which OpenVINO uses where the processor has it.
+    precision: fp32, or bf16, which OpenVINO uses where the processor has it.
     meanwhile: computes as long as compiling would cost more than it has been worth; None compiles at once.
     """
 
@@ -54,12 +56,12 @@ class OpenVINORunner:
     used_fallback = False
 
     def __init__(
-        self, network: EMT, dtype: torch.dtype = torch.float32, *, meanwhile: TorchRunner | None = None
+        self, weights: Weights, precision: Precision = "fp32", *, meanwhile: TorchRunner | None = None
     ) -> None:
-        self.network, self.dtype, self.config = network, dtype, network.config
+        self.weights, self.precision, self.config = weights, precision, weights.config
         self._core = openvino_core()
         self._settings = {
-            "INFERENCE_PRECISION_HINT": _HINTS[dtype],
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": cpu_threads(),
             "PERFORMANCE_HINT": "LATENCY",
         }
@@ -75,8 +77,8 @@ class OpenVINORunner:
         names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
         device = [self._core.get_property("CPU", name) for name in names]
         digest = hashlib.sha256()
-        for name, value in self.network.state_dict().items():
-            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        for name, value in self.weights.tensors.items():
+            digest.update(name.encode() + value.tobytes())
         facts = (self.config, get_version(), device, self._settings, digest.hexdigest())
         return compiled_path("openvino", *facts)
 
@@ -108,14 +110,12 @@ class OpenVINORunner:
             self._request = self._compiled().create_infer_request()
         answer = yield from (self_ensemble(self._enlarge, pixels) if ensemble else self._enlarge(pixels))
         if not np.isfinite(answer).all():
-            raise FloatingPointError(
-                f"the network's answer is not finite in {self.dtype}".replace("torch.", "")
-            )
+            raise FloatingPointError(f"the network's answer is not finite in {self.precision}")
         return answer
 
     def _enlarge(self, pixels: Floats) -> Steps[Floats]:
         h, w = pixels.shape[:2]
-        pads = self.network.small_pads(h, w)
+        pads = self.config.small_pads(h, w)
         padded = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
         self._request.start_async([np.ascontiguousarray(padded.transpose(2, 0, 1)[None])])
         try:
@@ -136,7 +136,7 @@ class OpenVINORunner:
                 return self._core.import_model(BytesIO(data), "CPU", self._settings)
         from emt_cli.engine.openvino.graph import openvino_model
 
-        model = self._core.compile_model(openvino_model(self.network), "CPU", self._settings)
+        model = self._core.compile_model(openvino_model(fold(self.weights)), "CPU", self._settings)
         stream = BytesIO()
         model.export_model(stream)
         keep_compiled(self.path, stream.getvalue())

@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emt_cli.engine.device import Device, Precision
 from emt_cli.engine.tiling import Floats
+from emt_cli.engine.torch.network import build_network
+from emt_cli.engine.weights import Weights
 from emt_cli.model.emt import EMT
 from emt_cli.model.inference import STRIP_PIXELS, InferenceEMT
 from emt_cli.steps import Steps, finish, part
 
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 GPU_STRIP_PIXELS = 1 << 18
 """Pixels of a strip on a GPU, which wants large kernels more than it wants cache."""
 
@@ -28,26 +32,24 @@ class TorchRunner:
     max_concurrency = 1
     cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
 
-    def __init__(self, network: EMT, device: torch.device, dtype: torch.dtype) -> None:
-        self.network = network
-        self.device = device
-        self.strip_pixels = STRIP_PIXELS if device.type == "cpu" else GPU_STRIP_PIXELS
+    def __init__(self, weights: Weights, device: Device = "cpu", precision: Precision = "fp32") -> None:
+        self.network = build_network(weights)
+        self.device = torch.device(device)
+        self.strip_pixels = STRIP_PIXELS if self.device.type == "cpu" else GPU_STRIP_PIXELS
         self.used_fallback = False
         self._plain: EMT | None = None
-        self._use(dtype)
+        self._use(precision)
 
-    def _use(self, dtype: torch.dtype) -> None:
-        self.net = InferenceEMT(self.network, device=self.device, dtype=dtype, strip_pixels=self.strip_pixels)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type the body of the network is computed in."""
-        return self.net.dtype
+    def _use(self, precision: Precision) -> None:
+        self.precision = precision
+        self.net = InferenceEMT(
+            self.network, device=self.device, dtype=DTYPES[precision], strip_pixels=self.strip_pixels
+        )
 
     @property
     def description(self) -> str:
         """The engine in words."""
-        return f"torch, {self.dtype}".replace("torch.", "")
+        return f"torch, {self.precision}"
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -58,7 +60,7 @@ class TorchRunner:
     def fixed_bytes(self) -> int:
         """Memory of the strips, whatever the tile."""
         config = self.net.config
-        return self.strip_pixels * self.dtype.itemsize * (4 * config.hidden + 4 * config.dim)
+        return self.strip_pixels * self.net.dtype.itemsize * (4 * config.hidden + 4 * config.dim)
 
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
@@ -69,9 +71,9 @@ class TorchRunner:
         self._flush_denormal()
         x = self._placed(np.ascontiguousarray(pixels)[None])
         y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
-        if not bool(torch.isfinite(y).all()) and self.dtype != torch.float32:
+        if not bool(torch.isfinite(y).all()) and self.precision != "fp32":
             self.used_fallback = True
-            self._use(torch.float32)
+            self._use("fp32")
             y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
         if not bool(torch.isfinite(y).all()):
             raise FloatingPointError("the network's answer is not finite, even in single precision")
@@ -83,8 +85,8 @@ class TorchRunner:
         self._flush_denormal()
         if self._plain is None:
             self._plain = deepcopy(self.network).to(self.device)
-        half = self.dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=half):
+        half = self.precision != "fp32"
+        with torch.inference_mode(), torch.autocast(self.device.type, self.net.dtype, enabled=half):
             y = self._plain(self._placed(pixels)).float()
         if not bool(torch.isfinite(y).all()):
             return np.stack([self(picture) for picture in pixels])

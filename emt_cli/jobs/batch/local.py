@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from threading import Condition, Event, Lock, Thread
 from typing import TypeAlias
 
-import torch
-
-from emt_cli.engine.device import choose_device, free_memory
+from emt_cli.engine.device import Device, device_type, free_memory
 from emt_cli.jobs.batch.plan import Item
 from emt_cli.jobs.batch.stages import Failure, Opened, PictureWork, Written, discard, failure
 from emt_cli.jobs.networks import Networks
@@ -82,10 +80,10 @@ class Room:
             self._changed.notify_all()
 
 
-def default_threads(devices: Sequence[torch.device]) -> int:
+def default_threads(devices: Sequence[Device]) -> int:
     """Threads that read, and that write: a GPU can be fed by many, a CPU needs its cores itself."""
     cores = os.cpu_count() or 1
-    return 2 if all(device.type == "cpu" for device in devices) else min(16, max(2, cores))
+    return 2 if all(device_type(device) == "cpu" for device in devices) else min(16, max(2, cores))
 
 
 def places_for_pictures(items: Sequence[Item], networks: Networks) -> tuple[int, ...]:
@@ -101,7 +99,7 @@ def room_for_pictures(items: Sequence[Item], places: int, threads: int) -> Room:
     Each thread may have one at hand; each place one more, and another that waits for it.
     """
     network = max((item.network for item in items), default=0) * places
-    free = free_memory(choose_device("cpu"))
+    free = free_memory()
     return Room(max(LEAST_ROOM, (free - network) // 2), 2 * threads + 2 * places)
 
 

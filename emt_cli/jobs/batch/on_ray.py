@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
 
-import torch
-
 from emt_cli.assets.catalog import absolute_model
 from emt_cli.atomic import unregister
+from emt_cli.engine.device import set_cpu_threads
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.batch.local import Ended, ItemEvent, Started, Tick
 from emt_cli.jobs.batch.plan import Item
@@ -47,7 +46,7 @@ class PictureWorker:
 
     def __init__(self, order: PictureWorkers, cpus: int) -> None:
         if cpus:
-            torch.set_num_threads(cpus)
+            set_cpu_threads(cpus)
         self.order = order
         settings = replace(order.settings, device="cpu" if cpus else "cuda")
         self.job = PictureJob(settings)

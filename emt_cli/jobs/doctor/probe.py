@@ -24,7 +24,7 @@ def network() -> Facts:
     from emt_cli.engine.device import cpu_threads
     from emt_cli.engine.runner import ENGINES
     from emt_cli.engine.upscaler import Upscaler
-    from emt_cli.engine.weights import build_network, load_weights
+    from emt_cli.engine.weights import load_weights
     from emt_cli.errors import EmtError
 
     devices = [
@@ -37,7 +37,7 @@ def network() -> Facts:
     y, x = np.mgrid[:48, :64]
     picture = np.stack([x * 4, y * 5, np.where(x > y, 220, 30)], axis=2).astype(np.uint8)
     model = known_models()["emt-lite"].files[2]
-    emt = build_network(load_weights(model))
+    emt = load_weights(model)
     expected = Upscaler(emt, engine="torch").upscale(picture, dtype="float32")
     engines: dict[str, Any] = {}
     for name in ENGINES:

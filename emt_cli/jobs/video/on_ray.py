@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-import torch
-
 from emt_cli.assets.catalog import absolute_model
+from emt_cli.engine.device import set_cpu_threads
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.cluster.scheduler import Completed, spread
 from emt_cli.jobs.cluster.shared_storage import Mark, marked
@@ -53,7 +52,7 @@ class VideoWorker:
 
     def __init__(self, order: VideoWorkers, cpus: int) -> None:
         if cpus:
-            torch.set_num_threads(cpus)
+            set_cpu_threads(cpus)
         self.order = order
         self.job = VideoJob(replace(order.settings, device="cpu" if cpus else "cuda"))
         passes = order.task.plan.passes

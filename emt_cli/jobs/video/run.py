@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any, Protocol
 
 from emt_cli import __version__
+from emt_cli.engine.device import device_type
 from emt_cli.errors import DeviceError, InputError, OutputError, StoppedError
 from emt_cli.jobs.memory import enough_memory, named
 from emt_cli.jobs.video.frames import COMPARE, RESULT, Enlarger, make_segments, open_reader
@@ -105,8 +106,8 @@ def _key(job: VideoJob, task: VideoTask) -> dict[str, Any]:
         "size": f"{task.plan.out_width}x{task.plan.out_height}",
         "model": job.networks.digest(set(task.plan.passes)),
         "engine": type(first.runner).__name__,
-        "precision": [str(dtype).removeprefix("torch.") for dtype in job.networks.dtypes],
-        "device": sorted({device.type for device in job.networks.devices}),
+        "precision": list(job.networks.precisions),
+        "device": sorted({device_type(device) for device in job.networks.devices}),
         "tile": settings.tile,
         "tta": settings.ensemble,
         **asdict(task.encoding),

@@ -400,7 +400,6 @@ def test_shards_that_are_none_are_refused(photos: Path, out: Path, shard: str) -
 
 
 def test_several_devices_share_the_pictures(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
 
     from emt_cli.jobs.batch.stages import PictureWork
 
@@ -418,7 +417,7 @@ def test_several_devices_share_the_pictures(photos: Path, out: Path, monkeypatch
         return enlarge(self, opened, index)
 
     monkeypatch.setattr(PictureWork, "enlarge", watched)
-    monkeypatch.setattr("emt_cli.jobs.networks.choose_devices", lambda names: [torch.device("cpu")] * 2)
+    monkeypatch.setattr("emt_cli.jobs.networks.choose_devices", lambda names: ["cpu"] * 2)
 
     result = batch(photos, "-r", "-o", out)
 
@@ -510,7 +509,7 @@ def test_pictures_under_way_stay_within_the_room_for_them(
         return taken
 
     monkeypatch.setattr(local, "LEAST_ROOM", 60_000)
-    monkeypatch.setattr(local, "free_memory", lambda device: 0)
+    monkeypatch.setattr(local, "free_memory", lambda device="cpu": 0)
     monkeypatch.setattr(Room, "take", watched)
 
     result = batch(photos, "-o", out, "-j", "4")

@@ -434,7 +434,7 @@ def test_unknown_models_are_one_line_and_5(cat: Path, model: str) -> None:
 def test_more_memory_than_there_is_is_told_before_the_work(
     cat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emt_cli.jobs.memory.free_memory", lambda device: 1000)
+    monkeypatch.setattr("emt_cli.jobs.memory.free_memory", lambda device="cpu": 1000)
 
     result = upscale(cat)
 

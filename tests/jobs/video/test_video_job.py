@@ -11,9 +11,9 @@ from typing import Any
 import clips
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.jobs.picture.plan import Target
 from emt_cli.jobs.video.duplicates import RecentFrames
@@ -40,7 +40,7 @@ def test_every_frame_is_enlarged_and_shown_at_its_time(
     tmp_path: Path, tiny_network: EMT, enlarge: Callable[..., dict[str, Any]]
 ) -> None:
     source = clips.clip(tmp_path / "clip.mp4", size="64x48", seconds=0.4)
-    upscaler = Upscaler(tiny_network)
+    upscaler = Upscaler(weights_of(tiny_network))
 
     facts = enlarge(source, **LOSSLESS, segment=4)
 
@@ -198,7 +198,7 @@ def test_frames_of_another_size_are_brought_to_the_first_ones(
     assert "frames of 128x80 were brought to the size of the others" in facts["notes"]
     before, after = frames_of(source)[-1], frames_of(Path(facts["output"]))[-1]
     assert before.shape == (80, 128, 3)
-    large = Upscaler(tiny_network).upscale(before, dtype=np.float32)
+    large = Upscaler(weights_of(tiny_network)).upscale(before, dtype=np.float32)
     np.testing.assert_allclose(after, np.clip(resize(large, 128, 192) * 255, 0, 255), atol=0.51)
 
 
@@ -336,7 +336,7 @@ def test_several_devices_keep_the_order(tmp_path: Path, model: str) -> None:
     source = clips.clip(tmp_path / "clip.mkv", size="32x32")
     job = VideoJob(Settings(target=Target(2), model=model, **LOSSLESS))
     one = finish(run_video(job, job.open(source, tmp_path / "one.mkv")))
-    job.networks.devices, job.networks.dtypes = [torch.device("cpu")] * 3, [torch.float32] * 3
+    job.networks.devices, job.networks.precisions = ["cpu"] * 3, ["fp32"] * 3
     three = finish(run_video(job, job.open(source, tmp_path / "three.mkv")))
 
     assert clips.shown(Path(one["output"])) == clips.shown(Path(three["output"]))

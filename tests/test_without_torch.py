@@ -1,0 +1,58 @@
+"""On a CPU nothing needs torch: pictures, batches and videos are enlarged without importing it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import clip
+from PIL import Image
+
+PROGRAM = """
+import sys
+from emt_cli.cli import main
+sys.argv = ["emt", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = {"torch", "einops", "requests", "pooch", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def run(*arguments: str | Path) -> None:
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+
+
+@pytest.fixture
+def picture(tmp_path: Path, photo: np.ndarray) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    return path
+
+
+def test_a_picture_is_enlarged_without_torch(picture: Path) -> None:
+    run("upscale", picture, "--model", "emt-lite", "--device", "auto")
+
+    assert Image.open(picture.with_name("photo_x4.png")).size == (480, 384)
+
+
+def test_a_batch_is_enlarged_without_torch(picture: Path, tmp_path: Path) -> None:
+    run("batch", picture.parent, "-o", tmp_path / "out", "--model", "emt-lite", "--scale", "2")
+
+    (written,) = (tmp_path / "out").glob("*.png")
+    assert Image.open(written).size == (240, 192)
+
+
+def test_a_video_is_enlarged_without_torch(tmp_path: Path) -> None:
+    source = clip(tmp_path / "clip.mp4")
+
+    run("video", source, "--model", "emt-lite", "--scale", "2")
+
+    assert (tmp_path / "clip_x2.mp4").stat().st_size > 0
