@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import psutil
 
-from emt_cli.errors import DeviceError, UsageError
+from emt_cli.errors import UsageError
 
 Device = str
 """cpu, cuda, cuda:N or mps, as torch names devices."""
@@ -43,17 +43,11 @@ def choose_device(name: str = "auto") -> Device:
         raise UsageError(f"--device {name}: not a device; use auto, cpu, cuda, cuda:N or mps")
     if kind == "cpu" or (name == "auto" and not gpu_may_be_here()):
         return "cpu"
-    import torch
+    from emt_cli.engine.torch.devices import check_gpu, default_device
 
     if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise DeviceError(f"--device {name}: {found} CUDA devices are usable here; try --device cpu")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("--device mps: no Apple GPU is usable here; try --device cpu")
+        return default_device()
+    check_gpu(name)
     return name
 
 
@@ -117,11 +111,9 @@ def set_cpu_threads(threads: int) -> None:
 def free_memory(device: Device = "cpu") -> int:
     """Bytes that can still be had on the device; on a CPU a container's limit counts too."""
     if device_type(device) != "cpu":
-        import torch
+        from emt_cli.engine.torch.devices import free_gpu_memory
 
-        if device_type(device) == "cuda":
-            return int(torch.cuda.mem_get_info(device)[0])
-        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+        return free_gpu_memory(device)
     return min(int(psutil.virtual_memory().available), _container_memory())
 
 

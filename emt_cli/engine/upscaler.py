@@ -221,9 +221,9 @@ class Upscaler:
     def _halve(self, tile: Tile) -> int:
         """Return the next smaller tile size, and keep to it from now on."""
         if device_type(self.device) == "cuda":
-            import torch
+            from emt_cli.engine.torch.devices import release_memory
 
-            torch.cuda.empty_cache()
+            release_memory(self.device)
         side = max(tile.bottom - tile.top, tile.right - tile.left)
         smaller = side // 2 // self.multiple * self.multiple
         if smaller < self.multiple:

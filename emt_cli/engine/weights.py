@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from emt_cli.assets.catalog import RELEASED, is_path, known_models, scales_of
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.header import header_text, parse_header
-from emt_cli.engine.released import infer_config, is_checkpoint, map_names, read_checkpoint
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import ModelError
 from emt_cli.model.config import LARGEST, EMTConfig
 
 COUNTER = "num_batches_tracked"
 """End of the names of batch normalisation's counters, the only whole numbers in a model."""
+_ZIP = b"PK\x03\x04"
 _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 FILE_LIMIT = 256 << 20
 """Largest model file that is read, in bytes; the published network has 3 MB."""
@@ -51,7 +51,9 @@ def load_weights(path: Path, *, config: EMTConfig | None = None) -> Weights:
     data = _read(path)
     sha256 = hashlib.sha256(data).hexdigest()
     metadata = _released_metadata(path, sha256)
-    if is_checkpoint(data):
+    if data.startswith(_ZIP):  # a file of torch.save
+        from emt_cli.engine.torch.released import infer_config, map_names, read_checkpoint
+
         state = read_checkpoint(data, path)
         config = config or infer_config(state, path)
         tensors = map_names(state, config.layers)

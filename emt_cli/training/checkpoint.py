@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from emt_cli.atomic import write_atomically
-from emt_cli.engine.released import check_archive
+from emt_cli.engine.torch.released import check_archive
 from emt_cli.errors import InputError, OutputError
 from emt_cli.lock import lock
 from emt_cli.model.config import EMTConfig

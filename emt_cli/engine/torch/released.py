@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 
 from emt_cli.errors import ModelError
@@ -41,16 +42,9 @@ LAYER = re.compile(r"body\.(\d{1,4})\.(sa_list|mlp_list)\.(\d{1,4})\.(.+)")
 PARTS = (("attn.0.", "qv."), ("attn.1.", "norm."), ("proj.0.", "proj."))
 
 
-def is_checkpoint(data: bytes) -> bool:
-    """Tell whether these bytes start like a file of torch.save."""
-    return data.startswith(b"PK\x03\x04")
-
-
 def read_checkpoint(data: bytes, path: Path) -> dict[str, Array]:
     """Return the state_dict under "params" as arrays; path is only named in errors."""
     check_archive(data, path)
-    import torch
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
