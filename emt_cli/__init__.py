@@ -1,30 +1,58 @@
 """emt: upscale pictures and video with the Efficient Mixed Transformer: a command line and a little library.
 
-From Python, on arrays and on files (README, "From Python"):
+From Python, on arrays, files, videos and folders (README, "From Python"):
 
-    from emt_cli import Upscaler, upscale_file
+    from emt_cli import Session, Upscaler
 
     larger = Upscaler.from_model("emt-lite", scale=4).upscale(pixels)
-    upscale_file("photo.jpg", "large.jpg", scale=2.7)
+    with Session("emt-lite") as session:
+        session.upscale_file("photo.jpg", "large.jpg", scale=2.7)
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from emt_cli.api import FolderResult, Session, upscale_file
     from emt_cli.engine.upscaler import Upscaler
-    from emt_cli.errors import EmtError
-    from emt_cli.jobs.picture.api import upscale_file
+    from emt_cli.errors import (
+        DeviceError,
+        EmtError,
+        InputError,
+        ModelError,
+        OutputError,
+        OutputExistsError,
+        StoppedError,
+        UsageError,
+        VerificationError,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["EmtError", "Upscaler", "__version__", "upscale_file"]
+__all__ = [
+    "DeviceError",
+    "EmtError",
+    "FolderResult",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "OutputExistsError",
+    "Session",
+    "StoppedError",
+    "Upscaler",
+    "UsageError",
+    "VerificationError",
+    "__version__",
+    "upscale_file",
+]
 
 _HOMES = {
-    "EmtError": "emt_cli.errors",
+    "FolderResult": "emt_cli.api",
+    "Session": "emt_cli.api",
     "Upscaler": "emt_cli.engine.upscaler",
-    "upscale_file": "emt_cli.jobs.picture.api",
+    "upscale_file": "emt_cli.api",
+    **{name: "emt_cli.errors" for name in __all__ if name.endswith("Error")},
 }
-"""Where the library's names are defined: torch is imported with the first of them, not with the package."""
+"""Where the library's names are defined: nothing heavy is imported with the package."""
 
 
 def __getattr__(name: str) -> Any:

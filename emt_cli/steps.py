@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from threading import Event
 from typing import TypeAlias, TypeVar
+
+from emt_cli.errors import StoppedError
 
 Result = TypeVar("Result")
 Steps: TypeAlias = Generator[float, None, Result]
 
 
-def finish(steps: Steps[Result], report: Callable[[float], None] | None = None) -> Result:
-    """Run steps to their end, reporting each share done; return their result."""
+def finish(
+    steps: Steps[Result], report: Callable[[float], None] | None = None, stop: Event | None = None
+) -> Result:
+    """Run steps to their end, reporting each share done; return their result.
+
+    Raises StoppedError at the next step after stop is set.
+    """
     while True:
+        if stop is not None and stop.is_set():
+            steps.close()
+            raise StoppedError("stopped")
         try:
             share = next(steps)
         except StopIteration as end:

@@ -142,12 +142,10 @@ def batch(
     """
     from emt_cli.jobs.batch.estimate import expect
     from emt_cli.jobs.batch.find import Selection
-    from emt_cli.jobs.batch.local import default_threads, places_for_pictures, room_for_pictures, run_locally
     from emt_cli.jobs.batch.naming import Template
     from emt_cli.jobs.batch.on_ray import run_on_cluster
     from emt_cli.jobs.batch.plan import plan_batch
-    from emt_cli.jobs.batch.run import RunStats, held, run_batch, tag_of
-    from emt_cli.jobs.batch.stages import PictureWork
+    from emt_cli.jobs.batch.run import RunStats, held, run_batch, run_here, tag_of
     from emt_cli.jobs.cluster.scheduler import connected
     from emt_cli.jobs.picture.job import PictureJob, Settings
     from emt_cli.jobs.picture.plan import Target
@@ -202,11 +200,7 @@ def batch(
         stats = RunStats(plan.total)
         with nullcontext() if ray is None else connected(ray), stop_signals() as stop:
             if ray is None:
-                threads = jobs or default_threads(job.networks.devices)
-                places = places_for_pictures(plan.items, job.networks)
-                room = room_for_pictures(plan.items, len(places), threads)
-                work = PictureWork(job, tag_of(part))
-                events = run_locally(plan.items, work, places=places, threads=threads, room=room, stop=stop)
+                events = run_here(plan, job, part, stop, jobs)
             else:
                 events = run_on_cluster(
                     plan.items, job, tag_of(part), output, cpus=ray_cpus, stop=stop, say=reporter.note

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from math import ceil, isqrt
+from threading import Event
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +29,8 @@ from emt_cli.steps import Steps, finish, part
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 """RGB (h, w, 3) or gray (h, w); uint8, uint16, or float32 with white at 1."""
 
+log = logging.getLogger(__name__)
+
 HALO, WIDE_HALO = 32, 64
 """Input pixels read around a tile: agreement at the seams is 64 to 75 dB with 32, and 47 to 50 with 16. The
 seams of small tiles make up more of the picture, so these get the wide one."""
@@ -42,11 +46,14 @@ _WHITE = {"uint8": 1.0, "uint16": 257.0, "float32": 1 / 255}
 
 
 class Upscaler:
-    """A network, its device and its tile size.
+    """A network, its device and its tile size; threads may share it.
 
     tile: None chooses by free memory, 0 never cuts, other values are the tile's side in input pixels.
     ensemble: average the answers for eight flips and rotations; eight times the work.
     engine: auto, or one of runner.ENGINES, as --engine takes it.
+    memory: bytes that a tile may take on the device; None takes what is free.
+
+    Its threads and memory go with close(), or at the end of a with block.
     """
 
     def __init__(
@@ -58,10 +65,12 @@ class Upscaler:
         tile: int | None = None,
         ensemble: bool = False,
         engine: str = "auto",
+        memory: int | None = None,
     ) -> None:
         self.config = weights.config
         self.device = device
-        self.runner: Runner = make_runner(engine, weights, device, precision)
+        self._runner: Runner | None = make_runner(engine, weights, device, precision)
+        self.memory = memory
         self.tile = tile
         self.ensemble = ensemble
         self._limit: int | None = None  # side of the tiles that fitted after memory ran out
@@ -77,6 +86,7 @@ class Upscaler:
         tile: int | None = None,
         ensemble: bool = False,
         engine: str = "auto",
+        memory: int | None = None,
     ) -> Upscaler:
         """Load a model by name (auto, emt-lite ...; x4 unless told), or from a file, whose own scale counts.
 
@@ -88,7 +98,32 @@ class Upscaler:
             raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
         chosen = choose_device(device)
         kind = choose_precision(precision, chosen)
-        return cls(weights, device=chosen, precision=kind, tile=tile, ensemble=ensemble, engine=engine)
+        return cls(
+            weights,
+            device=chosen,
+            precision=kind,
+            tile=tile,
+            ensemble=ensemble,
+            engine=engine,
+            memory=memory,
+        )
+
+    @property
+    def runner(self) -> Runner:
+        """The engine; raises ValueError after close()."""
+        if self._runner is None:
+            raise ValueError("this Upscaler is closed")
+        return self._runner
+
+    def close(self) -> None:
+        """Let go of the network and its memory; calls under way end as usual, later ones raise ValueError."""
+        self._runner = None
+
+    def __enter__(self) -> Upscaler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def scale(self) -> int:
@@ -116,6 +151,8 @@ class Upscaler:
         budget = free_memory(self.device) * 3 // 4
         if device_type(self.device) == "cpu":
             budget = min(budget, self.runner.cpu_budget)
+        if self.memory is not None:
+            budget = min(budget, self.memory)
         pixels = max(0, budget - self.runner.fixed_bytes) // self.runner.bytes_per_pixel
         if height * width <= pixels:
             return whole
@@ -136,14 +173,40 @@ class Upscaler:
         )
         return tile * self.runner.bytes_per_pixel + self.runner.fixed_bytes
 
-    def upscale(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Pixels:
-        """Enlarge RGB (h, w, 3) or gray (h, w) by `scale`; rounded once, to the input's type unless told.
+    def upscale(
+        self,
+        image: Pixels,
+        *,
+        dtype: DTypeLike | None = None,
+        progress: Callable[[float], None] | None = None,
+        stop: Event | None = None,
+    ) -> Pixels:
+        """Enlarge RGB (h, w, 3), RGBA (h, w, 4) or gray (h, w) by `scale`.
 
-        Raises DeviceError when not even the smallest tile fits the device's memory, and ValueError for what
-        is no picture.
+        The answer is rounded once, to the input's sample type or dtype: uint8, uint16, or float32 with white
+        at 1, which is not clamped: the network may answer a little below 0 or above 1. Colours are spread
+        under transparent pixels first. progress: called with the share done, 0 to 1. stop: once set, the call
+        ends with StoppedError. Raises DeviceError when not even the smallest tile fits the memory, and
+        ValueError for what is no picture.
         """
         _check(image)
-        return finish(self.steps(image, dtype=dtype))
+        if image.ndim == 3 and image.shape[2] == 4:
+            answer: Pixels = finish(self._with_alpha(image, dtype), progress, stop)
+            return answer
+        return finish(self.steps(image, dtype=dtype), progress, stop)
+
+    def _with_alpha(self, image: Pixels, dtype: DTypeLike | None) -> Steps[Any]:
+        from emt_cli.media.picture.alpha import bleed_alpha, keep_extremes
+
+        alpha: Pixels = image[..., 3].copy()
+        colours = bleed_alpha(image[..., :3].copy(), alpha)
+        large = yield from part(self.steps(colours, dtype=dtype), 0, 0.5)
+        plane = yield from part(self.steps(alpha, dtype=alpha.dtype), 0.5, 1)
+        keep_extremes(plane, alpha)
+        if plane.dtype != large.dtype:
+            plane = _finisher(large.dtype)(plane.astype(np.float32) / np.float32(_WHITE[plane.dtype.name]))
+        answer: Any = np.concatenate([large, plane[..., None]], axis=2)
+        return answer
 
     def batch_size(self, height: int, width: int) -> int:
         """How many pictures of this size upscale_batch best gets at once: 1 where batching does not pay."""
@@ -231,17 +294,18 @@ class Upscaler:
                 f"{self.device}: out of memory even with tiles of {side} pixels;"
                 " close other programs or try --device cpu"
             )
+        log.warning("%s: out of memory with tiles of %d pixels: going on with %d", self.device, side, smaller)
         self._limit = min(smaller, self._limit or smaller)  # another thread may have found less
         return self._limit
 
 
 def _check(image: Pixels) -> None:
     """Raise ValueError for what is no picture."""
-    plane = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+    plane = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
     if image.dtype.name not in _WHITE or not plane or 0 in image.shape:
         raise ValueError(
-            "a picture is RGB (h, w, 3) or gray (h, w) in uint8, uint16 or float32 (white is 1),"
-            f" not {image.dtype.name} {image.shape}"
+            "a picture is RGB (h, w, 3), RGBA (h, w, 4) or gray (h, w) in uint8, uint16 or float32"
+            f" (white is 1), not {image.dtype.name} {image.shape}"
         )
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise ValueError("the picture holds NaN or infinite values")

@@ -11,9 +11,13 @@ from emt_cli.errors import DeviceError, EmtError, is_out_of_memory
 _ADVICE = "choose a smaller --scale or --tile, or close other programs"
 
 
-def check_memory(name: str, needed: int) -> None:
-    """Raise DeviceError when a file's enlargement needs more bytes than are free."""
+def check_memory(name: str, needed: int, limit: int | None = None) -> None:
+    """Raise DeviceError when a file's enlargement needs more bytes than are free, or than the limit."""
     free = free_memory()
+    if limit is not None and limit < min(needed, free):
+        raise DeviceError(
+            f"{name}: needs about {needed / 1e9:.2f} GB of memory, and the limit is {limit / 1e9:.2f} GB"
+        )
     if needed > free:
         raise DeviceError(
             f"{name}: needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; {_ADVICE}"

@@ -31,6 +31,7 @@ class Networks:
         tile: int | None = None,
         ensemble: bool = False,
         engine: str = "auto",
+        memory: int | None = None,
     ) -> None:
         self.model = model
         self.devices = choose_devices(devices)
@@ -38,6 +39,7 @@ class Networks:
         self.tile = tile
         self.ensemble = ensemble
         self.engine = engine
+        self.memory = memory
         self._found: dict[int, FoundModel] = {}
         self._weights: dict[Path, Weights] = {}
         self._upscalers: dict[tuple[Path, int], Upscaler] = {}
@@ -77,6 +79,7 @@ class Networks:
                     tile=self.tile,
                     ensemble=self.ensemble,
                     engine=self.engine,
+                    memory=self.memory,
                 )
             return self._upscalers[key]
 
@@ -125,6 +128,8 @@ class EnlargeSettings:
     """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
     ensemble: bool = False
     """Average over eight flips and rotations."""
+    memory: int | None = None
+    """Bytes that one picture or frame may need; None: what is free."""
 
     def networks(self) -> Networks:
         """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
@@ -135,4 +140,5 @@ class EnlargeSettings:
             tile=self.tile,
             ensemble=self.ensemble,
             engine=self.engine,
+            memory=self.memory,
         )

@@ -201,7 +201,7 @@ def test_running_out_of_memory_halves_the_tile_and_goes_on(tiny_network: EMT, ph
     upscaler = Upscaler(weights_of(tiny_network), tile=0)
     expected = Upscaler(weights_of(tiny_network), tile=96).upscale(tall)
     limited = Limited(upscaler.runner, pixels=20_000)
-    upscaler.runner = limited  # type: ignore[assignment]
+    upscaler._runner = limited  # type: ignore[assignment]
 
     answer = upscaler.upscale(tall)
 
@@ -218,7 +218,7 @@ def test_running_out_of_memory_in_a_later_row_keeps_the_rows_before(
     upscaler = Upscaler(weights_of(tiny_network), tile=96)
     whole = Upscaler(weights_of(tiny_network), tile=0).upscale(tall, dtype=np.float32)
     limited = Limited(upscaler.runner, pixels=1 << 20, from_call=4)
-    upscaler.runner = limited  # type: ignore[assignment]
+    upscaler._runner = limited  # type: ignore[assignment]
 
     answer = upscaler.upscale(tall, dtype=np.float32)
 
@@ -229,7 +229,7 @@ def test_running_out_of_memory_in_a_later_row_keeps_the_rows_before(
 
 def test_no_memory_even_for_the_smallest_tile_is_a_device_error(tiny_network: EMT, photo: np.ndarray) -> None:
     upscaler = Upscaler(weights_of(tiny_network))
-    upscaler.runner = Limited(upscaler.runner, pixels=10)  # type: ignore[assignment]
+    upscaler._runner = Limited(upscaler.runner, pixels=10)  # type: ignore[assignment]
 
     with pytest.raises(DeviceError, match=r"out of memory even with tiles of"):
         upscaler.upscale(photo)

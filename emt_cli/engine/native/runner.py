@@ -6,6 +6,7 @@ among threads. Two feature maps of the picture are kept, everything else has the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
@@ -47,8 +48,8 @@ def _program(shapes: Shapes) -> Program:
 
 
 @lru_cache(maxsize=8)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Return the threads that all networks of the process share."""
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
+    """Return the threads that all networks of a process share; a forked one has none of its parent's."""
     return ThreadPoolExecutor(threads, thread_name_prefix="emt-kernels")
 
 
@@ -76,7 +77,6 @@ class NativeRunner:
         self.program = _program(self.shapes)
         self.packed = PackedNetwork(fold(weights), self.shapes)
         self._free: list[_Run] = []  # threads take from it and put back
-        self._pool = _pool(self.threads) if self.threads > 1 else None
 
     @property
     def precision(self) -> Precision:
@@ -86,7 +86,7 @@ class NativeRunner:
     @property
     def max_concurrency(self) -> int:
         """Two where there are several threads: while one layer's last strips are computed, another begins."""
-        return 1 if self._pool is None else 2
+        return min(2, self.threads)
 
     @property
     def description(self) -> str:
@@ -143,9 +143,10 @@ class NativeRunner:
             for index in pieces:
                 work(index)
 
-        if self._pool is None or count == 1:
+        if self.threads == 1 or count == 1:
             return some()
-        futures = [self._pool.submit(some) for _ in range(min(self.threads, count))]
+        pool = _pool(self.threads, os.getpid())
+        futures = [pool.submit(some) for _ in range(min(self.threads, count))]
         try:
             for future in futures:
                 future.result()

@@ -7,10 +7,12 @@ version of everything, so that the next start only reads it.
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from emt_cli.engine.folded import fold
 from emt_cli.engine.self_ensemble import self_ensemble
 from emt_cli.engine.tiling import Floats
 from emt_cli.engine.weights import Weights
+from emt_cli.errors import DeviceError
 from emt_cli.steps import Steps
 
 if TYPE_CHECKING:
@@ -67,7 +70,10 @@ class OpenVINORunner:
         }
         self._meanwhile = meanwhile
         self._done = 0.0
-        self._request: Any = None
+        self._model: Any = None
+        self._free: list[Any] = []  # requests, one for each thread that enlarges
+        self._compiling = Lock()
+        self._process = os.getpid()
         self.path = self._path()
 
     def _path(self) -> Path:
@@ -85,7 +91,7 @@ class OpenVINORunner:
     @property
     def description(self) -> str:
         """The engine in words."""
-        if self._request is None and self._meanwhile is not None and not self.path.is_file():
+        if self._model is None and self._meanwhile is not None and not self.path.is_file():
             return "torch until OpenVINO is worth compiling for"
         return f"OpenVINO, {self._settings['INFERENCE_PRECISION_HINT']}"
 
@@ -102,12 +108,15 @@ class OpenVINORunner:
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
         work = float(pixels.shape[0] * pixels.shape[1]) * self.config.multiply_adds * (8 if ensemble else 1)
-        if self._request is None and self._meanwhile is not None and not self.path.is_file():
+        if self._model is None and self._meanwhile is not None and not self.path.is_file():
             self._done += work
             if self._done < COMPILE_COST:
                 return (yield from self._meanwhile.steps(pixels, ensemble=ensemble))
-        if self._request is None:
-            self._request = self._compiled().create_infer_request()
+        if self._process != os.getpid():
+            raise DeviceError("OpenVINO does not survive a fork: make the Upscaler in the forked process")
+        with self._compiling:
+            if self._model is None:
+                self._model = self._compiled()
         answer = yield from (self_ensemble(self._enlarge, pixels) if ensemble else self._enlarge(pixels))
         if not np.isfinite(answer).all():
             raise FloatingPointError(f"the network's answer is not finite in {self.precision}")
@@ -117,16 +126,22 @@ class OpenVINORunner:
         h, w = pixels.shape[:2]
         pads = self.config.small_pads(h, w)
         padded = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
-        self._request.start_async([np.ascontiguousarray(padded.transpose(2, 0, 1)[None])])
         try:
-            while not self._request.wait_for(100):  # milliseconds; Ctrl-C comes through between
+            request = self._free.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
+        request.start_async([np.ascontiguousarray(padded.transpose(2, 0, 1)[None])])
+        try:
+            while not request.wait_for(100):  # milliseconds; Ctrl-C comes through between
                 yield 0.0
         finally:  # left in the middle, it would be busy when the next picture comes
-            self._request.wait()
+            request.wait()
         scale = self.config.scale
-        answer: Floats = self._request.get_output_tensor().data[0, :, : h * scale, : w * scale]
+        answer: Floats = request.get_output_tensor().data[0, :, : h * scale, : w * scale]
+        answer = np.ascontiguousarray(answer.transpose(1, 2, 0))
+        self._free.append(request)
         yield 1.0
-        return np.ascontiguousarray(answer.transpose(1, 2, 0))
+        return answer
 
     def _compiled(self) -> Any:
         """Read the compiled model from the cache, or compile it and leave it there."""

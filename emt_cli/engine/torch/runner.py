@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 
 import numpy as np
@@ -12,6 +13,7 @@ from emt_cli.engine.device import Device, Precision
 from emt_cli.engine.tiling import Floats
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.weights import Weights
+from emt_cli.errors import DeviceError
 from emt_cli.model.emt import EMT
 from emt_cli.model.inference import STRIP_PIXELS, InferenceEMT
 from emt_cli.steps import Steps, finish, part
@@ -37,6 +39,7 @@ class TorchRunner:
         self.device = torch.device(device)
         self.strip_pixels = STRIP_PIXELS if self.device.type == "cpu" else GPU_STRIP_PIXELS
         self.used_fallback = False
+        self._process = os.getpid()
         self._plain: EMT | None = None
         self._use(precision)
 
@@ -68,6 +71,7 @@ class TorchRunner:
 
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile as a call does, yielding the share done."""
+        self._check_process()
         self._flush_denormal()
         x = self._placed(np.ascontiguousarray(pixels)[None])
         y = yield from (self._ensemble(x) if ensemble else self.net.steps(x))
@@ -92,6 +96,10 @@ class TorchRunner:
             return np.stack([self(picture) for picture in pixels])
         answer: Floats = y.permute(0, 2, 3, 1).cpu().numpy()
         return answer
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():  # the threads of OpenMP and CUDA are the parent's: it would hang
+            raise DeviceError("torch does not survive a fork: make the Upscaler in the forked process")
 
     def _flush_denormal(self) -> None:
         """Compute without denormal numbers, which make a CPU many times slower; this holds for a thread."""

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from emt_cli.errors import EmtError
-from emt_cli.jobs.batch.local import Ended, ItemEvent, Started
+from emt_cli.jobs.batch.local import (
+    Ended,
+    ItemEvent,
+    Started,
+    default_threads,
+    places_for_pictures,
+    room_for_pictures,
+    run_locally,
+)
 from emt_cli.jobs.batch.plan import Batch, Item, Shard
-from emt_cli.jobs.batch.stages import Failure, Written, commit, failure, remove_leftovers
+from emt_cli.jobs.batch.stages import Failure, PictureWork, Written, commit, failure, remove_leftovers
 from emt_cli.jobs.journal import Journal
+from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.lock import lock
+
+Events: TypeAlias = Generator[ItemEvent, None, None]
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,15 @@ def held(output: Path, shard: Shard) -> Iterator[None]:
             stack.enter_context(lock(own, busy=busy))
         remove_leftovers(output, tag_of(shard) if shard.of > 1 else None)
         yield
+
+
+def run_here(batch: Batch, job: PictureJob, shard: Shard, stop: Event, threads: int | None = None) -> Events:
+    """Enlarge a batch's pictures on this machine's devices; threads: that read, and that write."""
+    threads = threads or default_threads(job.networks.devices)
+    places = places_for_pictures(batch.items, job.networks)
+    room = room_for_pictures(batch.items, len(places), threads)
+    work = PictureWork(job, tag_of(shard))
+    return run_locally(batch.items, work, places=places, threads=threads, room=room, stop=stop)
 
 
 def run_batch(

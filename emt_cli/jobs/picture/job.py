@@ -13,7 +13,7 @@ from emt_cli.assets.catalog import FoundModel
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
 from emt_cli.jobs.memory import check_memory, enough_memory, named
-from emt_cli.jobs.networks import EnlargeSettings
+from emt_cli.jobs.networks import EnlargeSettings, Networks
 from emt_cli.jobs.picture.plan import Plan, enlarge, enlarge_together, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.files import check_folder, check_target, make_folder
@@ -120,9 +120,9 @@ class File:
 class PictureJob:
     """One run over pictures; holds the networks it has loaded."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, networks: Networks | None = None) -> None:
         self.settings = settings
-        self.networks = settings.networks()
+        self.networks = networks or settings.networks()
         self.device = self.networks.devices[0]
         self._taken: set[Path] = set()
 
@@ -289,7 +289,7 @@ class PictureJob:
                     check_target(compare_path(target), overwrite=self.settings.overwrite)
         elif self.settings.compare:
             raise UsageError("--compare writes a second file; give the result a name with -o")
-        check_memory(task.name, task.memory)
+        check_memory(task.name, task.memory, self.settings.memory)
 
 
 def alike(one: Task, other: Task) -> bool:

@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
-from emt_cli.media.picture.alpha import bleed_alpha
+from emt_cli.media.picture.alpha import bleed_alpha, keep_extremes
 from emt_cli.media.picture.formats import SUFFIXES, PictureFormat
 from emt_cli.media.picture.io import Picture
 from emt_cli.media.resize import resize
@@ -23,8 +21,6 @@ from emt_cli.steps import Steps, part
 
 LARGEST = 16
 """Largest enlargement: two passes of 4."""
-_SURROUNDINGS = 5
-"""Side in input pixels of the neighbourhood that must be opaque for a pixel to stay exactly opaque."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def enlarge(picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]) -
     alpha: Pixels | None = None
     if picture.alpha is not None and transparent:
         alpha = yield from part(_enlarge(picture.alpha, plan, upscaler), colours_end, 1.0)
-        _keep_extremes(alpha, picture.alpha)
+        keep_extremes(alpha, picture.alpha)
     else:
         alpha = _opaque(picture, pixels)
     return replace(picture, pixels=pixels, alpha=alpha)
@@ -172,17 +168,6 @@ def _enlarge(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> 
 def _fitted(plane: Pixels, plan: Plan, kind: DTypeLike) -> Pixels:
     """Bring an enlarged plane of floats to the plan's size and a sample type; unchanged if it has them."""
     return convert(resize(plane, plan.out_height, plan.out_width), kind) if plan.resized else plane
-
-
-def _keep_extremes(alpha: Pixels, source: Pixels) -> None:
-    """Make enlarged alpha exactly opaque (or clear) where the source is so all around."""
-    window = np.ones((_SURROUNDINGS, _SURROUNDINGS), np.uint8)
-    top = full_scale(source.dtype)
-    size = (alpha.shape[1], alpha.shape[0])
-    for mask, value in ((source >= top, top), (source <= 0, 0)):
-        inside = cv2.erode(mask.astype(np.uint8), window)
-        whole: NDArray[Any] = cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST)
-        alpha[whole.astype(bool)] = value
 
 
 def result_path(

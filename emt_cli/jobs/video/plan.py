@@ -12,6 +12,7 @@ from pathlib import Path
 
 from emt_cli.errors import InputError, OutputError, UsageError
 from emt_cli.jobs.memory import check_memory
+from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.plan import Plan, Target, plan_picture
 from emt_cli.jobs.video.cost import disk_of, memory_of, seconds_a_frame, tiles_of
 from emt_cli.jobs.video.segments import plan_segments, segment_length, work_path
@@ -31,9 +32,9 @@ _CONTAINERS = {"ffv1": ".mkv", "prores": ".mov"}
 class VideoJob:
     """Videos enlarged with one set of settings; holds the networks it has loaded."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, networks: Networks | None = None) -> None:
         self.settings = settings
-        self.networks = settings.networks()
+        self.networks = networks or settings.networks()
         if settings.codec is not None and settings.codec not in encoders():
             raise UsageError(f"--codec {settings.codec}: not in this build; use {', '.join(encoders())}")
 
@@ -142,7 +143,7 @@ class VideoJob:
         if settings.compare:
             check_target(task.compare_path, overwrite=settings.overwrite)
         if here:
-            check_memory(task.name, task.memory)
+            check_memory(task.name, task.memory, self.settings.memory)
         work = work_path(task.target)
         there = sum(path.stat().st_size for path in work.iterdir()) if work.is_dir() else 0
         room = shutil.disk_usage(task.target.resolve().parent).free + there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
@@ -54,17 +55,20 @@ def make_here(job: VideoJob, task: VideoTask, work: WorkFolder, stop: Event) -> 
             yield min(1.0, done / len(task.times))
 
 
-def run_video(job: VideoJob, task: VideoTask, make: Maker = make_here) -> Steps[dict[str, Any]]:
+def run_video(
+    job: VideoJob, task: VideoTask, make: Maker = make_here, stop: Event | None = None
+) -> Steps[dict[str, Any]]:
     """Make a video, yielding the share done; returns its facts, what was found out, and every check.
 
-    Finished segments wait beside the target, so that the same task goes on after any end. On Ctrl-C and
-    SIGTERM the frame at hand is finished, then StoppedError is raised. A result that fails a check
+    Finished segments wait beside the target, so that the same task goes on after any end. When
+    stop is set, or without one on Ctrl-C and SIGTERM, the frame at hand is finished, then StoppedError is
+    raised. A result that fails a check
     ("verified" is false) gets the name NAME.unverified.EXT.
     """
     began = time.perf_counter()
     settings = job.settings
     with (
-        stop_signals() as stop,
+        stop_signals() if stop is None else nullcontext(stop) as stop,
         work_folder(
             task.target,
             _key(job, task),

@@ -1,4 +1,4 @@
-"""Colours under full transparency: what is hidden there must not shine through once a picture is resized."""
+"""Transparency: what is hidden under it must not shine through once a picture is resized, nor opaque fade."""
 
 import cv2
 import numpy as np
@@ -8,6 +8,8 @@ from emt_cli.media.samples import Pixels, full_scale
 
 _FAINTEST = np.float32(1 / 255)
 """Weight of the least visible pixels, so that averages over any number of them stay above zero."""
+_SURROUNDINGS = 5
+"""Side in input pixels of the neighbourhood that must be opaque for a pixel to stay exactly opaque."""
 
 
 def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
@@ -44,3 +46,14 @@ def _halved(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the area average at half the size, rounded up."""
     size = ((plane.shape[1] + 1) // 2, (plane.shape[0] + 1) // 2)
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def keep_extremes(alpha: Pixels, source: Pixels) -> None:
+    """Make enlarged alpha exactly opaque (or clear) where the source is so all around."""
+    window = np.ones((_SURROUNDINGS, _SURROUNDINGS), np.uint8)
+    top = full_scale(source.dtype)
+    size = (alpha.shape[1], alpha.shape[0])
+    for mask, value in ((source >= top, top), (source <= 0, 0)):
+        inside = cv2.erode(mask.astype(np.uint8), window)
+        whole = np.asarray(cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST))
+        alpha[whole.astype(bool)] = value
