@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from emt_cli.assets.catalog import find_model
+from emt_cli.engine.agreement import disagrees
 from emt_cli.engine.device import (
     Device,
     Precision,
@@ -22,7 +23,7 @@ from emt_cli.engine.device import (
 )
 from emt_cli.engine.runner import BatchRunner, Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
-from emt_cli.engine.weights import Weights, load_weights
+from emt_cli.engine.weights import Weights, is_faithful, load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.steps import Steps, finish, part
 
@@ -38,6 +39,12 @@ seams of small tiles make up more of the picture, so these get the wide one."""
 SMALL_TILE = 256
 """Tiles below this side get the wide halo."""
 
+BORDER = 4
+"""Mirrored pixels around a picture: the network wraps around at borders, and darkens corners without them."""
+
+GRAY, CALM = np.float32(127.5), np.float32(0.8)
+"""Middle gray, and the share of contrast about it with which a region is done again."""
+
 BATCH_PIXELS, MOST_BATCHED = 1 << 18, 16
 """On a GPU, pictures smaller than these many pixels are computed several at once."""
 
@@ -52,6 +59,8 @@ class Upscaler:
     ensemble: average the answers for eight flips and rotations; eight times the work.
     engine: auto, or one of runner.ENGINES, as --engine takes it.
     memory: bytes that a tile may take on the device; None takes what is free.
+    exact: compute what the paper computes, for benchmarks: without the mirrored border that keeps wrapped
+    pixels out of the picture, and without the check that the answer still shows its source.
 
     Its threads and memory go with close(), or at the end of a with block.
     """
@@ -66,11 +75,15 @@ class Upscaler:
         ensemble: bool = False,
         engine: str = "auto",
         memory: int | None = None,
+        exact: bool = False,
     ) -> None:
         self.config = weights.config
         self.device = device
         self._runner: Runner | None = make_runner(engine, weights, device, precision)
         self.memory = memory
+        self.border = 0 if exact else BORDER
+        self._guarded = not exact and is_faithful(weights)
+        self._substitute: Runner | None = None
         self.tile = tile
         self.ensemble = ensemble
         self._limit: int | None = None  # side of the tiles that fitted after memory ran out
@@ -169,7 +182,8 @@ class Upscaler:
     def peak_bytes(self, height: int, width: int) -> int:
         """Estimate the memory one picture takes beside its input and output."""
         tile = max(
-            (t.read_bottom - t.read_top) * (t.read_right - t.read_left) for t in self.tiles(height, width)
+            (t.read_bottom - t.read_top + 2 * self.border) * (t.read_right - t.read_left + 2 * self.border)
+            for t in self.tiles(height, width)
         )
         return tile * self.runner.bytes_per_pixel + self.runner.fixed_bytes
 
@@ -229,19 +243,35 @@ class Upscaler:
         ):
             return [self.upscale(image, dtype=dtype) for image in images]
         kind = np.dtype(dtype or images[0].dtype)
+        (whole,) = plan_tiles(*images[0].shape[:2], size=1 << 30, halo=0, multiple=1)
         try:
-            answers = runner.batch(np.stack([_floats(image) for image in images]))
+            sources = [_floats(_with_border(image, whole, self.border)) for image in images]
+            answers = runner.batch(np.stack(sources))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return [self.upscale(image, dtype=dtype) for image in images]
-        if images[0].ndim == 2:
-            answers = answers.mean(axis=3)
-        finish_pixels = _finisher(kind)
-        return [finish_pixels(answer) for answer in answers]
+        finish_pixels, enlarged = _finisher(kind), []
+        for image, source, answer in zip(images, sources, answers, strict=True):
+            if self._guarded and disagrees(source, answer, self.scale):
+                enlarged.append(self.upscale(image, dtype=dtype))
+                continue
+            inner = self._inner(answer)
+            enlarged.append(finish_pixels(inner.mean(axis=2) if image.ndim == 2 else inner))
+        return enlarged
 
-    def steps(self, image: Pixels, *, dtype: DTypeLike | None = None) -> Steps[Pixels]:
-        """Enlarge as `upscale` does, yielding the share done after each layer of each tile."""
+    def _inner(self, answer: Floats) -> Floats:
+        """Cut the enlarged border off."""
+        cut = self.border * self.scale
+        return answer[cut : len(answer) - cut, cut : answer.shape[1] - cut]
+
+    def steps(
+        self, image: Pixels, *, dtype: DTypeLike | None = None, notes: set[str] | None = None
+    ) -> Steps[Pixels]:
+        """Enlarge RGB or gray as `upscale` does, yielding the share done after each layer of each tile.
+
+        notes: gets what a person may want to know of the answer.
+        """
         height, width = image.shape[:2]
         kind = np.dtype(dtype or image.dtype)
         picture: Pixels = np.empty((height * self.scale, width * self.scale, *image.shape[2:]), kind)
@@ -252,7 +282,7 @@ class Upscaler:
             for tile in self._plan(height, width, size, first_row):
                 before = tile.top * width + (tile.bottom - tile.top) * tile.left
                 after = before + (tile.bottom - tile.top) * (tile.right - tile.left)
-                enlarging = self._enlarge(image[tile.read])
+                enlarging = self._enlarge(image, tile, set() if notes is None else notes)
                 enlarged = yield from part(enlarging, before / (height * width), after / (height * width))
                 if enlarged is None:
                     # Out of memory: begin this row of tiles again, with smaller ones.
@@ -267,19 +297,40 @@ class Upscaler:
         halo = self.halo(size)
         return plan_tiles(height, width, size=size, halo=halo, multiple=self.multiple, first_row=first_row)
 
-    def _enlarge(self, region: Pixels) -> Steps[Floats | None]:
+    def _enlarge(self, image: Pixels, tile: Tile, notes: set[str]) -> Steps[Floats | None]:
         """Run the network on what a tile reads, to (h, w, 3 or 1); None when memory ran out."""
+        region = _with_border(image, tile, self.border)
         try:
-            answer = yield from self.runner.steps(_floats(region), ensemble=self.ensemble)
+            pixels = _floats(region)
+            answer = yield from self.runner.steps(pixels, ensemble=self.ensemble)
+            if self._guarded and disagrees(pixels, answer, self.scale):
+                answer = yield from self._again(pixels, notes)
         except FloatingPointError as error:
             raise DeviceError(f"{self.device}: {error}; try --device cpu, or another model") from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             answer = None
-        if answer is not None and region.ndim == 2:
-            answer = answer.mean(axis=2, keepdims=True)
-        return answer
+        if answer is None:
+            return None
+        inner = self._inner(answer)
+        if region.ndim == 2:
+            inner = inner.mean(axis=2, keepdims=True)
+        return inner
+
+    def _again(self, pixels: Floats, notes: set[str]) -> Steps[Floats]:
+        """Enlarge a region on which the network lost itself: with less contrast, else by emt-lite."""
+        calm = GRAY + CALM * (pixels - GRAY)
+        answer = yield from self.runner.steps(calm, ensemble=self.ensemble)
+        answer = GRAY + (answer - GRAY) / CALM
+        if not disagrees(pixels, answer, self.scale):
+            notes.add("the network lost itself on a part: done again with less contrast")
+            return answer
+        if self._substitute is None:
+            weights = load_weights(find_model("emt-lite", self.scale).path)
+            self._substitute = make_runner("auto", weights, "cpu", "fp32")
+        notes.add("the network lost itself on a part: done again by emt-lite")
+        return (yield from self._substitute.steps(pixels, ensemble=self.ensemble))
 
     def _halve(self, tile: Tile) -> int:
         """Return the next smaller tile size, and keep to it from now on."""
@@ -297,6 +348,23 @@ class Upscaler:
         log.warning("%s: out of memory with tiles of %d pixels: going on with %d", self.device, side, smaller)
         self._limit = min(smaller, self._limit or smaller)  # another thread may have found less
         return self._limit
+
+
+def _with_border(image: Pixels, tile: Tile, border: int) -> Pixels:
+    """Return what a tile reads and border pixels more on each side, mirrored where the picture ends.
+
+    All tiles get them on all sides, so that their windows lie as those of the whole picture.
+    """
+    height, width = image.shape[:2]
+    top, bottom = tile.read_top - border, tile.read_bottom + border
+    left, right = tile.read_left - border, tile.read_right + border
+    inside = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    pads = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)))
+    if not any(map(any, pads)):
+        return inside
+    padded: Any = np.pad(inside, (*pads, *((0, 0),) * (image.ndim - 2)), mode="reflect")
+    region: Pixels = padded
+    return region
 
 
 def _check(image: Pixels) -> None:

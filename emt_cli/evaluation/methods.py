@@ -68,6 +68,7 @@ class Method:
             precision=precision,
             tile=settings.tile,
             ensemble=settings.ensemble,
+            exact=True,
         )
         runner = self.upscaler.runner
         how = f"{runner.name} {runner.precision} {device_type(device)} {settings.tile} {settings.ensemble}"

@@ -54,7 +54,7 @@ def add_answers(
             for old in (TEACHER, PART):
                 (folder / old).unlink(missing_ok=True)
             write_atomically(folder / RECORD, json.dumps({"sha256": weights.sha256}).encode())
-        _answer(Upscaler(weights, device=str(device or "cpu")), store, folder / PART, report)
+        _answer(Upscaler(weights, device=str(device or "cpu"), exact=True), store, folder / PART, report)
         (folder / PART).replace(folder / TEACHER)
     except OSError as error:
         raise OutputError(

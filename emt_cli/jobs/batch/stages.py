@@ -110,7 +110,7 @@ class PictureWork:
     def write(self, opened: Opened, result: Picture, seconds: float, index: int = 0) -> Written:
         """Write a result beside its place; nothing is left there when that fails. Raises OutputError."""
         item, settings = opened.item, self.job.settings
-        notes = list(opened.task.picture.notes)
+        notes = list(result.notes)
         moves: list[tuple[Path, Path]] = []
         files = []
         folder = item.target.parent

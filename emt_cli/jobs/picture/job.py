@@ -192,7 +192,7 @@ class PictureJob:
         settings = self.settings
         start = time.perf_counter()
         result = yield from self.enlarge(task)
-        notes = list(task.picture.notes)
+        notes = list(result.notes)
         facts = task.facts()
         if isinstance(task.target, Path):
             make_folder(task.target.parent)

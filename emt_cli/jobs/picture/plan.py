@@ -116,16 +116,17 @@ def enlarge(picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]) -
         colours = bleed_alpha(colours, picture.alpha)
     if picture.gray:
         colours = colours[..., 0]
-    pixels = yield from part(_enlarge(colours, plan, upscaler), 0.0, colours_end)
+    notes: set[str] = set()
+    pixels = yield from part(_enlarge(colours, plan, upscaler, notes), 0.0, colours_end)
     if picture.gray:
         pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
     alpha: Pixels | None = None
     if picture.alpha is not None and transparent:
-        alpha = yield from part(_enlarge(picture.alpha, plan, upscaler), colours_end, 1.0)
+        alpha = yield from part(_enlarge(picture.alpha, plan, upscaler, notes), colours_end, 1.0)
         keep_extremes(alpha, picture.alpha)
     else:
         alpha = _opaque(picture, pixels)
-    return replace(picture, pixels=pixels, alpha=alpha)
+    return replace(picture, pixels=pixels, alpha=alpha, notes=(*picture.notes, *sorted(notes)))
 
 
 def enlarge_together(pictures: Sequence[Picture], plan: Plan, upscaler: Upscaler) -> list[Picture]:
@@ -150,17 +151,21 @@ def _opaque(picture: Picture, pixels: Pixels) -> Pixels | None:
     return np.broadcast_to(np.array(top, picture.alpha.dtype), pixels.shape[:2])
 
 
-def _enlarge(plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler]) -> Steps[Pixels]:
+def _enlarge(
+    plane: Pixels, plan: Plan, upscaler: Callable[[int], Upscaler], notes: set[str]
+) -> Steps[Pixels]:
     """Run the passes on RGB (h, w, 3) or one plane (h, w); floats between them, one rounding at the end.
 
-    Yields the share done; the result is of the same sample type.
+    Yields the share done; the result is of the same sample type. notes gets what there is to say.
     """
     kind = plane.dtype
     work = np.cumsum([0.0, *(np.prod(plan.passes[:index]) ** 2.0 for index in range(len(plan.passes)))])
     shares = work / work[-1]
     for index, scale in enumerate(plan.passes):
         last = index == len(plan.passes) - 1
-        steps = upscaler(scale).steps(plane, dtype=kind if last and not plan.resized else np.float32)
+        steps = upscaler(scale).steps(
+            plane, dtype=kind if last and not plan.resized else np.float32, notes=notes
+        )
         plane = yield from part(steps, float(shares[index]), float(shares[index + 1]))
     return _fitted(plane, plan, kind)
 

@@ -124,6 +124,7 @@ class Enlarger:
         )
         self.free = free_places(task) if free is None else free
         self.duplicates: set[int] = set()
+        self.notes: set[str] = set()
         self.comparison = MovingComparison(plan.out_height, plan.out_width)
 
     @property
@@ -160,6 +161,7 @@ class Enlarger:
             large = finish(enlarge(frame, plan, lambda scale: self.job.networks.get(scale, index)))
         finally:
             self.free.put(index)
+        self.notes.update(large.notes)
         pixels, alpha = large.pixels, large.alpha
         if alpha is not None and not self.task.transparent:
             opaque = alpha[..., None].astype(np.float32) / np.float32(full_scale(alpha.dtype))
@@ -237,6 +239,7 @@ def _write_segment(
             raise _CutError
     if enlarger.used_fallback:
         notes.append("half precision overflowed: computed in fp32 from there on")
+    notes += sorted(enlarger.notes)
     computed = sum(pts not in enlarger.duplicates for pts in times)
     enlarger.duplicates.difference_update(times)
     return Done(tuple(times), files, computed, damage, tuple(dict.fromkeys(notes)))
