@@ -322,7 +322,9 @@ class Upscaler:
         """Enlarge a region on which the network lost itself: with less contrast, else by emt-lite."""
         calm = GRAY + CALM * (pixels - GRAY)
         answer = yield from self.runner.steps(calm, ensemble=self.ensemble)
-        answer = GRAY + (answer - GRAY) / CALM
+        answer -= GRAY
+        answer /= CALM
+        answer += GRAY
         if not disagrees(pixels, answer, self.scale):
             notes.add("the network lost itself on a part: done again with less contrast")
             return answer
