@@ -42,6 +42,8 @@ class Checkpoint:
     """Best validation PSNR so far in dB, -inf before the first."""
     seconds: float
     """Time spent so far."""
+    discriminator: dict[str, Any] | None = None
+    """Its weights and its optimizer's state; None where the run has none."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int) -> None:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import difflib
-import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from emt_cli.errors import InputError, UsageError
 from emt_cli.model.config import EMTConfig
+from emt_cli.training.tables import (
+    DiscriminatorConfig,
+    LossConfig,
+    PhotoConfig,
+    RealConfig,
+    check_kinds,
+    types_of,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +36,15 @@ class TrainConfig:
     """The recipe of one run; the defaults are the paper's (arXiv 2305.11403, section 4.1)."""
 
     network: EMTConfig = field(default_factory=lambda: EMTConfig(4))
-    """The network: a table of its own in a file, [network]."""
+    """The network: a table of its own in a file, [network], as are the next four."""
+    losses: LossConfig = field(default_factory=LossConfig)
+    """What the network is asked for."""
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    """The discriminator."""
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    """Ranges of the degradation photo."""
+    real: RealConfig = field(default_factory=RealConfig)
+    """Ranges of the degradation real."""
 
     data: str = ""
     """Training pictures: a folder with all below it, or DIV2K, Flickr2K or DF2K."""
@@ -37,8 +52,10 @@ class TrainConfig:
     """Folder of the LR pictures, named as in data; empty: they are made of data."""
     val: str = ""
     """Validation pictures, as data; empty: none."""
-    degradation: Literal["bicubic", "photo"] = "bicubic"
-    """How LR patches come about: the papers' bicubic, or blur, noise and JPEG as in web pictures."""
+    degradation: Literal["bicubic", "photo", "real"] = "bicubic"
+    """How LR patches come about: the papers' bicubic; or blur, noise and JPEG, once and mildly, or twice."""
+    clean_share: float = 0.0
+    """Share of patches that photo and real leave clean: reduced by the papers' bicubic."""
     halve_above: int = 0
     """Pictures with a longer side than this in pixels are halved first, by area; 0: none."""
     teacher: str = ""
@@ -89,13 +106,7 @@ class TrainConfig:
     """How many of the newest checkpoints are kept."""
 
     def __post_init__(self) -> None:
-        for name, hint in _types(TrainConfig).items():
-            choices = get_args(hint) if get_origin(hint) is Literal else ()
-            value = getattr(self, name)
-            if choices and value not in choices:
-                raise UsageError(f"{name}: {value!r} is none of {', '.join(choices)}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UsageError(f"{name} must be finite, not {value}")
+        check_kinds(self)
         for name in ("steps", "batch", "patch", "validate_every", "checkpoint_every", "keep"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -108,14 +119,23 @@ class TrainConfig:
         for name in ("learning_rate", "muon_learning_rate"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("teacher_share", "final_share"):
+        for name in ("teacher_share", "final_share", "clean_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         for name, value in (("ema", self.ema), ("betas", self.betas[0]), ("betas", self.betas[1])):
             if not 0 <= value < 1:
                 raise UsageError(f"{name} must be at least 0 and below 1, not {value}")
+        losses = self.losses
+        if (
+            not losses.pixel_weight
+            + losses.frequency_weight
+            + losses.perceptual_weight * bool(losses.perceptual)
+        ):
+            raise UsageError("losses: give one of the weights a value above 0")
         if self.lr_data and self.degradation != "bicubic":
-            raise UsageError("degradation = photo makes its own LR pictures: leave lr_data out")
+            raise UsageError(f"degradation = {self.degradation} makes its own LR pictures: leave lr_data out")
+        if self.degradation == "bicubic" and self.clean_share:
+            raise UsageError("clean_share is for degradation = photo or real: leave it out")
         if self.lr_data and self.halve_above:
             raise UsageError("halve_above would part the pictures from lr_data: leave one of them out")
 
@@ -149,6 +169,15 @@ LITE: dict[str, Any] = {
 """How the bundled models are trained; their recipe files say the rest."""
 
 PRESETS: dict[str, dict[str, Any]] = {"emt": {}, "lite": LITE}
+
+TABLES: dict[str, type[Any]] = {
+    "network": EMTConfig,
+    "losses": LossConfig,
+    "discriminator": DiscriminatorConfig,
+    "photo": PhotoConfig,
+    "real": RealConfig,
+}
+"""Tables of a recipe."""
 
 
 def make_config(
@@ -188,29 +217,30 @@ def _complaint(settings: Mapping[str, Any]) -> str:
 
 def _config(settings: Mapping[str, Any]) -> TrainConfig:
     """Make a config of keys such as "steps" and "network.dim"; keys left out keep their defaults."""
-    outer, inner = _types(TrainConfig), _types(EMTConfig)
+    inner: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
+    inner["network"]["scale"] = 4
+    outer: dict[str, Any] = {}
+    types = _key_types()
     try:
-        network = {
-            key.partition(".")[2]: _convert(key, value, inner[key.partition(".")[2]])
-            for key, value in settings.items()
-            if key.startswith("network.")
-        }
-        rest = {key: _convert(key, value, outer[key]) for key, value in settings.items() if "." not in key}
-        return TrainConfig(network=EMTConfig(**{"scale": 4, **network}), **rest)
+        for key, value in settings.items():
+            table, dot, name = key.rpartition(".")
+            (inner[table] if dot else outer)[name] = _convert(key, value, types[key])
+        return TrainConfig(**{table: kind(**inner[table]) for table, kind in TABLES.items()}, **outer)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"settings: {error}") from error
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """Return all keys of a config with JSON values: "steps", "network.dim" and so on."""
-    values = asdict(config)
-    network = values.pop("network")
-    return values | {f"network.{key}": value for key, value in network.items()}
+    return _flat(asdict(config))
 
 
-def _types(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {item.name: hints[item.name] for item in fields(kind)}
+def _key_types() -> dict[str, Any]:
+    """Return the types of all keys."""
+    types = {name: kind for name, kind in types_of(TrainConfig).items() if name not in TABLES}
+    for table, kind in TABLES.items():
+        types |= {f"{table}.{name}": inner for name, inner in types_of(kind).items()}
+    return types
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -251,8 +281,7 @@ def _split(pair: str) -> tuple[str, Any]:
 
 def _known(settings: dict[str, Any], source: str) -> dict[str, Any]:
     """Return settings if there are such keys; else raise UsageError with the nearest one."""
-    names = [name for name in _types(TrainConfig) if name != "network"]
-    names += [f"network.{name}" for name in _types(EMTConfig)]
+    names = list(_key_types())
     for key in settings:
         if key not in names:
             near = difflib.get_close_matches(key, names, 1, 0.5)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
-Degrade = Callable[[Pixels, np.random.Generator], Pixels]
-"""Makes an LR patch (side, side, 3) of an HR patch with a margin, see PictureStore.draw."""
-
 INDEX, LR, HR, TEACHER = "index.json", "lr.bin", "hr.bin", "teacher.bin"
-MARGIN = 8
-"""LR pixels around a patch that a degradation may use up; the side of a JPEG block."""
+
+
+class Degrade(Protocol):
+    """Makes an LR patch (side, side, 3) of an HR patch with a margin all around, RGB uint8."""
+
+    @property
+    def margin(self) -> int:
+        """LR pixels around the patch that it uses up."""
+
+    def __call__(self, wide: Pixels, random: np.random.Generator, /) -> Pixels:
+        """Damage one patch."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,10 @@ class PictureStore:
         """Cut the batch of one step: random places, flips and quarter turns; seed and step decide all.
 
         side: of an LR patch in pixels. part: which of the batch to cut, for one process of several. degrade:
-        makes the LR patch of the HR patch with MARGIN LR pixels all around; else it is cut ready-made.
+        makes the LR patch of the HR patch with its margin all around; else it is cut ready-made.
         """
         random = np.random.default_rng([seed, step])
-        margin = MARGIN if degrade else 0
+        margin = degrade.margin if degrade else 0
         pictures = random.choice(len(self), batch, p=self.shares)
         places = random.random((batch, 2))
         moves = random.integers(0, 8, batch)

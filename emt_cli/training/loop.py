@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from emt_cli.errors import OutputError
 from emt_cli.stop import stop_signals
 from emt_cli.training.checkpoint import locked, save_checkpoint
 from emt_cli.training.config import TrainConfig, settings_of
-from emt_cli.training.dataset import Degrade, Patches, PictureStore
-from emt_cli.training.degradation import PhotoDegradation
+from emt_cli.training.dataset import Patches, PictureStore
+from emt_cli.training.degradation_mix import make_degradation
 from emt_cli.training.prepare import Report
 from emt_cli.training.record import SAMPLES, Record, save_comparison, save_patches
 from emt_cli.training.run import Run
@@ -45,11 +45,13 @@ class TrainStep:
     step: int
     """Steps done."""
     loss: float
-    """Mean absolute error over all processes, 0..255; not a number for a step left out."""
+    """Over all processes; as a rule the mean absolute error, 0..255; not a number for a step left out."""
     seconds: float
     """Time of the step, without validation and saving."""
     waited: float
     """Part of it spent waiting for data."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """The loss's terms, and the discriminator's own loss."""
     psnr: float | None = None
     """Luma PSNR of the averaged weights on the validation pictures in dB, after steps that were validated."""
 
@@ -110,10 +112,10 @@ def _steps(
         began = time.perf_counter()
         patches = batches.take(run.step)
         waited = time.perf_counter() - began
-        loss, stopping = run.take_step(patches, stop=stop.is_set())
+        losses, stopping = run.take_step(patches, stop=stop.is_set())
         seconds = time.perf_counter() - began
         run.seconds += seconds
-        recent.add(loss, seconds, waited)
+        recent.add(losses, seconds, waited)
         last = run.step == config.steps
         psnr = None
         if validation is not None and (last or run.step % config.validate_every == 0):
@@ -124,7 +126,7 @@ def _steps(
                     run.step, **recent.taken(), learning_rate=rate, psnr=math.nan if psnr is None else psnr
                 )
             _save(run, psnr, validation, ended=last or stopping)
-        yield TrainStep(run.step, loss, seconds, waited, psnr)
+        yield TrainStep(run.step, losses.pop("loss"), seconds, waited, losses, psnr)
 
 
 def _save(run: Run, psnr: float | None, validation: PictureStore | None, *, ended: bool) -> None:
@@ -146,20 +148,22 @@ class _Recent:
     """The steps since the last line of the log."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[float, float, float]] = []
+        self.steps: list[tuple[dict[str, float], float, float]] = []
 
-    def add(self, loss: float, seconds: float, waited: float) -> None:
-        self.steps.append((loss, seconds, waited))
+    def add(self, losses: dict[str, float], seconds: float, waited: float) -> None:
+        self.steps.append((dict(losses), seconds, waited))
 
     def taken(self) -> dict[str, float]:
         """Return the means and begin anew."""
         losses, seconds, waited = zip(*self.steps, strict=True)
-        finite = [loss for loss in losses if math.isfinite(loss)]
         values = {
-            "loss": sum(finite) / len(finite) if finite else math.nan,
             "seconds_per_step": sum(seconds) / len(seconds),
             "data_wait_share": sum(waited) / sum(seconds),
         }
+        for name in dict.fromkeys(name for step in losses for name in step):
+            finite = [step[name] for step in losses if math.isfinite(step.get(name, math.nan))]
+            key = name if name == "loss" else f"loss_{name}"
+            values[key] = sum(finite) / len(finite) if finite else math.nan
         self.steps.clear()
         return values
 
@@ -171,8 +175,7 @@ class _Batches:
 
     def __init__(self, run: Run, store: PictureStore, pool: ThreadPoolExecutor) -> None:
         self.run, self.store, self.pool = run, store, pool
-        photo = run.config.degradation == "photo"
-        self.degrade: Degrade | None = PhotoDegradation(run.config.scale) if photo else None
+        self.degrade = make_degradation(run.config)
         self.waiting: dict[int, Future[Patches]] = {}
 
     def take(self, step: int) -> Patches:

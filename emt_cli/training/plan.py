@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emt_cli.training.config import TrainConfig
-from emt_cli.training.run import first_network
+from emt_cli.training.first_network import first_network
 
 
 @dataclass(frozen=True)

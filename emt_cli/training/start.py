@@ -17,9 +17,10 @@ from emt_cli.engine.device import choose_device
 from emt_cli.errors import DeviceError, OutputExistsError, UsageError
 from emt_cli.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, waiting_for
 from emt_cli.training.config import TrainConfig, settings_of
-from emt_cli.training.dataset import MARGIN, PictureStore
+from emt_cli.training.dataset import PictureStore
+from emt_cli.training.degradation_mix import make_degradation
+from emt_cli.training.first_network import first_network
 from emt_cli.training.prepare import Report, Source, list_pictures, prepare
-from emt_cli.training.run import first_network
 from emt_cli.training.teacher import add_answers, load_teacher
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
@@ -79,8 +80,9 @@ def find_start(config: TrainConfig, place: Place) -> tuple[Checkpoint, Path] | N
     if there and path.resolve() != there[-1].resolve():
         raise OutputExistsError(f"{place.out}: holds a run that is further than {path}; choose another --out")
     checkpoint = load_checkpoint(path)
+    fixed = ["optimizer", *(["discriminator.width"] if checkpoint.discriminator else [])]
     for key, ours in settings_of(config).items():
-        if key.startswith("network.") or key == "optimizer":
+        if key.startswith("network.") or key in fixed:
             theirs = checkpoint.config.get(key)
             if theirs != ours:
                 raise UsageError(
@@ -130,13 +132,13 @@ def prepare_data(
     One process of a machine works, the others wait for it.
     """
     cache = place.cache or place.out / "pictures"
-    margin = 2 * MARGIN if config.degradation == "photo" else 0
+    degrade = make_degradation(config)
     source = Source(
         picture_folders(config.data, fetch=place.fetch, report=report),
         config.scale,
         lr=Path(config.lr_data) if config.lr_data else None,
         halve_above=config.halve_above,
-        smallest=config.patch + margin,
+        smallest=config.patch + (2 * degrade.margin if degrade else 0),
     )
     with waiting_for(cache):
         store = prepare(source, cache, report)

@@ -18,8 +18,8 @@ from emt_cli.cli import app
 from emt_cli.engine.weights import load_weights
 from emt_cli.model.config import EMTConfig
 from emt_cli.training.config import TrainConfig
+from emt_cli.training.first_network import first_network
 from emt_cli.training.plan import make_plan
-from emt_cli.training.run import first_network
 from emt_cli.training.start import process_rank
 
 run = CliRunner().invoke

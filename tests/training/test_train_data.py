@@ -10,7 +10,7 @@ import pytest
 
 from emt_cli.errors import InputError
 from emt_cli.media.resize import bicubic_downscale
-from emt_cli.training.dataset import MARGIN, PictureStore
+from emt_cli.training.dataset import PictureStore
 from emt_cli.training.degradation import PhotoDegradation
 from emt_cli.training.prepare import Source, prepare
 
@@ -137,7 +137,7 @@ def test_steps_and_seeds_draw_differently(store: PictureStore):
 
 def test_degraded_patch_lies_where_the_clean_one_does(photo: np.ndarray):
     wide = np.ascontiguousarray(photo[:96, :96])
-    clean = bicubic_downscale(wide, 2)[MARGIN:-MARGIN, MARGIN:-MARGIN].astype(int)
+    clean = bicubic_downscale(wide, 2)[8:-8, 8:-8].astype(int)
 
     for seed in range(12):
         damaged = PhotoDegradation(2)(wide, np.random.default_rng(seed)).astype(int)

@@ -27,15 +27,16 @@ from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.training import checkpoint as checkpoint_module
 from emt_cli.training import loop as loop_module
+from emt_cli.training import losses as losses_module
 from emt_cli.training import run as run_module
 from emt_cli.training.checkpoint import load_checkpoint, locked
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import PictureStore
+from emt_cli.training.first_network import first_network
 from emt_cli.training.loop import TrainStep, train
 from emt_cli.training.optimizer import Average, learning_rate_share, start_as_identity
 from emt_cli.training.prepare import Source, prepare
 from emt_cli.training.record import Record, read_log
-from emt_cli.training.run import first_network
 from emt_cli.training.start import Place
 from emt_cli.training.validation import luma_psnr
 
@@ -181,13 +182,13 @@ def test_second_run_in_one_folder_is_refused(tmp_path: Path, config: TrainConfig
 def test_step_without_a_finite_loss_changes_nothing_and_keeps_its_batch(
     tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ):
-    true_loss = run_module.F.l1_loss
+    true_loss = losses_module.F.l1_loss
     calls = iter(range(100))
 
     def bad_at_the_third(answer: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return true_loss(answer, target) * (float("nan") if next(calls) == 2 else 1.0)
 
-    monkeypatch.setattr(run_module.F, "l1_loss", bad_at_the_third)
+    monkeypatch.setattr(losses_module.F, "l1_loss", bad_at_the_third)
 
     losses = [step.loss for step in finish(config, tmp_path / "run")]
 
@@ -202,7 +203,7 @@ def test_run_without_any_finite_loss_ends(
 ):
     monkeypatch.setattr(run_module, "BAD_STEPS", 3)
     monkeypatch.setattr(
-        run_module.F, "l1_loss", lambda answer, target: (answer - target).sum() * float("inf")
+        losses_module.F, "l1_loss", lambda answer, target: (answer - target).sum() * float("inf")
     )
 
     with pytest.raises(UsageError, match="3 steps in a row without a finite loss"):

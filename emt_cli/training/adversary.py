@@ -1,0 +1,80 @@
+"""One process's discriminator: what it says of answers, and how it learns."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emt_cli.training.discriminator import Discriminator
+from emt_cli.training.optimizer import check_state
+from emt_cli.training.tables import DiscriminatorConfig
+
+
+class Adversary:
+    """A discriminator on this process's device, with its optimizer."""
+
+    def __init__(self, config: DiscriminatorConfig, seed: int, fabric: Fabric) -> None:
+        """Make a new one; seed decides its first weights."""
+        self.config, self.fabric = config, fabric
+        torch.manual_seed(seed)
+        self.network = Discriminator(config.width).to(fabric.device)
+        for parameter in self.network.parameters():
+            if parameter.ndim == 4:  # twice as fast on CPUs
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, betas=config.betas)
+        self._wrapped: nn.Module
+        self.optimizer: Any
+        self._wrapped, self.optimizer = fabric.setup(self.network, optimizer)
+
+    def set_rate(self, share: float) -> None:
+        """Set the learning rate to a share of its largest, and forget gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * share
+        self.optimizer.zero_grad()
+
+    def term(self, answer: Tensor) -> Tensor:
+        """Return the weighted term of the network's loss: how little (b, 3, h, w) passes for photographs."""
+        with self._frozen(), self.fabric.autocast():
+            logits = self.network(answer.contiguous(memory_format=torch.channels_last)).float()
+        return 255 * self.config.weight * _entropy(logits, real=True)
+
+    def loss(self, answer: Tensor, original: Tensor) -> Tensor:
+        """Return the discriminator's own loss on answers and originals of the same number."""
+        self.network.train()
+        # One pass for both: a second one would change the spectral norms that the first one's gradient needs.
+        both = torch.cat([original, answer.detach()]).contiguous(memory_format=torch.channels_last)
+        logits = self._wrapped(both).float()
+        real, fake = logits.chunk(2)
+        return (_entropy(real, real=True) + _entropy(fake, real=False)) / 2
+
+    @contextlib.contextmanager
+    def _frozen(self) -> Iterator[None]:
+        self.network.eval().requires_grad_(False)
+        try:
+            yield
+        finally:
+            self.network.requires_grad_(True)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that a run needs to go on exactly."""
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from such a state; raises some exception for a damaged one."""
+        for name, value in state["network"].items():
+            if not value.isfinite().all():
+                raise ValueError(f"{name} is not finite")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        check_state(self.optimizer)
+
+
+def _entropy(logits: Tensor, *, real: bool) -> Tensor:
+    """Return the cross-entropy of logits whose pixels are all real, or all made."""
+    return F.softplus(-logits if real else logits).mean()

@@ -1,0 +1,48 @@
+"""The discriminator: a U-Net with spectral normalisation, which judges each pixel (arXiv 2107.10833, 3.4)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class Discriminator(nn.Module):
+    """Says for each pixel how likely it is a photograph's, as logits."""
+
+    def __init__(self, width: int) -> None:
+        """width: channels of the first layer; two, four and eight times as many follow."""
+        super().__init__()
+        self.head = nn.Conv2d(3, width, 3, padding=1)
+        self.down = nn.ModuleList(_halving(width << level) for level in range(3))
+        self.up = nn.ModuleList(_plain(width << level + 1, width << level) for level in (2, 1, 0))
+        self.body = nn.ModuleList(_plain(width, width) for _ in range(2))
+        self.tail = nn.Conv2d(width, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Judge RGB (b, 3, h, w), 0..255; return (b, 1, h, w)."""
+        x = _bent(self.head(x / 255))
+        skips = []
+        for layer in self.down:
+            skips.append(x)
+            x = _bent(layer(x))
+        for layer in self.up:
+            skip = skips.pop()
+            x = F.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=False)
+            x = _bent(layer(x)) + skip
+        for layer in self.body:
+            x = _bent(layer(x))
+        logits: Tensor = self.tail(x)
+        return logits
+
+
+def _halving(width: int) -> nn.Module:
+    return spectral_norm(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False))
+
+
+def _plain(width: int, out: int) -> nn.Module:
+    return spectral_norm(nn.Conv2d(width, out, 3, padding=1, bias=False))
+
+
+def _bent(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.2)

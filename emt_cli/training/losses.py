@@ -1,0 +1,81 @@
+"""What the network's answers are compared by: pixels, frequencies, features; originals may be sharpened."""
+
+from __future__ import annotations
+
+import cv2
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emt_cli.training.features import load_perceptual
+from emt_cli.training.tables import LossConfig
+
+CHARBONNIER = 1e-6
+"""Where the Charbonnier distance turns from a square to an absolute value, 0..1."""
+RADIUS, THRESHOLD = 50, 10.0
+"""Unsharp masking as Real-ESRGAN does it: taps of the blur; least difference that is sharpened, 0..255."""
+
+
+class Losses:
+    """The terms of the loss that follow from an answer and its target."""
+
+    def __init__(self, config: LossConfig, device: torch.device) -> None:
+        """Load what is needed; raises ModelError."""
+        self.config = config
+        self.perceptual = None
+        if config.perceptual and config.perceptual_weight:
+            self.perceptual = load_perceptual(config.perceptual, config.perceptual_file).to(device)
+
+    def sharpened(self, original: Tensor) -> Tensor:
+        """Return the originals as pixels and features are to become."""
+        return sharpened(original, self.config.sharpen) if self.config.sharpen else original
+
+    def terms(self, answer: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the weighted terms by name, for RGB (b, 3, h, w), 0..255.
+
+        They are those of pixels of 0..1, times 255: so "pixel" is the mean absolute error, 0..255.
+        """
+        config = self.config
+        terms: dict[str, Tensor] = {}
+        if config.pixel_weight:
+            distance = F.l1_loss if config.pixel == "l1" else charbonnier
+            terms["pixel"] = config.pixel_weight * distance(answer, target)
+        if config.frequency_weight:
+            terms["frequency"] = config.frequency_weight * frequency_distance(answer, target)
+        if self.perceptual is not None:
+            terms["perceptual"] = 255 * config.perceptual_weight * self.perceptual(answer, target)
+        return terms
+
+
+def charbonnier(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of sqrt(difference^2 + epsilon^2), 0..255 (arXiv 1704.03915)."""
+    return ((answer - target).square() + (255 * CHARBONNIER) ** 2).sqrt().mean()
+
+
+def frequency_distance(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the mean absolute difference of the orthonormal Fourier transforms, real and imaginary parts."""
+    difference = torch.fft.rfft2(answer - target, norm="ortho")
+    return torch.view_as_real(difference).abs().mean()
+
+
+def sharpened(x: Tensor, amount: float) -> Tensor:
+    """Sharpen (b, 3, h, w), 0..255, where it differs from its blur by more than THRESHOLD."""
+    kernel = torch.from_numpy(cv2.getGaussianKernel(RADIUS + 1, 0)).to(x)
+    blurred = _blurred(x, kernel)
+    residual = x - blurred
+    mask = _blurred((residual.abs() > THRESHOLD).to(x), kernel)
+    sharp = (x + amount * residual).clamp(0, 255)
+    return mask * sharp + (1 - mask) * x
+
+
+def _blurred(x: Tensor, kernel: Tensor) -> Tensor:
+    """Blur along both axes; the border is mirrored, as often as it takes."""
+    half = len(kernel) // 2
+    for axis in (2, 3):
+        size = x.shape[axis]
+        places = torch.arange(-half, size + half, device=x.device) % max(1, 2 * size - 2)
+        places = torch.minimum(places, 2 * size - 2 - places).clamp(min=0)
+        shape = (1, 1, -1, 1) if axis == 2 else (1, 1, 1, -1)
+        wide = x.index_select(axis, places).flatten(0, 1)[:, None]
+        x = F.conv2d(wide, kernel.view(shape)).view(*x.shape)
+    return x

@@ -1,0 +1,195 @@
+"""Runs with a discriminator: what it learns, what is kept of it, what a bad step leaves alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning_fabric")
+
+from lightning_fabric import Fabric
+
+from emt_cli.errors import InputError, UsageError
+from emt_cli.model.config import EMTConfig
+from emt_cli.training.adversary import Adversary
+from emt_cli.training.checkpoint import load_checkpoint
+from emt_cli.training.config import TrainConfig
+from emt_cli.training.discriminator import Discriminator
+from emt_cli.training.loop import TrainStep, train
+from emt_cli.training.record import read_log
+from emt_cli.training.start import Place
+from emt_cli.training.tables import DiscriminatorConfig, LossConfig
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def config(tmp_path: Path, photo: np.ndarray, tiny_config: EMTConfig) -> TrainConfig:
+    (tmp_path / "pictures").mkdir()
+    for name, part in (("a", photo), ("b", photo[::-1])):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{name}.png"), part[..., ::-1])
+    return TrainConfig(
+        network=tiny_config,
+        losses=LossConfig(pixel="charbonnier", frequency_weight=0.1, sharpen=0.5),
+        discriminator=DiscriminatorConfig(weight=0.1, width=4, learning_rate=1e-3),
+        data=str(tmp_path / "pictures"),
+        steps=6,
+        batch=2,
+        patch=12,
+        learning_rate=2e-3,
+        warmup=2,
+        ema=0.9,
+        checkpoint_every=2,
+    )
+
+
+def finish(config: TrainConfig, out: Path, resume: str = "") -> list[TrainStep]:
+    return list(train(config, Place(out, resume=resume)))
+
+
+def judge(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(folder / f"checkpoints/step-{step:08d}.pt").discriminator
+    assert state is not None
+    return state["network"]
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_broken_off_run_goes_on_bit_exactly_with_its_discriminator(tmp_path: Path, config: TrainConfig):
+    whole = finish(config, tmp_path / "whole")
+    steps = train(config, Place(tmp_path / "parts"))
+    first = [next(steps) for _ in range(3)]
+    steps.close()
+
+    rest = finish(config, tmp_path / "parts", "auto")
+
+    assert [step.step for step in rest] == [3, 4, 5, 6]
+    assert [step.losses for step in [*first[:2], *rest]] == [step.losses for step in whole]
+    assert same(judge(tmp_path / "parts", 6), judge(tmp_path / "whole", 6))
+
+
+def test_discriminator_comes_in_at_its_step(tmp_path: Path, config: TrainConfig):
+    late = replace(config, discriminator=replace(config.discriminator, start=3))
+
+    steps = finish(late, tmp_path / "run")
+
+    assert ["discriminator" in step.losses for step in steps] == [False] * 3 + [True] * 3
+    assert ["adversarial" in step.losses for step in steps] == [False] * 3 + [True] * 3
+
+
+def test_log_has_each_term_of_the_loss(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+
+    (line,) = [line for line in read_log(tmp_path / "run") if "loss" in line]
+    terms = line["loss_pixel"] + line["loss_frequency"] + line["loss_adversarial"]
+    assert line["loss"] == pytest.approx(terms, rel=1e-6)
+    assert line["loss_discriminator"] == pytest.approx(math.log(2), abs=0.05)
+
+
+@pytest.mark.parametrize("whose", ["term", "loss"])
+def test_bad_step_changes_neither_network(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch, whose: str
+):
+    true, calls = getattr(Adversary, whose), iter(range(100))
+
+    def bad_at_the_fifth(rival: Adversary, *tensors: torch.Tensor) -> torch.Tensor:
+        return true(rival, *tensors) * (math.nan if next(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(Adversary, whose, bad_at_the_fifth)
+    steps = train(replace(config, checkpoint_every=1, keep=9), Place(tmp_path / "run"))
+
+    losses = [next(steps).loss for _ in range(5)]
+    steps.close()
+
+    assert [math.isfinite(loss) for loss in losses] == [True] * 4 + [False]
+    before, after = (load_checkpoint(tmp_path / f"run/checkpoints/step-{step:08d}.pt") for step in (4, 5))
+    assert same(before.network, after.network)
+    assert same(judge(tmp_path / "run", 4), judge(tmp_path / "run", 5))
+    assert (tmp_path / "run/bad-step-00000004-0.npz").is_file()
+
+
+def test_its_judgement_is_the_cross_entropy_of_its_logits(tmp_path: Path, photo: np.ndarray):
+    rival = Adversary(DiscriminatorConfig(weight=0.2, width=4), 3, Fabric(accelerator="cpu", devices=1))
+    original = torch.tensor(photo[:32, :40].copy()).permute(2, 0, 1)[None].float()
+    answer = original.roll(3, 2).requires_grad_()
+
+    term = rival.term(answer)
+    own = rival.loss(answer, original)
+
+    entropy = torch.nn.BCEWithLogitsLoss()
+    rival.network.eval()
+    said, truth = rival.network(answer), rival.network(original)
+    assert term.item() == pytest.approx(255 * 0.2 * entropy(said, torch.ones_like(said)).item(), rel=1e-4)
+    halves = entropy(truth, torch.ones_like(said)) + entropy(said, torch.zeros_like(said))
+    assert own.item() == pytest.approx(halves.item() / 2, rel=1e-3)  # its norms have been refined in between
+
+
+def test_network_learns_from_the_discriminator_without_changing_it():
+    rival = Adversary(DiscriminatorConfig(weight=1, width=4), 3, Fabric(accelerator="cpu", devices=1))
+    answer = (torch.rand(1, 3, 24, 24) * 255).requires_grad_()
+
+    torch.autograd.backward(rival.term(answer))
+
+    assert answer.grad is not None
+    assert answer.grad.abs().max() > 0
+    assert all(parameter.grad is None for parameter in rival.network.parameters())
+    assert all(parameter.requires_grad for parameter in rival.network.parameters())
+
+
+def test_its_inner_layers_have_a_spectral_norm_of_one():
+    torch.manual_seed(0)
+    network = Discriminator(4)
+
+    for _ in range(60):
+        network(torch.rand(1, 3, 16, 16) * 255)
+
+    layers = [*network.down, *network.up, *network.body]
+    norms = [float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) for layer in layers]
+    assert norms == pytest.approx([1.0] * 8, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (45, 33), (8, 9)])
+def test_it_judges_every_pixel_of_any_size(size: tuple[int, int]):
+    assert Discriminator(2)(torch.rand(1, 3, *size) * 255).shape == (1, 1, *size)
+
+
+def test_damaged_discriminator_is_an_input_error(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "run")
+    path = tmp_path / "run/checkpoints/step-00000002.pt"
+    values = torch.load(path, weights_only=True)
+    values["discriminator"]["network"]["tail.bias"] = torch.tensor([math.nan])
+    torch.save(values, path)
+
+    with pytest.raises(InputError, match=r"step-00000002\.pt: .*discriminator.*remove it"):
+        finish(config, tmp_path / "run", "auto")
+
+
+def test_discriminator_of_another_width_is_refused(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "run")
+    wider = replace(config, discriminator=replace(config.discriminator, width=8))
+
+    with pytest.raises(UsageError, match=r"discriminator\.width is 4 there and 8 in this run"):
+        finish(wider, tmp_path / "run", "auto")
+
+
+def test_run_without_a_discriminator_may_go_on_with_one(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2, discriminator=DiscriminatorConfig()), tmp_path / "run")
+
+    steps = finish(config, tmp_path / "run", "auto")
+
+    assert all("discriminator" in step.losses for step in steps)
