@@ -77,24 +77,27 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     raise AssertionError(f"{path} did not come")
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path, pictures: Path):
+@pytest.mark.parametrize("weight", [0, 1], ids=["alone", "with a discriminator"])
+def test_two_processes_learn_what_one_does(tmp_path: Path, pictures: Path, weight: int):
     # Adam: Muon's products in bf16 would make more of the order of sums.
-    options = [
-        "--steps",
-        "12",
-        "--set",
-        "optimizer=adam",
-        "--set",
-        "validate_every=3",
-        "--val",
-        str(pictures),
-    ]
+    keys = {
+        "optimizer": "adam",
+        "validate_every": 3,
+        "discriminator.weight": weight,
+        "discriminator.width": 4,
+        "discriminator.learning_rate": 1e-3,
+        "losses.sharpen": 0.5,
+    }
+    options = ["--steps", "12", "--val", str(pictures)]
+    options += [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
 
     run(pictures, tmp_path / "one", *options, "--devices", "1")
     run(pictures, tmp_path / "two", *options, "--devices", "2")
 
     assert [line["processes"] for out in ("one", "two") for line in lines(tmp_path / out)[:1]] == [1, 2]
     assert scores(tmp_path / "two") == pytest.approx(scores(tmp_path / "one"), rel=2e-4)
+    judged = [[line.get("loss_discriminator", 0) for line in lines(tmp_path / out)] for out in ("one", "two")]
+    assert judged[1] == pytest.approx(judged[0], rel=2e-4)
     psnr = [[line["psnr"] for line in lines(tmp_path / out) if "psnr" in line] for out in ("one", "two")]
     assert psnr[1] == pytest.approx(psnr[0], abs=0.01)
 
