@@ -52,9 +52,14 @@ def _run(help: str, *names: str, least: int | None = None) -> Any:
 
 def train(
     out: Annotated[Path, _run("Folder of the run.", "--out", "-o")],
-    data: Annotated[str | None, _recipe("Folder of pictures, or DIV2K, Flickr2K, DF2K.")] = None,
-    lr_data: Annotated[str | None, _recipe("Folder of LR pictures; else they are made.")] = None,
+    data: Annotated[
+        list[str] | None, _recipe("Folder of pictures, or DIV2K, Flickr2K, DF2K; repeatable.")
+    ] = None,
+    lr_data: Annotated[
+        list[str] | None, _recipe("Folder of LR pictures for each; else they are made.")
+    ] = None,
     val: Annotated[str | None, _recipe("Validation pictures: folder or name.")] = None,
+    val_lr: Annotated[str | None, _recipe("Folder of their LR pictures; else they are made.")] = None,
     scale: Annotated[int | None, _recipe("2, 3 or 4.", "--scale", "-s")] = None,
     preset: Annotated[Preset, _recipe("The paper's recipe, or the bundled models'.")] = Preset.emt,
     config: Annotated[Path | None, _recipe("TOML file over the preset.", "--config")] = None,
@@ -65,12 +70,15 @@ def train(
     batch: Annotated[int | None, _recipe("Patches in a step.")] = None,
     patch: Annotated[int | None, _recipe("Side of an LR patch in pixels.")] = None,
     init: Annotated[str | None, _recipe("Model to start from: a name, or a file of any scale.")] = None,
-    degradation: Annotated[str | None, _recipe("bicubic, or photo: blur, noise, JPEG.")] = None,
+    degradation: Annotated[
+        str | None, _recipe("bicubic; photo, real: blur, noise, JPEG once, twice.")
+    ] = None,
     precision: Annotated[TrainPrecision | None, _recipe("Number type of the products.")] = None,
     seed: Annotated[int | None, _recipe("Decides everything random.")] = None,
     resume: Annotated[str, _run("auto: go on with the run in --out; or a checkpoint to start from.")] = "",
     cache: Annotated[Path | None, _run("Folder of decoded pictures, shared by runs.")] = None,
-    fetch: Annotated[bool, _run("Download a data set given by name.", "--fetch")] = False,
+    fetch: Annotated[bool, _run("Download data sets given by name, and vgg19.", "--fetch")] = False,
+    skip_bad: Annotated[bool, _run("Leave damaged pictures out, and list them.", "--skip-bad")] = False,
     accelerator: Annotated[str, _run("auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, _run("Processes on this machine, one for each device.", least=1)] = 1,
     nodes: Annotated[int, _run("Machines, each started by torchrun or SLURM.", least=1)] = 1,
@@ -81,12 +89,13 @@ def train(
 ) -> None:
     """Train a network on pictures; Ctrl-C stops with a checkpoint, --resume auto goes on exactly."""
     _check_extra()
-    from emt_cli.training.config import make_config
+    from emt_cli.training.recipe import make_config
 
     chosen = {
         "data": data,
         "lr_data": lr_data,
         "val": val,
+        "val_lr": val_lr,
         "network.scale": scale,
         "steps": steps,
         "batch": batch,
@@ -107,6 +116,7 @@ def train(
         cache=cache,
         resume=resume,
         fetch=fetch,
+        skip_bad=skip_bad,
         save_samples=save_samples,
         accelerator=accelerator,
         devices=devices,
@@ -128,8 +138,8 @@ def _check_extra() -> None:
 
 def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
     """Print what would run, after checking all that can be checked without decoding the pictures."""
-    from emt_cli.training.config import settings_of
     from emt_cli.training.plan import make_plan
+    from emt_cli.training.recipe import settings_of
     from emt_cli.training.start import check_sources, count_pictures, find_start
 
     pictures = count_pictures(recipe, place)
@@ -169,7 +179,7 @@ def _run_and_show(recipe: TrainConfig, place: Place, *, as_json: bool, quiet: bo
     silent = quiet or process_rank() > 0
     last = None
     with ui.progress(quiet=silent) as update:
-        steps = train(recipe, place, update)
+        steps = train(recipe, place, update, None if silent else ui.say)
         first = next(steps, None)  # with all that comes before it: pictures, teacher
     with _live(recipe.steps, silent) as show:
         for last in chain([first] if first else [], steps):
@@ -195,18 +205,18 @@ def _live(steps: int, silent: bool) -> Iterator[Callable[[TrainStep], None]]:
 
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True)
     hidden = silent or not sys.stderr.isatty()
-    psnr = ""
+    scores = ""
     bar = Progress(*columns, console=Console(stderr=True), disable=hidden, auto_refresh=False)
     with nullcontext() if hidden else ui.on_screen(), bar:
         task = bar.add_task("", total=steps)
 
         def show(step: TrainStep) -> None:
-            nonlocal psnr
-            if step.psnr is not None:
-                psnr = f", {step.psnr:.2f} dB"
+            nonlocal scores
+            if step.scores is not None:
+                scores = f", {step.scores['psnr']:.2f} dB, NIQE {step.scores['niqe']:.2f}"
                 if hidden and not silent:
-                    ui.say(f"step {step.step:,} of {steps:,}: loss {step.loss:.3f}{psnr}")
-            words = f"step {step.step:,}: loss {step.loss:.3f}{psnr}, {1 / step.seconds:.1f} it/s"
+                    ui.say(f"step {step.step:,} of {steps:,}: loss {step.loss:.3f}{scores}")
+            words = f"step {step.step:,}: loss {step.loss:.3f}{scores}, {1 / step.seconds:.1f} it/s"
             bar.update(task, completed=step.step, description=words)
             bar.refresh()
 

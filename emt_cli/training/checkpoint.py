@@ -39,7 +39,7 @@ class Checkpoint:
     average: dict[str, Tensor]
     optimizers: list[dict[str, Any]]
     best: float
-    """Best validation PSNR so far in dB, -inf before the first."""
+    """Best validation score so far, the greater the better; -inf before the first."""
     seconds: float
     """Time spent so far."""
     discriminator: dict[str, Any] | None = None

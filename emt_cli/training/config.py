@@ -1,15 +1,11 @@
-"""Settings of a training run, and where they come from: preset, file, single keys; no torch here."""
+"""Settings of a training run; no torch here."""
 
 from __future__ import annotations
 
-import difflib
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from emt_cli.errors import InputError, UsageError
+from emt_cli.errors import UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.training.tables import (
     DiscriminatorConfig,
@@ -17,16 +13,8 @@ from emt_cli.training.tables import (
     PhotoConfig,
     RealConfig,
     check_kinds,
-    types_of,
 )
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-FILE_LIMIT = 1 << 20
-"""Longest recipe file that is read, in bytes."""
 LARGEST = {"steps": 99_999_999, "batch": 1 << 16, "patch": 4096, "seed": (1 << 63) - 1}
 """Greatest values that make sense, or that files and generators have room for."""
 
@@ -46,12 +34,16 @@ class TrainConfig:
     real: RealConfig = field(default_factory=RealConfig)
     """Ranges of the degradation real."""
 
-    data: str = ""
-    """Training pictures: a folder with all below it, or DIV2K, Flickr2K or DF2K."""
-    lr_data: str = ""
-    """Folder of the LR pictures, named as in data; empty: they are made of data."""
+    data: tuple[str, ...] = ()
+    """Training pictures: folders with all below them, or DIV2K, Flickr2K or DF2K."""
+    data_weights: tuple[float, ...] = ()
+    """How often a patch comes from each of data; empty: as often as they have pixels."""
+    lr_data: tuple[str, ...] = ()
+    """Folders of the LR pictures, one for each of data and named as there; empty: they are made of data."""
     val: str = ""
-    """Validation pictures, as data; empty: none."""
+    """Validation pictures: a folder, or DIV2K-valid; empty: none."""
+    val_lr: str = ""
+    """Folder of their LR pictures; empty: they are made of val by the papers' bicubic."""
     degradation: Literal["bicubic", "photo", "real"] = "bicubic"
     """How LR patches come about: the papers' bicubic; or blur, noise and JPEG, once and mildly, or twice."""
     clean_share: float = 0.0
@@ -59,7 +51,8 @@ class TrainConfig:
     halve_above: int = 0
     """Pictures with a longer side than this in pixels are halved first, by area; 0: none."""
     teacher: str = ""
-    """Model whose answers on the training pictures are part of the target; empty: none."""
+    """Model whose answers on the training pictures are part of the target, or a folder of answers of any
+    network, named as in data and `scale` times as large as the LR pictures; empty: none."""
     teacher_share: float = 1.0
     """The teacher's part of the loss, 0..1; the rest is the original picture's."""
 
@@ -100,6 +93,8 @@ class TrainConfig:
 
     validate_every: int = 5000
     """Steps between validations."""
+    best: Literal["psnr", "ssim", "niqe", "newest"] = "psnr"
+    """What the best model is chosen by; a discriminator costs PSNR."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
     keep: int = 2
@@ -132,6 +127,20 @@ class TrainConfig:
             + losses.perceptual_weight * bool(losses.perceptual)
         ):
             raise UsageError("losses: give one of the weights a value above 0")
+        self._check_data()
+
+    def _check_data(self) -> None:
+        """Raise UsageError where folders, and what is done to their pictures, contradict each other."""
+        for name in ("data_weights", "lr_data"):
+            count = len(getattr(self, name))
+            if count not in (0, len(self.data)):
+                raise UsageError(f"{name} has {count} entries, data {len(self.data)}: write one for each")
+        if any(weight < 0 for weight in self.data_weights) or (
+            self.data_weights and not sum(self.data_weights)
+        ):
+            raise UsageError(f"data_weights must not be negative, nor all 0: {list(self.data_weights)}")
+        if self.val_lr and not self.val:
+            raise UsageError("val_lr has no val: name the folder of the originals with --val")
         if self.lr_data and self.degradation != "bicubic":
             raise UsageError(f"degradation = {self.degradation} makes its own LR pictures: leave lr_data out")
         if self.degradation == "bicubic" and self.clean_share:
@@ -145,31 +154,6 @@ class TrainConfig:
         return self.network.scale
 
 
-LITE: dict[str, Any] = {
-    "network": {
-        "dim": 64,
-        "blocks": 1,
-        "layers": 7,
-        "attention_layers": 1,
-        "heads": 2,
-        "mlp_ratio": 1.5,
-        "windows": [[16, 8], [8, 16]],
-        "shifts": [[8, 4], [4, 8]],
-    },
-    "steps": 100_000,
-    "patch": 48,
-    "identity_start": True,
-    "optimizer": "muon",
-    "learning_rate": 2e-3,
-    "warmup": 100,
-    "decay_steps": 30_000,
-    "betas": [0.9, 0.99],
-    "clip": 1.0,
-}
-"""How the bundled models are trained; their recipe files say the rest."""
-
-PRESETS: dict[str, dict[str, Any]] = {"emt": {}, "lite": LITE}
-
 TABLES: dict[str, type[Any]] = {
     "network": EMTConfig,
     "losses": LossConfig,
@@ -178,130 +162,3 @@ TABLES: dict[str, type[Any]] = {
     "real": RealConfig,
 }
 """Tables of a recipe."""
-
-
-def make_config(
-    preset: str = "emt",
-    *,
-    file: Path | None = None,
-    pairs: Sequence[str] = (),
-    values: Mapping[str, Any] | None = None,
-) -> TrainConfig:
-    """Make a config of a preset, a TOML file over it, and single keys over both.
-
-    pairs: "key=value" with the value as in TOML, quotes around text left out at will; a key of the network is
-    "network.dim". values: more keys, written the same way, which come last. Raises UsageError and InputError.
-    """
-    if preset not in PRESETS:
-        raise UsageError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
-    recipe = _flat(PRESETS[preset])
-    if file is not None:
-        recipe |= _known(_flat(_read(file)), str(file))
-    flags = _known(dict(_split(pair) for pair in pairs), "--set") | dict(values or {})
-    complaint = _complaint(recipe | flags)
-    if complaint and file is not None and _complaint(recipe) == complaint:
-        complaint = f"{file}: {complaint}"  # it is the file's alone
-    if complaint:
-        raise UsageError(complaint)
-    return _config(recipe | flags)
-
-
-def _complaint(settings: Mapping[str, Any]) -> str:
-    """Say what is wrong with settings; empty where nothing is."""
-    try:
-        _config(settings)
-    except UsageError as error:
-        return str(error)
-    return ""
-
-
-def _config(settings: Mapping[str, Any]) -> TrainConfig:
-    """Make a config of keys such as "steps" and "network.dim"; keys left out keep their defaults."""
-    inner: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
-    inner["network"]["scale"] = 4
-    outer: dict[str, Any] = {}
-    types = _key_types()
-    try:
-        for key, value in settings.items():
-            table, dot, name = key.rpartition(".")
-            (inner[table] if dot else outer)[name] = _convert(key, value, types[key])
-        return TrainConfig(**{table: kind(**inner[table]) for table, kind in TABLES.items()}, **outer)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"settings: {error}") from error
-
-
-def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """Return all keys of a config with JSON values: "steps", "network.dim" and so on."""
-    return _flat(asdict(config))
-
-
-def _key_types() -> dict[str, Any]:
-    """Return the types of all keys."""
-    types = {name: kind for name, kind in types_of(TrainConfig).items() if name not in TABLES}
-    for table, kind in TABLES.items():
-        types |= {f"{table}.{name}": inner for name, inner in types_of(kind).items()}
-    return types
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as stream:
-            text = stream.read(FILE_LIMIT + 1)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
-    if len(text) > FILE_LIMIT:
-        raise InputError(f"{file}: too long for a recipe (more than {FILE_LIMIT >> 10} kB)")
-    try:
-        values: dict[str, Any] = tomllib.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: no TOML: {error}") from error
-    return values
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return {"network": {"dim": 64}} as {"network.dim": 64}."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": part for inner, part in value.items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def _split(pair: str) -> tuple[str, Any]:
-    key, equals, text = pair.partition("=")
-    if not equals:
-        raise UsageError(f"--set {pair}: write key=value, such as steps=2000")
-    try:
-        return key.strip(), tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return key.strip(), text.strip()
-
-
-def _known(settings: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return settings if there are such keys; else raise UsageError with the nearest one."""
-    names = list(_key_types())
-    for key in settings:
-        if key not in names:
-            near = difflib.get_close_matches(key, names, 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
-            raise UsageError(f"{source}: unknown key {key}{hint}")
-    return settings
-
-
-def _convert(key: str, value: Any, kind: Any) -> Any:
-    """Return a TOML or JSON value as a field's type; raises UsageError."""
-    if get_origin(kind) is tuple:
-        parts = get_args(kind)
-        if isinstance(value, list | tuple) and (parts[-1] is ... or len(parts) == len(value)):
-            inner = [parts[0]] * len(value) if parts[-1] is ... else parts
-            return tuple(_convert(key, part, want) for part, want in zip(value, inner, strict=True))
-        raise UsageError(f"{key}: {value!r} is no list of the right length")
-    if kind is float and type(value) is int:
-        return float(value)
-    wanted = str if get_origin(kind) is Literal else kind
-    if type(value) is not wanted:
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise UsageError(f"{key}: {value!r} is not {words[wanted]}")
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -49,10 +50,12 @@ class PictureStore:
         """Heights and widths of the LR pictures."""
         if not self.names or self.sides.min() < 1 or self.sides.max() >= 1 << 30:
             raise ValueError("sizes that no picture has")
-        areas = self.sides.prod(axis=1)
-        self.shares = areas / areas.sum()
-        self._starts = np.cumsum(areas) - areas
-        samples = int(areas.sum()) * 3
+        self.areas = self.sides.prod(axis=1)
+        """Their pixels."""
+        self.skipped: list[str] = [str(fault) for fault in index.get("skipped", [])]
+        """What was wrong with the files that were left out."""
+        self._starts = np.cumsum(self.areas) - self.areas
+        samples = int(self.areas.sum()) * 3
         self._lr = _mapped(folder / LR, samples)
         self._hr = _mapped(folder / HR, samples * scale**2)
         self._teacher = _mapped(folder / TEACHER, samples * scale**2) if teacher else None
@@ -77,6 +80,27 @@ class PictureStore:
         start = int(self._starts[picture]) * 3 * scale**2
         return pixels[start : start + h * w * 3].reshape(h, w, 3)
 
+
+class PictureMix:
+    """Several stores to draw patches from."""
+
+    def __init__(
+        self, stores: Sequence[PictureStore], weights: Sequence[float] = (), *, smallest: int = 1
+    ) -> None:
+        """Weigh them by how often a patch comes from each, or by their pixels.
+
+        LR pictures with a side below smallest are left out. Raises ValueError where none is left.
+        """
+        self.stores, self.scale = stores, stores[0].scale
+        shares = []
+        for number, store in enumerate(stores):
+            areas = np.where(store.sides.min(axis=1) >= smallest, store.areas, 0)
+            shares.append(areas / areas.sum() * weights[number] if weights and areas.any() else areas)
+        if not np.concatenate(shares).any():
+            raise ValueError("no picture is left")
+        self.shares = np.concatenate(shares) / np.concatenate(shares).sum()
+        self._places = [(store, picture) for store in stores for picture in range(len(store))]
+
     def draw(
         self,
         seed: int,
@@ -94,23 +118,23 @@ class PictureStore:
         """
         random = np.random.default_rng([seed, step])
         margin = degrade.margin if degrade else 0
-        pictures = random.choice(len(self), batch, p=self.shares)
+        pictures = random.choice(len(self.shares), batch, p=self.shares)
         places = random.random((batch, 2))
         moves = random.integers(0, 8, batch)
         lr, hr, teacher = [], [], []
         for index in range(batch)[part]:
-            picture, move = int(pictures[index]), int(moves[index])
-            room = self.sides[picture] - side - 2 * margin + 1
+            (store, picture), move = self._places[int(pictures[index])], int(moves[index])
+            room = store.sides[picture] - side - 2 * margin + 1
             y, x = (margin + int(p * free) for p, free in zip(places[index], room, strict=True))
             inner = _window(y, x, side, self.scale)
-            hr.append(_moved(self.hr(picture)[inner], move))
+            hr.append(_moved(store.hr(picture)[inner], move))
             if degrade:
                 outer = _window(y - margin, x - margin, side + 2 * margin, self.scale)
-                wide = _moved(self.hr(picture)[outer], move)
+                wide = _moved(store.hr(picture)[outer], move)
                 lr.append(degrade(wide, np.random.default_rng([seed, step, index])))
             else:
-                lr.append(_moved(self.lr(picture)[_window(y, x, side, 1)], move))
-            answer = self.teacher(picture)
+                lr.append(_moved(store.lr(picture)[_window(y, x, side, 1)], move))
+            answer = store.teacher(picture)
             if answer is not None:
                 teacher.append(_moved(answer[inner], move))
         return Patches(np.stack(lr), np.stack(hr), np.stack(teacher) if teacher else None)

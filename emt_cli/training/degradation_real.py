@@ -90,7 +90,8 @@ class RealDegradation:
     def _noisy(self, x: Picture, random: Random, gaussian: Range, poisson: Range) -> Picture:
         """Add Gaussian noise, or Poisson's as a Gaussian of its variance; in each colour, or in all alike."""
         gray = random.random() < self.config.gray_share
-        noise = random.standard_normal((*x.shape[:2], 1 if gray else 3), dtype=np.float32)
+        own = np.random.default_rng(int(random.integers(1 << 62)))  # sizes must not change what is drawn next
+        noise = own.standard_normal((*x.shape[:2], 1 if gray else 3), dtype=np.float32)
         if random.random() < self.config.gaussian_share:
             noise *= random.uniform(*gaussian)
         else:

@@ -30,6 +30,14 @@ class Events:
         entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
         self._append(Event(summary=Summary(value=entries), step=step))
 
+    def add_picture(self, step: int, name: str, data: bytes, size: tuple[int, int]) -> None:
+        """Add a PNG file of a height and width; raises OSError."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=data)
+        self._append(Event(summary=Summary(value=[Summary.Value(tag=name, image=image)]), step=step))
+
     def _append(self, event: Event) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 

@@ -6,7 +6,7 @@ import errno
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from emt_cli.errors import OutputError
 from emt_cli.stop import stop_signals
 from emt_cli.training.checkpoint import locked, save_checkpoint
-from emt_cli.training.config import TrainConfig, settings_of
-from emt_cli.training.dataset import Patches, PictureStore
+from emt_cli.training.config import TrainConfig
+from emt_cli.training.dataset import Patches, PictureMix, PictureStore, Pixels
 from emt_cli.training.degradation_mix import make_degradation
-from emt_cli.training.prepare import Report
-from emt_cli.training.record import SAMPLES, Record, save_comparison, save_patches
+from emt_cli.training.prepare import Report, named
+from emt_cli.training.recipe import settings_of
+from emt_cli.training.record import SAMPLES, Record, save_patches, shown_pictures
 from emt_cli.training.run import Run
 from emt_cli.training.start import (
     BEST,
@@ -52,11 +53,22 @@ class TrainStep:
     """Part of it spent waiting for data."""
     losses: dict[str, float] = field(default_factory=dict)
     """The loss's terms, and the discriminator's own loss."""
-    psnr: float | None = None
-    """Luma PSNR of the averaged weights on the validation pictures in dB, after steps that were validated."""
+    scores: dict[str, float] | None = None
+    """Luma PSNR in dB, SSIM and NIQE of the averaged weights, after steps that were validated."""
+
+    @property
+    def psnr(self) -> float | None:
+        """The luma PSNR in dB, after steps that were validated."""
+        return None if self.scores is None else self.scores["psnr"]
 
 
-def train(config: TrainConfig, place: Place, report: Report | None = None) -> Iterator[TrainStep]:
+Say = Callable[[str], None]
+"""Told in one line what a person should know."""
+
+
+def train(
+    config: TrainConfig, place: Place, report: Report | None = None, say: Say | None = None
+) -> Iterator[TrainStep]:
     """Train, and yield after each step.
 
     In place.out come to lie log.jsonl, curves.png, checkpoints, best.safetensors (by validation, else the
@@ -65,7 +77,7 @@ def train(config: TrainConfig, place: Place, report: Report | None = None) -> It
     disk is full.
     """
     try:
-        yield from _train(config, place, report)
+        yield from _train(config, place, report, say)
     except OSError as error:
         if error.errno not in _NO_WRITING:
             raise
@@ -74,14 +86,14 @@ def train(config: TrainConfig, place: Place, report: Report | None = None) -> It
         ) from error
 
 
-def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator[TrainStep]:
+def _train(config: TrainConfig, place: Place, report: Report | None, say: Say | None) -> Iterator[TrainStep]:
     with ExitStack() as stack:
         if process_rank() == 0:
             stack.enter_context(locked(place.out))
         start = find_start(config, place)
         report = report if process_rank() == 0 else None
         check_sources(config, place, report)
-        store, validation = prepare_data(config, place, report)
+        data = prepare_data(config, place, report)
         fabric = launched(config, place)
         run = Run(config, fabric, place.out)
         if start is not None:
@@ -93,11 +105,15 @@ def _train(config: TrainConfig, place: Place, report: Report | None) -> Iterator
             record = Record(place.out, steps_done=run.step)
             stack.callback(record.close)
             record.note(run.step, "start", processes=fabric.world_size, settings=settings_of(config))
+            if data.skipped:
+                record.note(run.step, "skipped", pictures=data.skipped)
+                if say is not None:
+                    say(f"left out: {len(data.skipped)} pictures: {named(data.skipped)}")
         stop = stack.enter_context(stop_signals())
-        batches = stack.enter_context(_batches(run, store))
+        batches = stack.enter_context(_batches(run, data.training))
         if place.save_samples and fabric.is_global_zero:
             save_patches(place.out / SAMPLES / "patches.png", batches.draw(run.step))
-        yield from _steps(run, batches, validation, stop, record)
+        yield from _steps(run, batches, data.validation, stop, record)
         if fabric.is_global_zero and not (place.out / BEST).exists():  # stopped before the first validation
             run.save_model(place.out / BEST, None)
 
@@ -117,29 +133,31 @@ def _steps(
         run.seconds += seconds
         recent.add(losses, seconds, waited)
         last = run.step == config.steps
-        psnr = None
+        scores = None
         if validation is not None and (last or run.step % config.validate_every == 0):
-            psnr = run.validate(validation)
+            scores = run.validate(validation)
         if record is not None:
-            if last or stopping or psnr is not None or run.step % LOG_EVERY == 0:
-                record.add(
-                    run.step, **recent.taken(), learning_rate=rate, psnr=math.nan if psnr is None else psnr
-                )
-            _save(run, psnr, validation, ended=last or stopping)
-        yield TrainStep(run.step, losses.pop("loss"), seconds, waited, losses, psnr)
+            if last or stopping or scores is not None or run.step % LOG_EVERY == 0:
+                record.add(run.step, **recent.taken(), learning_rate=rate, **(scores or {}))
+            if validation is not None and scores is not None:
+                record.add_pictures(run.step, _shown(run, validation))
+            _save(run, scores, validated=validation is not None, ended=last or stopping)
+        yield TrainStep(run.step, losses.pop("loss"), seconds, waited, losses, scores)
 
 
-def _save(run: Run, psnr: float | None, validation: PictureStore | None, *, ended: bool) -> None:
+def _shown(run: Run, validation: PictureStore) -> list[tuple[Pixels, Pixels, Pixels]]:
+    """Return LR, answer and original of some validation pictures."""
+    chosen = shown_pictures(len(validation))
+    return [(validation.lr(i), run.answer(validation.lr(i)), validation.hr(i)) for i in chosen]
+
+
+def _save(run: Run, scores: dict[str, float] | None, *, validated: bool, ended: bool) -> None:
     """Save what is due after a step, on the first process."""
     due = ended or run.step % run.config.checkpoint_every == 0
-    if (psnr is not None and psnr > run.best) or (validation is None and due):
-        run.best = run.best if psnr is None else psnr
-        run.save_model(run.out / BEST, psnr)
-    if psnr is not None and validation is not None:
-        path = run.out / SAMPLES / f"step-{run.step:08d}.png"
-        save_comparison(path, validation.lr(0), run.answer(validation.lr(0)), validation.hr(0))
+    if run.is_best(scores) or (not validated and due):
+        run.save_model(run.out / BEST, scores)
     if run.step == run.config.steps:  # before the checkpoint, after which a run is done
-        run.save_model(run.out / LAST, psnr)
+        run.save_model(run.out / LAST, scores)
     if due:
         save_checkpoint(run.out / CHECKPOINTS, run.checkpoint(), keep=run.config.keep)
 
@@ -173,7 +191,7 @@ class _Batches:
 
     AHEAD = 4
 
-    def __init__(self, run: Run, store: PictureStore, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, run: Run, store: PictureMix, pool: ThreadPoolExecutor) -> None:
         self.run, self.store, self.pool = run, store, pool
         self.degrade = make_degradation(run.config)
         self.waiting: dict[int, Future[Patches]] = {}
@@ -194,7 +212,7 @@ class _Batches:
 
 
 @contextmanager
-def _batches(run: Run, store: PictureStore) -> Iterator[_Batches]:
+def _batches(run: Run, store: PictureMix) -> Iterator[_Batches]:
     pool = ThreadPoolExecutor(1)
     try:
         yield _Batches(run, store, pool)

@@ -44,13 +44,16 @@ class Source:
     """Halve pictures with a longer side than this, by area; 0: none."""
     smallest: int = 1
     """Least side of an LR picture."""
+    skip_bad: bool = False
+    """Leave out pictures that cannot be used, instead of refusing them all."""
 
 
 def prepare(source: Source, cache: Path, report: Report | None = None) -> PictureStore:
     """Decode the pictures of source into a folder in cache, or take it if it is there, and return the store.
 
     Every picture is checked first to last; one InputError names all that are unreadable, too small or of
-    another size than their LR picture. Raises OutputError where the folder cannot be written.
+    another size than their LR picture; with skip_bad the store lists them as skipped (it holds those that are
+    too small). Raises OutputError where the folder cannot be written.
     """
     files = list_pictures(source.hr)
     folder = cache / _signature(source, files)
@@ -70,8 +73,9 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
         for name, (h, w) in zip(store.names, store.sides, strict=True)
         if min(h, w) < source.smallest
     ]
-    if small:
-        raise _refusal(small, len(store))
+    if not source.skip_bad and (small or store.skipped):
+        raise _refusal([*map(InputError, store.skipped), *small], len(store) + len(store.skipped))
+    store.skipped += map(str, small)
     return store
 
 
@@ -111,7 +115,7 @@ def _make(source: Source, files: list[tuple[Path, Path]], folder: Path, report: 
         for done, (name, made) in enumerate(_decoded(source, files), 1):
             if isinstance(made, EmtError):
                 problems.append(made)
-            elif not problems:
+            elif source.skip_bad or not problems:
                 lr, hr = made
                 _append(lr_file, lr)
                 _append(hr_file, hr)
@@ -121,10 +125,11 @@ def _make(source: Source, files: list[tuple[Path, Path]], folder: Path, report: 
         for file in (lr_file, hr_file):
             file.flush()
             os.fsync(file.fileno())
-    if problems:
+    if problems and not (source.skip_bad and pictures):
         shutil.rmtree(folder, ignore_errors=True)
         raise _refusal(problems, len(files))
-    write_atomically(folder / INDEX, json.dumps({"pictures": pictures}).encode())
+    skipped = [str(problem) for problem in problems]
+    write_atomically(folder / INDEX, json.dumps({"pictures": pictures, "skipped": skipped}).encode())
 
 
 class _TooSmallError(InputError):
@@ -132,11 +137,17 @@ class _TooSmallError(InputError):
 
 
 def _refusal(problems: Sequence[EmtError], count: int) -> InputError:
-    more = [f"and {len(problems) - NAMED} more"] if len(problems) > NAMED else []
-    named = "; ".join([*map(str, problems[:NAMED]), *more])
     small = any(isinstance(problem, _TooSmallError) for problem in problems)
-    way_out = "leave them out" + (", or choose a smaller --patch" if small else "")
-    return InputError(f"{len(problems)} of {count} pictures cannot be trained on: {named}; {way_out}")
+    way_out = "--skip-bad leaves them out" + (", or choose a smaller --patch" if small else "")
+    return InputError(
+        f"{len(problems)} of {count} pictures cannot be trained on: {named(problems)}; {way_out}"
+    )
+
+
+def named(faults: Sequence[object], joint: str = "; ") -> str:
+    """Name some faults in one line, NAMED of them at most."""
+    more = [f"and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
+    return joint.join([*map(str, faults[:NAMED]), *more])
 
 
 def _too_small(name: str, h: int, w: int, source: Source) -> _TooSmallError:
@@ -177,7 +188,7 @@ def _pair(source: Source, path: Path, folder: Path) -> tuple[Pixels, Pixels]:
     if source.halve_above and max(hr.shape[:2]) > source.halve_above:
         hr = _halved(hr)
     h, w = (side // scale for side in hr.shape[:2])
-    if min(h, w) < source.smallest:
+    if min(h, w) < (1 if source.skip_bad else source.smallest):
         raise _too_small(str(path), h, w, source)
     if source.lr is None:
         return bicubic_downscale(hr, scale), hr[: h * scale, : w * scale]

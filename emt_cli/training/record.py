@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from emt_cli.training.dataset import Patches, Pixels
 from emt_cli.training.events import Events
 
 LOG, CURVES, SAMPLES, EVENTS = "log.jsonl", "curves.png", "samples", "events"
+CURVES_OF = {"loss": "loss", "psnr": "validation PSNR, Y (dB)", "niqe": "validation NIQE"}
 SAMPLE_SIDE = 96
 """LR pixels of a sample's side, at most."""
+SHOWN = 4
+"""Validation pictures that are shown, at most."""
 
 
 class Record:
@@ -40,6 +44,15 @@ class Record:
         self._append({"step": step, **finite})
         if self._events is not None:
             self._events.add(step, finite)
+
+    def add_pictures(self, step: int, pictures: Sequence[tuple[Pixels, Pixels, Pixels]]) -> None:
+        """Show the middles of LR, answer and original in samples/ and TensorBoard."""
+        side = min(SAMPLE_SIDE, *(size for lr, _, _ in pictures for size in lr.shape[:2]))
+        pixels = np.concatenate([_row(*picture, side) for picture in pictures])
+        path = self.folder / SAMPLES / f"step-{step:08d}.png"
+        _write(path, pixels)
+        if self._events is not None:
+            self._events.add_picture(step, "validation", path.read_bytes(), pixels.shape[:2])
 
     def note(self, step: int, event: str, **values: Any) -> None:
         """Add one line about the run itself."""
@@ -70,15 +83,15 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw loss and PSNR over the steps into curves.png, if matplotlib is there."""
+    """Draw loss and scores over the steps into curves.png, if matplotlib is there."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         return
     lines = read_log(folder)
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    for place, (name, label) in enumerate((("loss", "loss (0..255)"), ("psnr", "validation PSNR, Y (dB)"))):
-        axes = figure.add_subplot(1, 2, place + 1)
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    for place, (name, label) in enumerate(CURVES_OF.items()):
+        axes = figure.add_subplot(1, len(CURVES_OF), place + 1)
         points = [(line["step"], line[name]) for line in lines if isinstance(line.get(name), int | float)]
         axes.plot(*zip(*points, strict=True)) if points else None
         axes.set(xlabel="step", ylabel=label)
@@ -88,14 +101,17 @@ def draw_curves(folder: Path) -> None:
     write_atomically(folder / CURVES, stream.getvalue())
 
 
-def save_comparison(path: Path, lr: Pixels, answer: Pixels, hr: Pixels) -> None:
-    """Write the middle of LR (its pixels as squares), answer and original, side by side."""
+def shown_pictures(count: int) -> list[int]:
+    """Return which of so many validation pictures are shown: SHOWN of them, evenly spread."""
+    return [count * place // min(SHOWN, count) for place in range(min(SHOWN, count))]
+
+
+def _row(lr: Pixels, answer: Pixels, hr: Pixels, side: int) -> Pixels:
     scale = len(hr) // len(lr)
-    h, w = (min(side, SAMPLE_SIDE) for side in lr.shape[:2])
-    y, x = (lr.shape[0] - h) // 2, (lr.shape[1] - w) // 2
-    coarse = np.kron(lr[y : y + h, x : x + w], np.ones((scale, scale, 1), np.uint8))
-    window = slice(y * scale, (y + h) * scale), slice(x * scale, (x + w) * scale)
-    _write(path, np.concatenate([coarse, answer[window], hr[window]], axis=1))
+    y, x = ((size - side) // 2 for size in lr.shape[:2])
+    coarse = np.kron(lr[y : y + side, x : x + side], np.ones((scale, scale, 1), np.uint8))
+    window = slice(y * scale, (y + side) * scale), slice(x * scale, (x + side) * scale)
+    return np.concatenate([coarse, answer[window], hr[window]], axis=1)
 
 
 def save_patches(path: Path, patches: Patches) -> None:

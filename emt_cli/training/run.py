@@ -18,13 +18,14 @@ from emt_cli.errors import InputError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.training.adversary import Adversary
 from emt_cli.training.checkpoint import GO_BACK, Checkpoint
-from emt_cli.training.config import TrainConfig, settings_of
+from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
 from emt_cli.training.first_network import first_network
 from emt_cli.training.losses import Losses
 from emt_cli.training.optimizer import Average, check_state, learning_rate_share, make_optimizers
+from emt_cli.training.recipe import settings_of
 from emt_cli.training.shared_norm import share_statistics
-from emt_cli.training.validation import enlarged, luma_psnr
+from emt_cli.training.validation import SCORES, enlarged, score_pictures
 
 BAD_STEPS = 20
 """Steps in a row without a finite loss that end a run."""
@@ -38,7 +39,7 @@ class Run:
         self.step = 0
         """Steps done."""
         self.best = -math.inf
-        """Best validation PSNR in dB."""
+        """Best validation score: PSNR in dB, or whatever the recipe chooses by; the greater, the better."""
         self.seconds = 0.0
         self.bad_steps = 0
         self.network = first_network(config).to(fabric.device)
@@ -74,7 +75,9 @@ class Run:
             raise InputError(
                 f"{path}: the state of an optimizer or of the discriminator is damaged; {GO_BACK}"
             ) from error
-        self.step, self.best, self.seconds = checkpoint.step, checkpoint.best, checkpoint.seconds
+        self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        if checkpoint.config.get("best", "psnr") == self.config.best:
+            self.best = checkpoint.best
 
     def checkpoint(self) -> Checkpoint:
         """Return the state after the last step."""
@@ -187,16 +190,30 @@ class Run:
                 " learning_rate, or --precision fp32"
             )
 
-    def validate(self, store: PictureStore) -> float:
-        """Return the mean luma PSNR in dB of the averaged weights; every process takes some pictures."""
+    def validate(self, store: PictureStore) -> dict[str, float]:
+        """Return the mean SCORES of the averaged weights; every process takes some pictures.
+
+        Pictures too small for a score are left out of its mean, which is not a number if all are.
+        """
         mine = range(self.fabric.global_rank, len(store), self.fabric.world_size)
-        scores = luma_psnr(
+        scores = score_pictures(
             self._averaged(), ((store.lr(i), store.hr(i)) for i in mine), device=self.fabric.device
         )
-        total = torch.tensor(math.fsum(scores), device=self.fabric.device)
+        values = torch.tensor(scores, device=self.fabric.device, dtype=torch.float32).view(-1, len(SCORES))
+        totals = torch.stack([values.nansum(0), (~values.isnan()).float().sum(0)])
         if self.fabric.world_size > 1:
-            distributed.all_reduce(total)
-        return float(total) / len(store)
+            distributed.all_reduce(totals)
+        return dict(zip(SCORES, (totals[0] / totals[1]).tolist(), strict=True))
+
+    def is_best(self, scores: dict[str, float] | None) -> bool:
+        """Tell whether the weights at hand are the best so far, and remember their score."""
+        if scores is None or self.config.best == "newest":
+            return scores is not None
+        score = scores[self.config.best] * (-1 if self.config.best == "niqe" else 1)
+        if not score > self.best:
+            return False
+        self.best = score
+        return True
 
     def answer(self, lr: Pixels) -> Pixels:
         """Enlarge one picture (h, w, 3) with the averaged weights."""
@@ -207,20 +224,26 @@ class Run:
         network.load_state_dict(self.average.tensors)
         return network
 
-    def save_model(self, path: Path, psnr: float | None) -> None:
+    def save_model(self, path: Path, scores: dict[str, float] | None) -> None:
         """Write the averaged weights as a model, with the recipe in its header."""
         settings = {
             key: value for key, value in settings_of(self.config).items() if not key.startswith("network.")
         }
-        for key in ("data", "lr_data", "val", "init", "teacher"):
-            settings[key] = Path(settings[key]).name  # nobody else's business where they lie
+        for key in ("data", "lr_data"):  # nobody else's business where they lie
+            settings[key] = [Path(folder).name for folder in settings[key]]
+        for key in ("val", "val_lr", "init", "teacher", "losses.perceptual_file"):
+            settings[key] = Path(settings[key]).name
         metadata = {
             "name": path.parent.resolve().name,
             "steps": self.step,
             "hours": round(self.seconds / 3600, 2),
             "processes": self.fabric.world_size,
-            "scores": {} if psnr is None else {"validation": {"psnr": round(psnr, 3)}},
+            "scores": {} if scores is None else {"validation": _rounded(scores)},
             "training": settings,
         }
         tensors = {name: value.cpu() for name, value in self.average.tensors.items()}
         save_weights(path, self.config.network, tensors, metadata)
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {name: round(score, 4) for name, score in scores.items() if math.isfinite(score)}

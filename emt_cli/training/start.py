@@ -13,14 +13,17 @@ import torch
 from lightning_fabric import Fabric
 
 from emt_cli.assets.datasets import picture_folders
+from emt_cli.assets.features import feature_file
 from emt_cli.engine.device import choose_device
-from emt_cli.errors import DeviceError, OutputExistsError, UsageError
+from emt_cli.errors import DeviceError, InputError, OutputExistsError, UsageError
 from emt_cli.training.checkpoint import Checkpoint, checkpoints, load_checkpoint, waiting_for
-from emt_cli.training.config import TrainConfig, settings_of
-from emt_cli.training.dataset import PictureStore
+from emt_cli.training.config import TrainConfig
+from emt_cli.training.dataset import PictureMix, PictureStore
 from emt_cli.training.degradation_mix import make_degradation
+from emt_cli.training.features import load_perceptual
 from emt_cli.training.first_network import first_network
 from emt_cli.training.prepare import Report, Source, list_pictures, prepare
+from emt_cli.training.recipe import settings_of
 from emt_cli.training.teacher import add_answers, load_teacher
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
@@ -40,6 +43,8 @@ class Place:
     """auto: the newest checkpoint in out, if there is one; a checkpoint's path; empty: out must be new."""
     fetch: bool = False
     """Whether data sets known by name are downloaded."""
+    skip_bad: bool = False
+    """Whether pictures that cannot be used are left out and listed, instead of refused."""
     save_samples: bool = False
     """Whether the first batch is written as a picture before the first step."""
     accelerator: str = "cpu"
@@ -118,42 +123,73 @@ def check_sources(config: TrainConfig, place: Place, report: Report | None = Non
     """Raise EmtError for models or validation pictures that a run could not use, before its long work."""
     if config.init:
         first_network(config)
-    if config.teacher:
+    if config.teacher and not Path(config.teacher).is_dir():
         load_teacher(config.teacher, config.scale)
+    if config.losses.perceptual:
+        feature_file(
+            config.losses.perceptual, config.losses.perceptual_file, fetch=place.fetch, report=report
+        )
+        load_perceptual(config.losses.perceptual, config.losses.perceptual_file)
     if config.val:
         list_pictures(picture_folders(config.val, fetch=place.fetch, report=report))
 
 
-def prepare_data(
-    config: TrainConfig, place: Place, report: Report | None = None
-) -> tuple[PictureStore, PictureStore | None]:
+@dataclass(frozen=True)
+class Data:
+    """The pictures of a run."""
+
+    training: PictureMix
+    validation: PictureStore | None
+    skipped: list[str]
+    """What was wrong with the training pictures that were left out."""
+
+
+def prepare_data(config: TrainConfig, place: Place, report: Report | None = None) -> Data:
     """Check and decode training and validation pictures, and have the teacher answer, where not done yet.
 
     One process of a machine works, the others wait for it.
     """
     cache = place.cache or place.out / "pictures"
     degrade = make_degradation(config)
-    source = Source(
-        picture_folders(config.data, fetch=place.fetch, report=report),
-        config.scale,
-        lr=Path(config.lr_data) if config.lr_data else None,
-        halve_above=config.halve_above,
-        smallest=config.patch + (2 * degrade.margin if degrade else 0),
-    )
+    smallest = config.patch + (2 * degrade.margin if degrade else 0)
+    sources = [
+        Source(
+            picture_folders(name, fetch=place.fetch, report=report),
+            config.scale,
+            lr=Path(config.lr_data[number]) if config.lr_data and config.lr_data[number] else None,
+            halve_above=config.halve_above,
+            smallest=smallest,
+            skip_bad=place.skip_bad,
+        )
+        for number, name in enumerate(config.data)
+    ]
+    stores, skipped = [], []
     with waiting_for(cache):
-        store = prepare(source, cache, report)
-        if config.teacher:
-            store = add_answers(store, config.teacher, device=choose_accelerator(place), report=report)
-        if not config.val:
-            return store, None
-        folders = picture_folders(config.val, fetch=place.fetch, report=report)
-        val = Source(folders, config.scale, smallest=2 * config.scale + 1)
-        return store, prepare(val, cache, report)
+        for source in sources:
+            store = prepare(source, cache, report)
+            skipped += store.skipped
+            if config.teacher:
+                store = add_answers(store, config.teacher, device=choose_accelerator(place), report=report)
+            stores.append(store)
+        validation = _prepare_validation(config, place, cache, report) if config.val else None
+    try:
+        mix = PictureMix(stores, config.data_weights, smallest=smallest)
+    except ValueError as error:
+        raise InputError(f"{', '.join(config.data)}: no picture is left to train on") from error
+    return Data(mix, validation, skipped)
+
+
+def _prepare_validation(
+    config: TrainConfig, place: Place, cache: Path, report: Report | None
+) -> PictureStore:
+    folders = picture_folders(config.val, fetch=place.fetch, report=report)
+    lr = Path(config.val_lr) if config.val_lr else None
+    return prepare(Source(folders, config.scale, lr=lr, smallest=2 * config.scale + 1), cache, report)
 
 
 def count_pictures(config: TrainConfig, place: Place) -> int:
     """Return how many training pictures there are, without opening them; raises InputError."""
-    return len(list_pictures(picture_folders(config.data, fetch=place.fetch)))
+    return sum(len(list_pictures(picture_folders(name, fetch=place.fetch))) for name in config.data)
 
 
 def process_rank() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,9 +16,12 @@ from emt_cli.assets.catalog import find_model
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights
-from emt_cli.errors import OutputError, UsageError
-from emt_cli.training.dataset import TEACHER, PictureStore
-from emt_cli.training.prepare import Report
+from emt_cli.errors import InputError, OutputError, UsageError
+from emt_cli.media.picture.formats import SUFFIXES
+from emt_cli.media.picture.io import read_picture
+from emt_cli.media.samples import convert
+from emt_cli.training.dataset import TEACHER, PictureStore, Pixels
+from emt_cli.training.prepare import Report, named
 
 PART, RECORD = "teacher.part", "teacher.json"
 
@@ -33,34 +38,87 @@ def load_teacher(model: str, scale: int) -> Weights:
 
 def add_answers(
     store: PictureStore,
-    model: str,
+    teacher: str,
     *,
     device: torch.device | None = None,
     report: Report | None = None,
 ) -> PictureStore:
-    """Let a model enlarge every LR picture; return the store with the answers, which lie in its folder.
+    """Put a teacher's answers to the LR pictures beside them, and return the store with them.
 
-    model: a known name or a file; it computes in float32, so that its answers are the same, but for rounding,
-    whatever the device (None: the CPU). Answers that are there already are taken; work broken off goes on
-    where it stopped. Raises ModelError, UsageError for a model of another scale, DeviceError, OutputError.
+    teacher: a known model or its file, which computes in float32, so that its answers are the same, but for
+    rounding, whatever the device (None: the CPU); or a folder of answers, named as the pictures. What is
+    there is taken; work broken off goes on where it stopped. Raises ModelError, UsageError for a model of
+    another scale, InputError for answers that are missing or of another size, DeviceError, OutputError.
     """
     folder = store.folder
-    weights = load_teacher(model, store.scale)
-    if _recorded(folder) == weights.sha256 and (folder / TEACHER).is_file():
+    answers: ModelAnswers | FolderAnswers
+    if Path(teacher).is_dir():
+        answers = FolderAnswers(store, Path(teacher))
+    else:
+        answers = ModelAnswers(store, load_teacher(teacher, store.scale), device)
+    if _recorded(folder) == answers.sha256 and (folder / TEACHER).is_file():
         with contextlib.suppress(ValueError):  # answers cut short are made again
             return PictureStore(folder, store.scale, teacher=True)
     try:
-        if _recorded(folder) != weights.sha256:
+        if _recorded(folder) != answers.sha256:
             for old in (TEACHER, PART):
                 (folder / old).unlink(missing_ok=True)
-            write_atomically(folder / RECORD, json.dumps({"sha256": weights.sha256}).encode())
-        _answer(Upscaler(weights, device=str(device or "cpu"), exact=True), store, folder / PART, report)
+            write_atomically(folder / RECORD, json.dumps({"sha256": answers.sha256}).encode())
+        _write(answers, store, folder / PART, report)
         (folder / PART).replace(folder / TEACHER)
     except OSError as error:
         raise OutputError(
             f"{folder}: the teacher's answers cannot be written ({error.strerror or error})"
         ) from error
     return PictureStore(folder, store.scale, teacher=True)
+
+
+class ModelAnswers:
+    """What a model says."""
+
+    def __init__(self, store: PictureStore, weights: Weights, device: torch.device | None) -> None:
+        self.sha256, self._store = weights.sha256, store
+        self._make = functools.cache(lambda: Upscaler(weights, device=str(device or "cpu"), exact=True))
+
+    def __getitem__(self, picture: int) -> Pixels:
+        return np.asarray(self._make().upscale(np.array(self._store.lr(picture))), dtype=np.uint8)
+
+
+class FolderAnswers:
+    """What any network said before, as picture files of the pictures' names, or NAME_x4."""
+
+    def __init__(self, store: PictureStore, folder: Path) -> None:
+        """Find all files; raises InputError, naming those that are missing."""
+        self._store = store
+        found = [_find_answer(folder / name, store.scale) for name in store.names]
+        missing = [name for name, path in zip(store.names, found, strict=True) if path is None]
+        if missing:
+            raise InputError(
+                f"teacher {folder}: no answers for {len(missing)} pictures: {named(missing, ', ')}; add them"
+            )
+        self._paths = [path for path in found if path is not None]
+        states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._paths]
+        self.sha256 = hashlib.sha256(repr(states).encode()).hexdigest()
+
+    def __getitem__(self, picture: int) -> Pixels:
+        path = self._paths[picture]
+        pixels: Pixels = convert(read_picture(path).pixels, np.uint8)
+        h, w = (int(side) * self._store.scale for side in self._store.sides[picture])
+        if (
+            not 0 <= pixels.shape[0] - h < self._store.scale
+            or not 0 <= pixels.shape[1] - w < self._store.scale
+        ):
+            size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+            raise InputError(
+                f"{path}: {size}, and {w}x{h} is x{self._store.scale} of the LR picture; replace it"
+            )
+        return np.ascontiguousarray(pixels[:h, :w])  # what an original has beyond a multiple of the scale
+
+
+def _find_answer(path: Path, scale: int) -> Path | None:
+    stems = path.stem, f"{path.stem}_x{scale}"
+    candidates = (path.with_name(stem + suffix) for stem in stems for suffix in (path.suffix, *SUFFIXES))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _recorded(folder: Path) -> str | None:
@@ -71,7 +129,9 @@ def _recorded(folder: Path) -> str | None:
         return None
 
 
-def _answer(teacher: Upscaler, store: PictureStore, part: Path, report: Report | None) -> None:
+def _write(
+    answers: ModelAnswers | FolderAnswers, store: PictureStore, part: Path, report: Report | None
+) -> None:
     """Append the answers that part does not hold yet."""
     sizes = [int(h * w) * 3 * store.scale**2 for h, w in store.sides]
     there = part.stat().st_size if part.is_file() else 0
@@ -82,7 +142,7 @@ def _answer(teacher: Upscaler, store: PictureStore, part: Path, report: Report |
         file.truncate(sum(sizes[:done]))
         file.seek(0, os.SEEK_END)
         for picture in range(done, len(store)):
-            file.write(teacher.upscale(np.array(store.lr(picture))).tobytes())
+            file.write(answers[picture].tobytes())
             if report:
                 report("teacher's answers", picture + 1, len(store))
         file.flush()

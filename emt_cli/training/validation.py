@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from emt_cli.media.metrics import luma, psnr
+from emt_cli.media.metrics import WINDOW, luma, psnr, ssim
+from emt_cli.media.niqe import niqe
 from emt_cli.model.emt import EMT
 from emt_cli.model.inference import InferenceEMT
 from emt_cli.training.dataset import Pixels
 
+SCORES = ("psnr", "ssim", "niqe")
+"""Luma PSNR in dB and SSIM, `scale` border pixels left out, and NIQE."""
 
-def luma_psnr(
+
+def score_pictures(
     network: EMT, pairs: Iterable[tuple[Pixels, Pixels]], *, device: torch.device | str = "cpu"
-) -> list[float]:
-    """Return the luma PSNR in dB, `scale` border pixels left out, of each (LR, HR) pair.
+) -> list[tuple[float, ...]]:
+    """Return SCORES of each (LR, HR) pair; not a number for a picture that is too small for one of them.
 
     LR: RGB (h, w, 3); HR: RGB (h * scale, w * scale, 3). The answer is rounded to bytes first.
     """
     border = network.config.scale
-    return [psnr(luma(enlarged(network, lr, device)), luma(hr), border=border) for lr, hr in pairs]
+    scores: list[tuple[float, ...]] = []
+    for lr, hr in pairs:
+        answer = enlarged(network, lr, device)
+        y, wanted = luma(answer), luma(hr)
+        large = min(y.shape) - 2 * border >= WINDOW
+        alike = ssim(y, wanted, border=border) if large else math.nan
+        scores.append((psnr(y, wanted, border=border), alike, niqe(answer)))
+    return scores
 
 
 def enlarged(network: EMT, lr: Pixels, device: torch.device | str = "cpu") -> Pixels:

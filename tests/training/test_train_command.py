@@ -90,7 +90,7 @@ def load_parameters(tmp_path: Path, options: list[str]) -> int:
         (
             ["--patch", "100"],
             8,
-            "too small for patches of 200x200; leave them out, or choose a smaller --patch",
+            "too small for patches of 200x200; --skip-bad leaves them out, or choose a smaller --patch",
         ),
         (["--devices", "3"], 2, "no multiple of the 3 processes"),
         (["--resume", "lost.pt"], 8, "lost.pt: no such checkpoint"),
@@ -99,7 +99,9 @@ def load_parameters(tmp_path: Path, options: list[str]) -> int:
         (["--val", "lost"], 8, "lost: no such folder"),
         (["--init", "emt-lte"], 5, "did you mean emt-lite?"),
         (["--accelerator", "abacus"], 2, "--accelerator abacus: use auto, cpu, cuda or mps"),
-        (["--degradation", "rain"], 2, "none of bicubic, photo"),
+        (["--degradation", "rain"], 2, "none of bicubic, photo, real"),
+        (["--set", "losses.perceptual=vgg19"], 5, "--fetch downloads 575 MB"),
+        (["--lr-data", "a", "--lr-data", "b"], 2, "lr_data has 2 entries, data 1"),
     ],
 )
 def test_mistake_is_one_line_before_any_step(
@@ -111,6 +113,31 @@ def test_mistake_is_one_line_before_any_step(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_bad_pictures_are_listed_when_they_are_left_out(tmp_path: Path, options: list[str]):
+    (tmp_path / "pictures/broken.png").write_text("hello")
+
+    refused = run(app, options)
+    done = run(app, [*options, "--skip-bad"])
+
+    assert (refused.exit_code, "--skip-bad leaves them out" in refused.stderr) == (8, True)
+    assert done.exit_code == 0
+    assert "left out: 1 pictures: " in done.stderr
+    assert "broken.png" in done.stderr
+    noted = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    (faults,) = [line["pictures"] for line in noted if line.get("event") == "skipped"]
+    assert ["broken.png" in fault for fault in faults] == [True]
+
+
+def test_several_folders_make_one_run(tmp_path: Path, options: list[str], photo: np.ndarray):
+    (tmp_path / "more").mkdir()
+    cv2.imwrite(str(tmp_path / "more/b.png"), photo[..., ::-1])
+
+    more = ["--data", str(tmp_path / "more"), "--set", "data_weights=[1, 2]"]
+    result = run(app, [*options, *more, "--dry-run", "--json"])
+
+    assert json.loads(result.stdout)["pictures"] == 2
 
 
 def test_absent_accelerator_is_missed_before_pictures_are_decoded(
@@ -137,7 +164,7 @@ def test_run_of_no_processes_is_a_usage_error(options: list[str], option: str):
 def test_missing_packages_are_named_before_any_is_imported(
     options: list[str], monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("lightning_fabric", "emt_cli.training.config"):
+    for name in ("lightning_fabric", "emt_cli.training.recipe"):
         monkeypatch.setitem(sys.modules, name, None)
 
     result = run(app, options)

@@ -9,7 +9,8 @@ import pytest
 
 from emt_cli.errors import InputError, UsageError
 from emt_cli.model.config import EMTConfig
-from emt_cli.training.config import TrainConfig, make_config, settings_of
+from emt_cli.training.config import TrainConfig
+from emt_cli.training.recipe import make_config, settings_of
 
 RECIPES = Path(__file__).parent.parent.parent / "weights" / "recipes"
 
@@ -36,7 +37,7 @@ def test_flag_beats_file_and_file_beats_preset(tmp_path: Path):
 def test_value_may_be_text_without_quotes_or_a_nested_list():
     config = make_config("lite", pairs=["data=my photos/2024", "network.windows=[[8, 4], [4, 8]]", "clip=2"])
 
-    assert config.data == "my photos/2024"
+    assert config.data == ("my photos/2024",)
     assert config.network.windows == ((8, 4), (4, 8))
     assert config.clip == 2.0
 
@@ -55,6 +56,22 @@ def test_value_may_be_text_without_quotes_or_a_nested_list():
         ("network.dim=61", "multiple of windows x heads"),
         ("optimizer=sgd", "none of adam, muon"),
         ("batch", "write key=value"),
+        ("losses.pixels=l1", "did you mean losses.pixel?"),
+        ("discriminator.wieght=1", "did you mean discriminator.weight?"),
+        ("losses.perceptual=vgg16", "none of efficientnet-lite0, vgg19"),
+        ("losses.pixel_weight=-1", "losses.pixel_weight must be at least 0"),
+        ("losses.pixel_weight=0", "give one of the weights a value above 0"),
+        ("discriminator.width=0", "discriminator.width must be between 1 and 1024"),
+        ("discriminator.betas=[0.9, 1]", "below 1"),
+        ("real.blur=[3, 1]", "real.blur: [3.0, 1.0] is no range"),
+        ("real.resizes=[0.5, 0.6, 0.1]", "real.resizes: the shares [0.5, 0.6, 0.1] do not come to 1"),
+        ("real.quality=[0, 90]", "real.quality must be between 1 and 100"),
+        ("photo.noise=nan", "photo.noise: nan is no list of the right length"),
+        ("photo.noise=[0, nan]", "photo.noise must be finite"),
+        ("clean_share=0.5", "clean_share is for degradation = photo or real"),
+        ("val_lr=small", "val_lr has no val"),
+        ("data_weights=[1, 2]", "data_weights has 2 entries, data 0"),
+        ("best=lpips", "none of psnr, ssim, niqe, newest"),
     ],
 )
 def test_wrong_setting_is_named_with_a_way_out(pair: str, said: str):
@@ -62,6 +79,22 @@ def test_wrong_setting_is_named_with_a_way_out(pair: str, said: str):
         make_config("lite", pairs=[pair])
 
     assert said in str(error.value)
+
+
+def test_file_has_a_table_for_each_part(tmp_path: Path):
+    file = tmp_path / "recipe.toml"
+    file.write_text(
+        'data = ["photos", "art"]\ndata_weights = [1, 0.2]\ndegradation = "real"\n'
+        '[losses]\nperceptual = "vgg19"\n[discriminator]\nweight = 0.1\nbetas = [0.5, 0.9]\n'
+        "[real]\nblur = [1, 2]\n[photo]\nquality = [50, 60]\n"
+    )
+
+    config = make_config("lite", file=file)
+
+    assert (config.data, config.data_weights) == (("photos", "art"), (1.0, 0.2))
+    assert config.losses.perceptual == "vgg19"
+    assert (config.discriminator.weight, config.discriminator.betas) == (0.1, (0.5, 0.9))
+    assert (config.real.blur, config.photo.quality) == ((1.0, 2.0), (50, 60))
 
 
 def test_wrong_key_in_a_file_names_the_file(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,10 @@ import pytest
 
 from emt_cli.errors import InputError
 from emt_cli.media.resize import bicubic_downscale
-from emt_cli.training.dataset import PictureStore
+from emt_cli.training.dataset import PictureMix, PictureStore
 from emt_cli.training.degradation import PhotoDegradation
 from emt_cli.training.prepare import Source, prepare
+from emt_cli.training.teacher import add_answers
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -108,7 +110,7 @@ def test_large_picture_is_halved_by_area(tmp_path: Path, pictures: Path, photo: 
 
 
 def test_drawn_patches_belong_together(store: PictureStore):
-    patches = store.draw(1, 2, batch=6, side=16)
+    patches = PictureMix([store]).draw(1, 2, batch=6, side=16)
 
     for lr, hr in zip(patches.lr, patches.hr, strict=True):
         # Away from the patch's border, reducing HR gives LR; turns change which axis comes first.
@@ -117,9 +119,11 @@ def test_drawn_patches_belong_together(store: PictureStore):
 
 
 def test_parts_of_a_batch_are_the_batch(store: PictureStore):
-    whole = store.draw(1, 2, batch=6, side=16)
+    whole = PictureMix([store]).draw(1, 2, batch=6, side=16)
 
-    parts = [store.draw(1, 2, batch=6, side=16, part=slice(first, first + 3)) for first in (0, 3)]
+    parts = [
+        PictureMix([store]).draw(1, 2, batch=6, side=16, part=slice(first, first + 3)) for first in (0, 3)
+    ]
 
     assert np.array_equal(np.concatenate([part.lr for part in parts]), whole.lr)
     assert np.array_equal(np.concatenate([part.hr for part in parts]), whole.hr)
@@ -127,7 +131,8 @@ def test_parts_of_a_batch_are_the_batch(store: PictureStore):
 
 def test_steps_and_seeds_draw_differently(store: PictureStore):
     first, again, step, seed = (
-        store.draw(*numbers, batch=4, side=16).lr for numbers in ((1, 2), (1, 2), (1, 3), (2, 2))
+        PictureMix([store]).draw(*numbers, batch=4, side=16).lr
+        for numbers in ((1, 2), (1, 2), (1, 3), (2, 2))
     )
 
     assert np.array_equal(first, again)
@@ -152,7 +157,9 @@ def test_degraded_patch_lies_where_the_clean_one_does(photo: np.ndarray):
 
 
 def test_degradation_follows_from_seed_and_step(store: PictureStore):
-    draws = [store.draw(1, step, batch=3, side=8, degrade=PhotoDegradation(2)) for step in (4, 4, 5)]
+    draws = [
+        PictureMix([store]).draw(1, step, batch=3, side=8, degrade=PhotoDegradation(2)) for step in (4, 4, 5)
+    ]
 
     assert np.array_equal(draws[0].lr, draws[1].lr)
     assert not np.array_equal(draws[0].lr, draws[2].lr)
@@ -170,3 +177,111 @@ def test_damaged_store_is_made_anew(
     again = prepare(Source((pictures,), 2, smallest=16), tmp_path / "store")
 
     assert np.array_equal(again.hr(0), expected)
+
+
+def other_pictures(tmp_path: Path) -> PictureStore:
+    """A store of one picture that is all red."""
+    save(tmp_path / "red" / "a.png", np.full((80, 120, 3), (250, 0, 0), np.uint8))
+    return prepare(Source((tmp_path / "red",), 2), tmp_path / "store")
+
+
+def test_folders_are_drawn_from_by_their_weights(tmp_path: Path, store: PictureStore):
+    mix = PictureMix([store, other_pictures(tmp_path)], (1, 3))
+
+    patches = mix.draw(1, 2, batch=400, side=8)
+
+    red = (patches.hr == (250, 0, 0)).all(axis=(1, 2, 3))
+    assert red.mean() == pytest.approx(0.75, abs=0.06)
+    assert (patches.lr[red] == (250, 0, 0)).all()
+
+
+def test_folders_without_weights_are_drawn_from_by_their_pixels(tmp_path: Path, store: PictureStore):
+    red = other_pictures(tmp_path)
+    pixels = [int(one.areas.sum()) for one in (store, red)]
+
+    patches = PictureMix([store, red]).draw(1, 2, batch=400, side=8)
+
+    share = (patches.hr == (250, 0, 0)).all(axis=(1, 2, 3)).mean()
+    assert share == pytest.approx(pixels[1] / sum(pixels), abs=0.07)
+
+
+def test_a_second_folder_that_is_never_drawn_from_changes_nothing(tmp_path: Path, store: PictureStore):
+    """Nor does it decode the first one anew."""
+    alone = PictureMix([store]).draw(1, 2, batch=6, side=16)
+
+    both = PictureMix([store, other_pictures(tmp_path)], (1, 0)).draw(1, 2, batch=6, side=16)
+
+    assert np.array_equal(both.lr, alone.lr)
+
+
+def test_bad_pictures_are_left_out_when_asked_for(tmp_path: Path, pictures: Path, photo: np.ndarray):
+    (pictures / "broken.png").write_bytes((pictures / "a.png").read_bytes()[:2000])
+    save(pictures / "tiny.png", photo[:20, :20])
+    source = Source((pictures,), 2, smallest=16, skip_bad=True)
+
+    store = prepare(source, tmp_path / "store")
+
+    assert store.names == ["a.png", "deep/er/b.png", "tiny.png"]
+    assert [any(name in fault for fault in store.skipped) for name in ("broken", "tiny", "a.png:")] == [
+        True,
+        True,
+        False,
+    ]
+    patches = PictureMix([store], smallest=16).draw(1, 2, batch=50, side=16)
+    assert len(patches.lr) == 50
+
+
+def test_bad_pictures_left_out_before_are_refused_again(tmp_path: Path, pictures: Path):
+    (pictures / "broken.png").write_bytes((pictures / "a.png").read_bytes()[:2000])
+    source = Source((pictures,), 2, smallest=16, skip_bad=True)
+    prepare(source, tmp_path / "store")
+
+    with pytest.raises(InputError, match=r"1 of 3 pictures.*broken\.png.*--skip-bad leaves them out"):
+        prepare(replace(source, skip_bad=False), tmp_path / "store")
+
+
+def test_folder_of_bad_pictures_alone_is_an_error(tmp_path: Path):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.png").write_text("hello")
+
+    with pytest.raises(InputError, match="1 of 1 pictures cannot be trained on"):
+        prepare(Source((tmp_path / "bad",), 2, skip_bad=True), tmp_path / "store")
+
+
+@pytest.fixture
+def answers(tmp_path: Path, store: PictureStore) -> Path:
+    """A folder of a teacher's answers, one of them named as `emt batch` names it."""
+    save(tmp_path / "answers" / "a.png", 255 - store.hr(0))
+    save(tmp_path / "answers" / "deep" / "er" / "b_x2.png", 255 - store.hr(1))
+    return tmp_path / "answers"
+
+
+def test_folder_of_answers_teaches(store: PictureStore, answers: Path):
+    taught = add_answers(store, str(answers))
+
+    patches = PictureMix([taught]).draw(1, 2, batch=6, side=16)
+    assert patches.teacher is not None
+    assert np.array_equal(patches.teacher, 255 - patches.hr)
+
+
+def test_changed_answers_are_read_anew(store: PictureStore, answers: Path):
+    add_answers(store, str(answers))
+    save(answers / "a.png", store.hr(0) // 2)
+
+    taught = add_answers(store, str(answers))
+
+    assert np.array_equal(taught.teacher(0), store.hr(0) // 2)
+
+
+def test_missing_answer_is_named(store: PictureStore, answers: Path):
+    (answers / "deep/er/b_x2.png").unlink()
+
+    with pytest.raises(InputError, match=r"answers: no answers for 1 pictures: deep/er/b\.png"):
+        add_answers(store, str(answers))
+
+
+def test_answer_of_another_size_is_named(store: PictureStore, answers: Path):
+    save(answers / "a.png", store.lr(0))
+
+    with pytest.raises(InputError, match=r"a\.png: 60x48, and 120x96 is x2 of the LR picture"):
+        add_answers(store, str(answers))

@@ -38,7 +38,7 @@ from emt_cli.training.optimizer import Average, learning_rate_share, start_as_id
 from emt_cli.training.prepare import Source, prepare
 from emt_cli.training.record import Record, read_log
 from emt_cli.training.start import Place
-from emt_cli.training.validation import luma_psnr
+from emt_cli.training.validation import score_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def config(tmp_path: Path, photo: np.ndarray, tiny_config: EMTConfig) -> TrainCo
         cv2.imwrite(str(tmp_path / "pictures" / f"{name}.png"), part[..., ::-1])
     return TrainConfig(
         network=tiny_config,
-        data=str(tmp_path / "pictures"),
+        data=(str(tmp_path / "pictures"),),
         val=str(tmp_path / "pictures"),
         steps=8,
         batch=2,
@@ -112,7 +112,7 @@ def test_loss_falls_and_the_model_is_usable_at_once(tmp_path: Path, config: Trai
     assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15])
     weights = load_weights(tmp_path / "run/best.safetensors")
     assert weights.metadata["steps"] == 60
-    assert weights.metadata["training"]["data"] == "pictures"
+    assert weights.metadata["training"]["data"] == ["pictures"]
     assert weights.metadata["scores"]["validation"]["psnr"] == pytest.approx(steps[-1].psnr, abs=1e-3)
     assert build_network(weights)(torch.zeros(1, 3, 20, 20)).shape == (1, 3, 40, 40)
 
@@ -231,7 +231,7 @@ def test_process_without_a_picture_to_validate_adds_nothing_of_another_type(
 ):
     """Processes can only add tensors of one type."""
     (tmp_path / "run").mkdir()
-    store = prepare(Source((Path(config.data),), 2), tmp_path / "store")
+    store = prepare(Source((Path(config.data[0]),), 2), tmp_path / "store")
     types = []
     monkeypatch.setattr(run_module.distributed, "all_reduce", lambda total: types.append(total.dtype))
 
@@ -436,10 +436,61 @@ def test_validation_scores_as_scikit_image_does(photo: np.ndarray, tiny_network:
     hr = np.clip(rounded + np.random.default_rng(0).integers(-9, 10, rounded.shape), 0, 255).astype(np.uint8)
     luma = [16 + image @ np.array([65.481, 128.553, 24.966]) / 255 for image in (rounded, hr.astype(float))]
 
-    (score,) = luma_psnr(tiny_network, [(lr, hr)])
+    (scores,) = score_pictures(tiny_network, [(lr, hr)])
 
     expected = peak_signal_noise_ratio(luma[0][2:-2, 2:-2], luma[1][2:-2, 2:-2], data_range=255)
-    assert score == pytest.approx(expected, abs=2e-2)
+    assert scores[0] == pytest.approx(expected, abs=2e-2)
+
+
+def test_scores_of_a_validation_are_in_log_and_model(tmp_path: Path, config: TrainConfig):
+    steps = finish(config, tmp_path / "run")
+
+    lines = [line for line in read_log(tmp_path / "run") if "psnr" in line]
+    assert [line["step"] for line in lines] == [4, 8]
+    assert steps[-1].scores is not None
+    assert lines[-1]["ssim"] == pytest.approx(steps[-1].scores["ssim"])
+    assert "niqe" not in lines[-1]  # pictures of two blocks of 96 pixels have one
+    model = load_weights(tmp_path / "run/last.safetensors")
+    assert model.metadata["scores"]["validation"]["ssim"] == pytest.approx(lines[-1]["ssim"], abs=1e-4)
+
+
+def test_pictures_of_a_validation_are_in_tensorboard(tmp_path: Path, config: TrainConfig):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    finish(config, tmp_path / "run")
+
+    events = reader.EventAccumulator(str(tmp_path / "run/events")).Reload()
+
+    assert [event.step for event in events.Images("validation")] == [4, 8]
+    picture = events.Images("validation")[0]
+    assert picture.height == picture.width  # three pictures, three views of each
+
+
+def test_pairs_may_be_given_for_validation(tmp_path: Path, config: TrainConfig):
+    (tmp_path / "small").mkdir()
+    for path in (tmp_path / "pictures").iterdir():
+        hr = cv2.imread(str(path))
+        lr = cv2.resize(hr, (hr.shape[1] // 2, hr.shape[0] // 2), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(tmp_path / "small" / path.name), lr)
+
+    (step,) = finish(replace(config, steps=1, val_lr=str(tmp_path / "small")), tmp_path / "paired")
+    (without,) = finish(replace(config, steps=1), tmp_path / "made")
+
+    assert step.psnr != without.psnr
+
+
+def test_best_model_may_be_the_newest(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, best="newest", learning_rate=1.0), tmp_path / "run")
+
+    assert load_weights(tmp_path / "run/best.safetensors").metadata["steps"] == 8
+
+
+def test_other_measure_begins_anew(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+
+    finish(replace(config, best="ssim", steps=12), tmp_path / "run", "auto")
+
+    checkpoint = load_checkpoint(tmp_path / "run/checkpoints/step-00000012.pt")
+    assert 0 < checkpoint.best < 1
 
 
 def test_held_folder_is_free_again_afterwards(tmp_path: Path):

