@@ -133,7 +133,7 @@ class TrainConfig:
         """Raise UsageError where folders, and what is done to their pictures, contradict each other."""
         for name in ("data_weights", "lr_data"):
             count = len(getattr(self, name))
-            if count not in (0, len(self.data)):
+            if self.data and count not in (0, len(self.data)):
                 raise UsageError(f"{name} has {count} entries, data {len(self.data)}: write one for each")
         if any(weight < 0 for weight in self.data_weights) or (
             self.data_weights and not sum(self.data_weights)

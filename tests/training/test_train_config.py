@@ -70,7 +70,7 @@ def test_value_may_be_text_without_quotes_or_a_nested_list():
         ("photo.noise=[0, nan]", "photo.noise must be finite"),
         ("clean_share=0.5", "clean_share is for degradation = photo or real"),
         ("val_lr=small", "val_lr has no val"),
-        ("data_weights=[1, 2]", "data_weights has 2 entries, data 0"),
+        ("data_weights=[-1]", "data_weights must not be negative"),
         ("best=lpips", "none of psnr, ssim, niqe, newest"),
     ],
 )
