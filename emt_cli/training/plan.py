@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from emt_cli.training.config import TrainConfig
+from emt_cli.training.discriminator import Discriminator
 from emt_cli.training.first_network import first_network
+from emt_cli.training.losses import Losses
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Plan:
 def make_plan(config: TrainConfig, *, processes: int = 1) -> Plan:
     """Take two steps on one patch and reckon from them."""
     network = first_network(config).train()
+    losses = Losses(config.losses, torch.device("cpu"))
+    rival = Discriminator(config.discriminator.width) if config.discriminator.weight else None
     share = max(1, config.batch // processes)
     x = torch.rand(1, 3, config.patch, config.patch) * 255
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
@@ -46,15 +49,20 @@ def make_plan(config: TrainConfig, *, processes: int = 1) -> Plan:
         kept.clear()  # what it kept is free again, maybe for the second
         began = time.perf_counter()
         low = config.precision != "fp32"
-        with (
-            torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
-            torch.autocast("cpu", torch.bfloat16, enabled=low),
-        ):
-            answer = network(x)
-        torch.autograd.backward(F.l1_loss(answer, torch.zeros_like(answer)))
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                answer = network(x)
+            target = torch.zeros_like(answer)
+            loss = torch.stack(list(losses.terms(answer.float(), target.float()).values())).sum()
+            if rival is not None:
+                # Of the network's step, and of its own with as many answers and originals.
+                with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                    loss = loss + rival(answer).mean() + rival(torch.cat([answer.detach(), target])).mean()
+        torch.autograd.backward(loss)
         seconds = time.perf_counter() - began
+    own = sum(p.numel() for p in rival.parameters()) if rival is not None else 0
     parameters = sum(p.numel() for p in network.parameters())
-    state = 4 * parameters * 5  # weights, gradients, two moments, average
+    state = 4 * (parameters * 5 + own * 4)  # weights, gradients, two moments, average
     return Plan(
         parameters,
         config.network.multiply_adds,

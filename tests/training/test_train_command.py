@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,9 +19,11 @@ from emt_cli.cli import app
 from emt_cli.engine.weights import load_weights
 from emt_cli.model.config import EMTConfig
 from emt_cli.training.config import TrainConfig
+from emt_cli.training.discriminator import Discriminator
 from emt_cli.training.first_network import first_network
 from emt_cli.training.plan import make_plan
 from emt_cli.training.start import process_rank
+from emt_cli.training.tables import DiscriminatorConfig
 
 run = CliRunner().invoke
 
@@ -201,6 +204,7 @@ def test_planned_memory_grows_by_what_each_patch_keeps_for_the_gradient(tiny_con
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         answer = network(torch.rand(1, 3, 16, 16))
+        torch.nn.functional.l1_loss(answer, torch.zeros_like(answer))
     each = sum(size for place, size in kept.items() if place not in weights)
     assert answer.requires_grad
 
@@ -225,3 +229,16 @@ def test_run_without_data_asks_for_it(tmp_path: Path):
 
     assert result.exit_code == 2
     assert "--data" in result.stderr
+
+
+def test_plan_reckons_with_the_discriminator(tiny_config: EMTConfig):
+    recipe = TrainConfig(network=tiny_config, patch=16, batch=2)
+
+    without, with_one = (
+        make_plan(replace(recipe, discriminator=DiscriminatorConfig(weight=weight, width=16)))
+        for weight in (0.0, 0.1)
+    )
+
+    own = sum(parameter.numel() for parameter in Discriminator(16).parameters())
+    assert with_one.parameters == without.parameters
+    assert with_one.memory > without.memory + 16 * own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ from pytest_httpserver import HTTPServer
 from torch.nn import functional as F
 
 from emt_cli.assets import features as assets
-from emt_cli.errors import ModelError
+from emt_cli.errors import InputError, ModelError
 from emt_cli.training.features import PerceptualDistance, load_perceptual, vgg19_stages
 from emt_cli.training.losses import Losses, charbonnier, frequency_distance, sharpened
 from emt_cli.training.tables import LossConfig
@@ -163,14 +164,28 @@ def test_fetched_vgg19_lies_in_the_cache(
 ):
     monkeypatch.setenv("EMT_CACHE", str(tmp_path))
     httpserver.expect_request("/vgg19.pth").respond_with_data(b"weights")
-    file = assets.FeatureFile("vgg19.pth", "", 7, url=httpserver.url_for("/vgg19.pth"))
+    digest = hashlib.sha256(b"weights").hexdigest()
+    file = assets.FeatureFile("vgg19.pth", digest, 7, "", url=httpserver.url_for("/vgg19.pth"))
     monkeypatch.setitem(assets.FEATURE_FILES, "vgg19", file)
 
     path = assets.feature_file("vgg19", fetch=True)
 
     assert path == tmp_path / "vgg19.pth"
     assert path.read_bytes() == b"weights"
-    assert [path] == list(tmp_path.iterdir())
+
+
+def test_other_content_than_vgg19_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer
+):
+    monkeypatch.setenv("EMT_CACHE", str(tmp_path))
+    httpserver.expect_request("/vgg19.pth").respond_with_data(b"others!")
+    file = assets.FeatureFile("vgg19.pth", "00", 7, "", url=httpserver.url_for("/vgg19.pth"))
+    monkeypatch.setitem(assets.FEATURE_FILES, "vgg19", file)
+
+    with pytest.raises(InputError, match="wrong checksum"):
+        assets.feature_file("vgg19", fetch=True)
+
+    assert not (tmp_path / "vgg19.pth").exists()
 
 
 def test_missing_package_of_features_is_named(monkeypatch: pytest.MonkeyPatch):
