@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emt_cli.assets.features import FEATURE_FILES, feature_file
+from emt_cli.assets.features import FEATURE_FILES, FeatureFile, feature_file
 from emt_cli.errors import ModelError
 
 LITE_STAGES = ((0, 1), (1, 3), (3, 5), (5, 11))
@@ -71,7 +71,7 @@ class PerceptualDistance(nn.Module):
 
 def load_perceptual(name: str, file: str = "") -> PerceptualDistance:
     """Build a perceptual distance from its pinned file; raises ModelError for any other, or none."""
-    tensors = _read(feature_file(name, file), FEATURE_FILES[name].sha256)
+    tensors = _read(feature_file(name, file), FEATURE_FILES[name])
     if name == "vgg19":
         return PerceptualDistance(
             vgg19_stages(tensors), VGG_WEIGHTS, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -80,14 +80,14 @@ def load_perceptual(name: str, file: str = "") -> PerceptualDistance:
     return PerceptualDistance(efficientnet_lite0_stages(tensors), weights, (127.0,) * 3, (128.0,) * 3)
 
 
-def _read(path: Path, sha256: str) -> dict[str, Tensor]:
+def _read(path: Path, file: FeatureFile) -> dict[str, Tensor]:
     """Read a file of torch.save whose content is known; nothing in it is executed."""
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.stat().st_size == file.size else b""
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise ModelError(f"{path}: not the known file (sha256 {sha256[:16]}...); fetch or copy it again")
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise ModelError(f"{path}: not {file.name} as it is known; remove it and fetch or copy it again")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tensors: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

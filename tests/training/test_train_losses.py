@@ -148,7 +148,7 @@ def test_vgg19_is_that_of_its_paper_up_to_the_last_convolution(photo: np.ndarray
 def test_file_of_other_weights_is_refused_unread(tmp_path: Path):
     (tmp_path / "vgg19.pth").write_bytes(b"not those")
 
-    with pytest.raises(ModelError, match=r"vgg19\.pth: not the known file"):
+    with pytest.raises(ModelError, match=r"vgg19\.pth: not vgg19-dcbb9e9d\.pth as it is known"):
         load_perceptual("vgg19", str(tmp_path / "vgg19.pth"))
 
 
