@@ -355,11 +355,11 @@ def test_wider_network_than_that_of_the_weights_is_refused(tmp_path: Path):
 
 
 def test_known_model_may_be_fine_tuned_by_its_name():
-    weights = load_weights(find_model("emt-lite", 4).path)
+    path = find_model("emt-lite", 4).path
 
-    network = first_network(TrainConfig(network=weights.config, init="emt-lite"))
+    network = first_network(TrainConfig(network=load_weights(path).config, init="emt-lite"))
 
-    assert same(network.state_dict(), weights.tensors)
+    assert same(network.state_dict(), tensors_of(path))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, config: TrainConfig):
