@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,20 +39,25 @@ class Adversary:
             group["lr"] = self.config.learning_rate * share
         self.optimizer.zero_grad()
 
-    def term(self, answer: Tensor) -> Tensor:
+    def generator_loss(self, answer: Tensor) -> Tensor:
         """Return the weighted term of the network's loss: how little (b, 3, h, w) passes for photographs."""
         with self._frozen(), self.fabric.autocast():
             logits = self.network(answer.contiguous(memory_format=torch.channels_last)).float()
-        return 255 * self.config.weight * _entropy(logits, real=True)
+        return 255 * self.config.weight * _cross_entropy(logits, real=True)
 
-    def loss(self, answer: Tensor, original: Tensor) -> Tensor:
+    def discriminator_loss(self, answer: Tensor, original: Tensor) -> Tensor:
         """Return the discriminator's own loss on answers and originals of the same number."""
         self.network.train()
         # One pass for both: a second one would change the spectral norms that the first one's gradient needs.
         both = torch.cat([original, answer.detach()]).contiguous(memory_format=torch.channels_last)
         logits = self._wrapped(both).float()
         real, fake = logits.chunk(2)
-        return (_entropy(real, real=True) + _entropy(fake, real=False)) / 2
+        return (_cross_entropy(real, real=True) + _cross_entropy(fake, real=False)) / 2
+
+    def gradient_norm(self) -> float:
+        """Return the norm of its gradient over all processes; not finite where that is not."""
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), math.inf))
+        return norm if math.isfinite(norm) else math.inf
 
     @contextlib.contextmanager
     def _frozen(self) -> Iterator[None]:
@@ -75,6 +81,6 @@ class Adversary:
         check_state(self.optimizer)
 
 
-def _entropy(logits: Tensor, *, real: bool) -> Tensor:
+def _cross_entropy(logits: Tensor, *, real: bool) -> Tensor:
     """Return the cross-entropy of logits whose pixels are all real, or all made."""
     return F.softplus(-logits if real else logits).mean()

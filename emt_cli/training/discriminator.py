@@ -21,17 +21,17 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Judge RGB (b, 3, h, w), 0..255; return (b, 1, h, w)."""
-        x = _bent(self.head(x / 255))
+        x = _activated(self.head(x / 255))
         skips = []
         for layer in self.down:
             skips.append(x)
-            x = _bent(layer(x))
+            x = _activated(layer(x))
         for layer in self.up:
             skip = skips.pop()
             x = F.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=False)
-            x = _bent(layer(x)) + skip
+            x = _activated(layer(x)) + skip
         for layer in self.body:
-            x = _bent(layer(x))
+            x = _activated(layer(x))
         logits: Tensor = self.tail(x)
         return logits
 
@@ -44,5 +44,5 @@ def _plain(width: int, out: int) -> nn.Module:
     return spectral_norm(nn.Conv2d(width, out, 3, padding=1, bias=False))
 
 
-def _bent(x: Tensor) -> Tensor:
+def _activated(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.2)

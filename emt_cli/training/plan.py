@@ -32,7 +32,7 @@ def make_plan(config: TrainConfig, *, processes: int = 1) -> Plan:
     """Take two steps on one patch and reckon from them."""
     network = first_network(config).train()
     losses = Losses(config.losses, torch.device("cpu"))
-    rival = Discriminator(config.discriminator.width) if config.discriminator.weight else None
+    discriminator = Discriminator(config.discriminator.width) if config.discriminator.weight else None
     share = max(1, config.batch // processes)
     x = torch.rand(1, 3, config.patch, config.patch) * 255
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
@@ -54,13 +54,13 @@ def make_plan(config: TrainConfig, *, processes: int = 1) -> Plan:
                 answer = network(x)
             target = torch.zeros_like(answer)
             loss = torch.stack(list(losses.terms(answer.float(), target.float()).values())).sum()
-            if rival is not None:
-                # Of the network's step, and of its own with as many answers and originals.
+            if discriminator is not None:
+                both = torch.cat([answer.detach(), target])  # what it learns from
                 with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                    loss = loss + rival(answer).mean() + rival(torch.cat([answer.detach(), target])).mean()
+                    loss = loss + discriminator(answer).mean() + discriminator(both).mean()
         torch.autograd.backward(loss)
         seconds = time.perf_counter() - began
-    own = sum(p.numel() for p in rival.parameters()) if rival is not None else 0
+    own = sum(p.numel() for p in discriminator.parameters()) if discriminator is not None else 0
     parameters = sum(p.numel() for p in network.parameters())
     state = 4 * (parameters * 5 + own * 4)  # weights, gradients, two moments, average
     return Plan(

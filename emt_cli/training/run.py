@@ -104,52 +104,54 @@ class Run:
         finite changes nothing, and has losses that are not numbers; its batch is kept for inspection. Raises
         UsageError after BAD_STEPS of them in a row.
         """
-        rival = self.adversary
-        if rival is not None and self.step < self.config.discriminator.start:
-            rival = None
+        adversary = self.adversary if self.step >= self.config.discriminator.start else None
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * self.learning_rate_share
             optimizer.zero_grad()
-        if rival is not None:
-            rival.set_rate(self.learning_rate_share)
-        buffers = [*self.network.buffers(), *(rival.network.buffers() if rival else ())]
+        if adversary is not None:
+            adversary.set_rate(self.learning_rate_share)
+        buffers = [*self.network.buffers(), *(adversary.network.buffers() if adversary else ())]
         statistics = [buffer.clone() for buffer in buffers]
-        original = self._placed(patches.hr)
-        answer = self.wrapped(self._placed(patches.lr))
-        terms = self._terms(answer, original, patches)
-        if rival is not None:
-            terms["adversarial"] = rival.term(answer)
-        loss = torch.stack(list(terms.values())).sum()
-        values, stopping = self._agreed({"loss": loss, **terms}, stop)
-        norms = [math.inf]
-        if math.isfinite(values["loss"]):
-            self.fabric.backward(loss)
-            limit = self.config.clip or math.inf
-            norms = [float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))]
-            if rival is not None:
-                own = rival.loss(answer, original)
-                self.fabric.backward(own)
-                norms.append(
-                    float(
-                        nn.utils.get_total_norm(
-                            [p.grad for p in rival.network.parameters() if p.grad is not None]
-                        )
-                    )
-                )
-                values |= self._agreed({"discriminator": own}, stop)[0]
-        if all(map(math.isfinite, norms)):
-            for optimizer in [*self.optimizers, *([rival.optimizer] if rival else [])]:
+        losses, norm, stopping = self._gradients(patches, adversary, stop)
+        if math.isfinite(norm):
+            for optimizer in [*self.optimizers, *([adversary.optimizer] if adversary else [])]:
                 optimizer.step()
             self.average.update(self.network, self.step)
             self.bad_steps = 0
         else:
-            values = dict.fromkeys(values, math.nan)
+            losses = dict.fromkeys(losses, math.nan)
             for buffer, before in zip(buffers, statistics, strict=True):
                 buffer.copy_(before)
             self._keep_bad(patches)
         self.step += 1
-        return values, stopping
+        return losses, stopping
+
+    def _gradients(
+        self, patches: Patches, adversary: Adversary | None, stop: bool
+    ) -> tuple[dict[str, float], float, bool]:
+        """Return the losses, the largest norm of a network's gradient, and whether any process is to stop.
+
+        Whatever is not finite in one process makes the norm so in all of them.
+        """
+        original = self._placed(patches.hr)
+        answer = self.wrapped(self._placed(patches.lr))
+        terms = self._terms(answer, original, patches)
+        if adversary is not None:
+            terms["adversarial"] = adversary.generator_loss(answer)
+        loss = torch.stack(list(terms.values())).sum()
+        losses, stopping = self._agreed({"loss": loss, **terms}, stop)
+        if not math.isfinite(losses["loss"]):
+            return losses, math.inf, stopping
+        self.fabric.backward(loss)
+        limit = self.config.clip or math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+        if adversary is None:
+            return losses, norm, stopping
+        own = adversary.discriminator_loss(answer, original)
+        self.fabric.backward(own)
+        losses |= self._agreed({"discriminator": own}, stop)[0]
+        return losses, max(norm, adversary.gradient_norm()), stopping
 
     def _terms(self, answer: Tensor, original: Tensor, patches: Patches) -> dict[str, Tensor]:
         """Return the loss's terms against the originals, the teacher's answers, or both in their shares."""

@@ -101,14 +101,14 @@ def test_log_has_each_term_of_the_loss(tmp_path: Path, config: TrainConfig):
     assert line["loss_discriminator"] == pytest.approx(math.log(2), abs=0.05)
 
 
-@pytest.mark.parametrize("whose", ["term", "loss"])
+@pytest.mark.parametrize("whose", ["generator_loss", "discriminator_loss"])
 def test_bad_step_changes_neither_network(
     tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch, whose: str
 ):
     true, calls = getattr(Adversary, whose), iter(range(100))
 
-    def bad_at_the_fifth(rival: Adversary, *tensors: torch.Tensor) -> torch.Tensor:
-        return true(rival, *tensors) * (math.nan if next(calls) == 4 else 1.0)
+    def bad_at_the_fifth(adversary: Adversary, *tensors: torch.Tensor) -> torch.Tensor:
+        return true(adversary, *tensors) * (math.nan if next(calls) == 4 else 1.0)
 
     monkeypatch.setattr(Adversary, whose, bad_at_the_fifth)
     steps = train(replace(config, checkpoint_every=1, keep=9), Place(tmp_path / "run"))
@@ -124,31 +124,31 @@ def test_bad_step_changes_neither_network(
 
 
 def test_its_judgement_is_the_cross_entropy_of_its_logits(tmp_path: Path, photo: np.ndarray):
-    rival = Adversary(DiscriminatorConfig(weight=0.2, width=4), 3, Fabric(accelerator="cpu", devices=1))
+    adversary = Adversary(DiscriminatorConfig(weight=0.2, width=4), 3, Fabric(accelerator="cpu", devices=1))
     original = torch.tensor(photo[:32, :40].copy()).permute(2, 0, 1)[None].float()
     answer = original.roll(3, 2).requires_grad_()
 
-    term = rival.term(answer)
-    own = rival.loss(answer, original)
+    term = adversary.generator_loss(answer)
+    own = adversary.discriminator_loss(answer, original)
 
     entropy = torch.nn.BCEWithLogitsLoss()
-    rival.network.eval()
-    said, truth = rival.network(answer), rival.network(original)
+    adversary.network.eval()
+    said, truth = adversary.network(answer), adversary.network(original)
     assert term.item() == pytest.approx(255 * 0.2 * entropy(said, torch.ones_like(said)).item(), rel=1e-4)
     halves = entropy(truth, torch.ones_like(said)) + entropy(said, torch.zeros_like(said))
     assert own.item() == pytest.approx(halves.item() / 2, rel=1e-3)  # its norms have been refined in between
 
 
 def test_network_learns_from_the_discriminator_without_changing_it():
-    rival = Adversary(DiscriminatorConfig(weight=1, width=4), 3, Fabric(accelerator="cpu", devices=1))
+    adversary = Adversary(DiscriminatorConfig(weight=1, width=4), 3, Fabric(accelerator="cpu", devices=1))
     answer = (torch.rand(1, 3, 24, 24) * 255).requires_grad_()
 
-    torch.autograd.backward(rival.term(answer))
+    torch.autograd.backward(adversary.generator_loss(answer))
 
     assert answer.grad is not None
     assert answer.grad.abs().max() > 0
-    assert all(parameter.grad is None for parameter in rival.network.parameters())
-    assert all(parameter.requires_grad for parameter in rival.network.parameters())
+    assert all(parameter.grad is None for parameter in adversary.network.parameters())
+    assert all(parameter.requires_grad for parameter in adversary.network.parameters())
 
 
 def test_its_inner_layers_have_a_spectral_norm_of_one():
