@@ -63,7 +63,9 @@ class Site:
         from emt_cli.training.start import Place
 
         run = self.folder / "run"
-        config = TrainConfig(network=corrupt_files.TINY, data=str(self.pictures), steps=1, batch=1, patch=8)
+        config = TrainConfig(
+            network=corrupt_files.TINY, data=(str(self.pictures),), steps=1, batch=1, patch=8
+        )
         list(train(config, Place(run)))
         return run
 

@@ -187,7 +187,7 @@ class _Recent:
 
 
 class _Batches:
-    """One process's part of each batch, cut ahead by a thread."""
+    """One process's part of each batch, cut ahead by threads."""
 
     AHEAD = 4
 
@@ -213,7 +213,7 @@ class _Batches:
 
 @contextmanager
 def _batches(run: Run, store: PictureMix) -> Iterator[_Batches]:
-    pool = ThreadPoolExecutor(1)
+    pool = ThreadPoolExecutor(_Batches.AHEAD)
     try:
         yield _Batches(run, store, pool)
     finally:

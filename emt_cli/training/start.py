@@ -24,7 +24,7 @@ from emt_cli.training.features import load_perceptual
 from emt_cli.training.first_network import first_network
 from emt_cli.training.prepare import Report, Source, list_pictures, prepare
 from emt_cli.training.recipe import settings_of
-from emt_cli.training.teacher import add_answers, load_teacher
+from emt_cli.training.teacher import add_answers, is_folder, load_teacher
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 CHECKPOINTS, BEST, LAST = "checkpoints", "best.safetensors", "last.safetensors"
@@ -123,13 +123,16 @@ def check_sources(config: TrainConfig, place: Place, report: Report | None = Non
     """Raise EmtError for models or validation pictures that a run could not use, before its long work."""
     if config.init:
         first_network(config)
-    if config.teacher and not Path(config.teacher).is_dir():
+    if config.teacher and not is_folder(config.teacher):
         load_teacher(config.teacher, config.scale)
     if config.losses.perceptual:
         feature_file(
             config.losses.perceptual, config.losses.perceptual_file, fetch=place.fetch, report=report
         )
         load_perceptual(config.losses.perceptual, config.losses.perceptual_file)
+    for folder in (*config.lr_data, config.val_lr):
+        if folder and not Path(folder).is_dir():
+            raise InputError(f"{folder}: no such folder of LR pictures")
     if config.val:
         list_pictures(picture_folders(config.val, fetch=place.fetch, report=report))
 

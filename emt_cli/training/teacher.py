@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emt_cli.assets.catalog import find_model
+from emt_cli.assets.catalog import find_model, known_models
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights
@@ -24,6 +24,11 @@ from emt_cli.training.dataset import TEACHER, PictureStore, Pixels
 from emt_cli.training.prepare import Report, named
 
 PART, RECORD = "teacher.part", "teacher.json"
+
+
+def is_folder(teacher: str) -> bool:
+    """Tell whether a teacher is a folder of answers; known models come first."""
+    return teacher not in known_models() and Path(teacher).is_dir()
 
 
 def load_teacher(model: str, scale: int) -> Weights:
@@ -52,7 +57,7 @@ def add_answers(
     """
     folder = store.folder
     answers: ModelAnswers | FolderAnswers
-    if Path(teacher).is_dir():
+    if is_folder(teacher):
         answers = FolderAnswers(store, Path(teacher))
     else:
         answers = ModelAnswers(store, load_teacher(teacher, store.scale), device)

@@ -102,6 +102,8 @@ def load_parameters(tmp_path: Path, options: list[str]) -> int:
         (["--val", "lost"], 8, "lost: no such folder"),
         (["--init", "emt-lte"], 5, "did you mean emt-lite?"),
         (["--accelerator", "abacus"], 2, "--accelerator abacus: use auto, cpu, cuda or mps"),
+        (["--val", "pictures", "--val-lr", "lost"], 8, "lost: no such folder of LR pictures"),
+        (["--lr-data", "lost"], 8, "lost: no such folder of LR pictures"),
         (["--degradation", "rain"], 2, "none of bicubic, photo, real"),
         (["--set", "losses.perceptual=vgg19"], 5, "--fetch downloads 575 MB"),
         (["--lr-data", "a", "--lr-data", "b"], 2, "lr_data has 2 entries, data 1"),
