@@ -526,7 +526,8 @@ def test_checkpoint_with_one_bit_turned_over_is_refused(tmp_path: Path, config: 
     finish(replace(config, steps=2), tmp_path / "run")
     path = tmp_path / "run/checkpoints/step-00000002.pt"
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    weight = load_checkpoint(path).network["tail.weight"].numpy().tobytes()
+    data[data.index(weight)] ^= 1  # between the members of the archive lies padding, which nobody reads
     path.write_bytes(data)
 
     with pytest.raises(InputError, match="not a whole checkpoint"):
