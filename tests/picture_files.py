@@ -65,3 +65,52 @@ def cmyk_profile() -> bytes:
     head = struct.pack(">I4sI4s4s4s", 128 + len(rest), bytes(4), 0x02400000, b"prtr", b"CMYK", b"Lab ")
     head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
     return head.ljust(128, b"\0") + rest
+
+
+def srgb_of_lab(lightness: float, a: float, b: float) -> np.ndarray:
+    """Lab under D50 to sRGB bytes, by the formulas of the CIE and IEC 61966-2-1 (Bradford adaptation)."""
+    fy = (lightness + 16) / 116
+    f = np.array([fy + a / 500, fy, fy - b / 200])
+    xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 3 * (6 / 29) ** 2) * [0.9642, 1.0, 0.8249]
+    matrix = [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ]
+    linear = np.clip(np.array(matrix) @ xyz, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def tiff_file(
+    width: int,
+    height: int,
+    body: bytes,
+    extra: dict[int, object] | None = None,
+    *,
+    bits: int = 8,
+    samples: int = 1,
+    photometric: int | None = 1,
+    order: str = "<",
+) -> bytes:
+    """A TIFF of one plain strip; extra tags are numbers, pairs of them, or the packed bytes of many."""
+    tags: dict[int, object] = {256: width, 257: height, 259: 1, 273: 8, 277: samples, 278: height}
+    tags |= {258: struct.pack(order + "H", bits) * samples, 262: photometric, 279: len(body)} | (extra or {})
+    place = 8 + len(body) + len(body) % 2
+    table, values = b"", b""
+    at = place + 2 + 12 * sum(value is not None for value in tags.values()) + 4
+    for tag, value in sorted(tags.items()):
+        if value is None:
+            continue
+        kind, size = {258: (3, 2), 532: (5, 8)}.get(tag, (4, 4))
+        if isinstance(value, tuple):
+            kind, size, value = 3, 2, struct.pack(order + "2H", *value)
+        raw = value if isinstance(value, bytes) else struct.pack(order + "I", value)
+        table += struct.pack(order + "HHI", tag, kind, len(raw) // size)
+        if len(raw) > 4:
+            table += struct.pack(order + "I", at + len(values))
+            values += raw
+        else:
+            table += raw.ljust(4, b"\0")
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, place)
+    count = struct.pack(order + "H", len(table) // 12)
+    return head + body.ljust(place - 8, b"\0") + count + table + bytes(4) + values

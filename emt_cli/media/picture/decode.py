@@ -1,4 +1,4 @@
-"""Bytes of a picture file to samples: Pillow for 8 bits, OpenCV for 16-bit PNG, our own reader for TIFF."""
+"""Bytes of a picture file to samples: Pillow for 8 bits, OpenCV for 16-bit PNG, tifffile for TIFF."""
 
 import contextlib
 import io
@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from emt_cli.errors import InputError
-from emt_cli.media.picture import png, tiff
-from emt_cli.media.picture.formats import PictureFormat, check_input
+from emt_cli.media.picture import png
+from emt_cli.media.picture.formats import PictureFormat, UnsupportedError, check_input
 from emt_cli.media.picture.jpeg import check_jpeg
 from emt_cli.media.picture.metadata import Metadata, profile_space
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
@@ -24,9 +24,6 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-LARGEST = 1e9
-"""Greatest value of a float picture; far beyond it, single precision overflows in the network."""
-
 # What our readers, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
 _OBSCURE_DAMAGE: tuple[type[Exception], ...] = (struct.error, zlib.error, cv2.error, UnidentifiedImageError)
@@ -35,6 +32,7 @@ _OBSCURE_DAMAGE += (
     TypeError,
     ArithmeticError,
     AttributeError,
+    AssertionError,
     RuntimeError,
     ImageCms.PyCMSError,
 )
@@ -50,7 +48,9 @@ def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) ->
         if format == "png":
             return _decode_png(data, name, max_pixels)
         if format == "tiff":
-            return _decode_tiff(data, name, max_pixels)
+            from emt_cli.media.picture.tiff import read_tiff  # tifffile is imported when a TIFF is met
+
+            return read_tiff(data, name=name, max_pixels=max_pixels)
         if format == "webp" and len(data) < struct.unpack_from("<I", data, 4)[0] + 8:
             raise ValueError("the file is cut short")
         return _decode_with_pillow(data, format, name, max_pixels)
@@ -61,6 +61,8 @@ def readable_damage(name: str) -> Iterator[None]:
     """Turn what decoders raise for damaged files into InputError."""
     try:
         yield
+    except UnsupportedError as error:
+        raise InputError(f"{name}: {error}; save it as gray or RGB, as PNG or plain TIFF") from error
     except MemoryError as error:
         raise InputError(f"{name}: needs more memory than there is; cut it into parts") from error
     except _OBSCURE_DAMAGE as error:
@@ -171,58 +173,5 @@ def _cmyk_conversion(icc: bytes | None) -> tuple[Callable[[Image.Image], Image.I
     return lambda part: part.convert("RGB"), "CMYK without a profile converted to RGB by a simple rule"
 
 
-def _decode_tiff(data: bytes, name: str, max_pixels: int) -> Decoded:
-    head = tiff.read_head(data)
-    if head.is_reduced:
-        raise InputError(f"{name}: camera raw or a preview only; develop it to an ordinary TIFF or PNG first")
-    check_input(name, height=head.height, width=head.width, max_pixels=max_pixels)
-    metadata = tiff.read_metadata(head)
-    samples = tiff.read_samples(data, head)
-    if samples is None:
-        if head.bits > 8:
-            raise InputError(f"{name}: this kind of {head.bits}-bit TIFF is not read; save it as RGB or gray")
-        with Image.open(io.BytesIO(data), formats=("tiff",)) as image:
-            image.load()  # turns the picture upright by itself
-            return _from_pillow(image, metadata, head.frames)
-    if samples.dtype.kind == "i" or samples.dtype in (np.uint32, np.uint64):
-        raise InputError(f"{name}: {samples.dtype} samples are not read; save it with 8 or 16 bits, or float")
-    if samples.dtype.kind == "f":
-        least, most = (float(edge) for edge in (samples.min(), samples.max()))
-        if not np.isfinite([least, most]).all():
-            raise InputError(f"{name}: holds NaN or infinite values; replace them first")
-        if max(-least, most) > LARGEST:
-            raise InputError(f"{name}: holds values beyond {LARGEST:g}, where white is 1; scale them first")
-        samples = samples.astype(np.float32, copy=False)
-    gray = head.photometric in (0, 1)
-    colours = 1 if gray else 3
-    if samples.shape[2] < colours:
-        raise ValueError("its tags do not describe a picture")
-    pixels = _three(samples[..., 0]) if gray else np.ascontiguousarray(samples[..., :3])
-    if head.photometric == 0:
-        pixels = samples.dtype.type(full_scale(samples.dtype)) - pixels
-    # Extra samples: 1 alpha already multiplied into the colours, 2 plain alpha, 0 of no stated meaning.
-    kinds = head.numbers(338) or (2,)
-    alpha = None
-    if samples.shape[2] > colours and kinds[0] in (1, 2):
-        alpha = np.ascontiguousarray(samples[..., colours])
-        if kinds[0] == 1:
-            pixels = _divided_by_alpha(pixels, alpha)
-    orientation = head.number(274, 1)
-    return Decoded(pixels, alpha, gray, metadata, orientation if 1 <= orientation <= 8 else 1, head.frames)
-
-
 def _three(plane: Pixels) -> Pixels:
     return np.repeat(plane[..., None], 3, axis=2)
-
-
-def _divided_by_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Undo the multiplication of colours by alpha, band by band; where alpha is 0 colours stay."""
-    out = np.empty_like(pixels)
-    top = full_scale(pixels.dtype)
-    step = max(1, BAND // pixels.shape[1])
-    for start in range(0, len(pixels), step):
-        band = slice(start, start + step)
-        divisor = np.where(alpha[band] == 0, top, alpha[band]).astype(np.float32)[..., None]
-        colours = pixels[band].astype(np.float32) * top / divisor
-        out[band] = colours if pixels.dtype.kind == "f" else np.clip(np.rint(colours), 0, top)
-    return out

@@ -9,7 +9,7 @@ from PIL import Image
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.media.picture.metadata import Metadata
 from emt_cli.media.picture.png import write_png
-from emt_cli.media.picture.tiff import write_tiff
+from emt_cli.media.picture.tiff_write import write_tiff
 from emt_cli.media.samples import Samples
 
 # A JPEG segment holds 65533 bytes; EXIF and XMP each need a name in front and must fit into one.

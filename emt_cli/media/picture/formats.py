@@ -33,6 +33,10 @@ _LONGEST: dict[PictureFormat, int] = {
 _CONVERT = "convert it to PNG, JPEG or TIFF first"
 
 
+class UnsupportedError(Exception):
+    """A sound picture of a kind that is not read; says which, in a phrase."""
+
+
 def format_from_name(path: Path) -> PictureFormat:
     """Return the format a file name asks for; UsageError when it names none that can be written."""
     try:

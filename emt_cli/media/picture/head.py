@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from emt_cli.errors import InputError
-from emt_cli.media.picture import tiff
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import PictureFormat, check_input, format_from_content
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
@@ -80,16 +77,12 @@ def _png(beginning: bytes, stream: BinaryIO, size: int) -> Head:
 
 
 def _tiff(stream: BinaryIO, size: int, name: str) -> Head:
-    view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    head = tiff.read_head(view)
-    if head.is_reduced:
-        raise InputError(f"{name}: camera raw or a preview only; develop it to an ordinary TIFF or PNG first")
-    gray = head.photometric in (0, 1)
-    height, width = head.height, head.width
-    if head.number(274, 1) in (5, 6, 7, 8):
-        height, width = width, height
-    itemsize = 4 if head.bits > 16 else 2 if head.bits > 8 else 1
-    return Head("tiff", height, width, gray, head.channels > (1 if gray else 3), itemsize, size)
+    from emt_cli.media.picture.tiff import read_tiff_head  # tifffile is imported when a TIFF is met
+
+    stream.seek(0)
+    head = read_tiff_head(stream, name=name)
+    height, width = (head.width, head.height) if head.orientation >= 5 else (head.height, head.width)
+    return Head("tiff", height, width, head.gray, head.alpha, head.itemsize, size)
 
 
 def _pillow(stream: BinaryIO, format: PictureFormat, size: int) -> Head:

@@ -1,14 +1,21 @@
 """Image file directories, the tables of tags in TIFF files and EXIF blocks (TIFF 6.0, section 2)."""
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
 INTEROP_POINTER = 0xA005
 _POINTERS = (EXIF_POINTER, GPS_POINTER, INTEROP_POINTER)
+
+MOST_PICTURES = 100_000
+"""Directories of a TIFF file that are counted."""
+_OVERLAP, _SLACK = 2, 1 << 16
+"""Tables and values may add up to so many times the data, and some more: values are shared now and then."""
+_SUBFILE_TYPE = 254
 
 ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
 _SIZE = {
@@ -95,18 +102,36 @@ def read_header(data: bytes | memoryview) -> tuple[Layout, int]:
     return Layout(order, big=True), layout.unpack("Q", data, 8)[0]
 
 
-def read_directory(data: bytes | memoryview, offset: int, layout: Layout, *, depth: int = 0) -> Directory:
+def read_directory(data: bytes | memoryview, offset: int, layout: Layout) -> Directory:
     """Read the directory at an offset, its EXIF, GPS and Interop directories with it.
 
-    A single field that points outside the data is left out; ValueError when the table itself does.
+    A single field that points outside the data is left out; ValueError when the table itself does, and when
+    tables and values overlap so much that they would add up to far more than the data.
     """
+    return _read(memoryview(data), offset, layout, _Budget(_OVERLAP * len(data) + _SLACK), depth=0)
+
+
+@dataclass
+class _Budget:
+    """Bytes of tables and values that may still be read."""
+
+    left: int
+
+    def spend(self, size: int) -> None:
+        """Take some; ValueError when there are no more."""
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("its tags overlap without end")
+
+
+def _read(view: memoryview, offset: int, layout: Layout, budget: _Budget, *, depth: int) -> Directory:
     directory = Directory()
-    view = memoryview(data)
     counter, code, step, inline = ("Q", "HHQ", 20, 8) if layout.big else ("H", "HHI", 12, 4)
     count = layout.unpack(counter, view, offset)[0]
     start = offset + struct.calcsize("<" + counter)
     directory.following_at = start + count * step
     directory.following = layout.unpack("Q" if layout.big else "I", view, directory.following_at)[0]
+    budget.spend(count * step)
     for at in range(start, directory.following_at, step):
         tag, kind, length = layout.unpack(code, view, at)
         size = _SIZE.get(kind, 0) * length
@@ -115,26 +140,47 @@ def read_directory(data: bytes | memoryview, offset: int, layout: Layout, *, dep
             value_at = layout.unpack("Q" if layout.big else "I", view, value_at)[0]
         if size == 0 or value_at + size > len(view):
             continue
+        budget.spend(size)
         value = Field(kind, length, view[value_at : value_at + size], value_at)
         directory.fields[tag] = value
         if tag in _POINTERS and depth < 2 and length == 1:
             target = int(value.numbers(layout)[0])
             try:
-                directory.children[tag] = read_directory(data, target, layout, depth=depth + 1)
+                directory.children[tag] = _read(view, target, layout, budget, depth=depth + 1)
             except ValueError:
+                if budget.left < 0:
+                    raise
                 del directory.fields[tag]
     return directory
 
 
-def chain(data: bytes | memoryview) -> Iterator[Directory]:
-    """Yield the directories of a TIFF file in turn, each once even if the chain bites its tail."""
+def count_pictures(data: bytes | memoryview) -> int:
+    """Count the pictures in a TIFF file's chain of directories that are no previews of others.
+
+    Each directory counts once, even if the chain bites its tail; a chain whose directories overlap, or one of
+    more than MOST_PICTURES, is counted no further.
+    """
     layout, offset = read_header(data)
-    seen: set[int] = set()
-    while offset and offset not in seen:
+    counter, step, width = ("Q", 20, 8) if layout.big else ("H", 12, 4)
+    order, kind = layout.order, "u8" if layout.big else "u4"
+    entry = np.dtype(
+        [("tag", f"{order}u2"), ("kind", f"{order}u2"), ("count", f"{order}{kind}"), ("value", f"V{width}")]
+    )
+    view, seen, pictures, budget = memoryview(data), set[int](), 0, _Budget(len(data))
+    while offset and offset not in seen and len(seen) < MOST_PICTURES:
         seen.add(offset)
-        directory = read_directory(data, offset, layout)
-        yield directory
-        offset = directory.following
+        try:
+            count = layout.unpack(counter, view, offset)[0]
+            start = offset + struct.calcsize("<" + counter)
+            offset = layout.unpack("Q" if layout.big else "I", view, start + count * step)[0]
+            budget.spend(count * step)
+        except ValueError:
+            break
+        table = np.frombuffer(view, entry, count, start)
+        subfile = table["value"][table["tag"] == _SUBFILE_TYPE]
+        flags = layout.unpack("I", subfile[0].tobytes())[0] if len(subfile) else 0
+        pictures += not flags & 1
+    return pictures or 1
 
 
 def write_directory(directory: Directory, at: int, layout: Layout) -> tuple[bytes, int]:

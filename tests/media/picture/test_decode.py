@@ -9,7 +9,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from picture_files import by_opencv, by_pillow, by_tifffile, cmyk_profile, png_chunk, png_file, three
+from picture_files import (
+    by_opencv,
+    by_pillow,
+    by_tifffile,
+    cmyk_profile,
+    png_chunk,
+    png_file,
+    srgb_of_lab,
+    three,
+)
 from PIL import Image, ImageCms, ImageOps
 
 from emt_cli.media.picture.io import Picture, read_picture, write_picture
@@ -241,20 +250,6 @@ def test_extreme_shapes_pass_through(tmp_path: Path, width: int, height: int) ->
         write_picture(tmp_path / f"x{suffix}", Picture(pixels))
 
         np.testing.assert_array_equal(read_picture(tmp_path / f"x{suffix}").pixels, pixels)
-
-
-def srgb_of_lab(lightness: float, a: float, b: float) -> np.ndarray:
-    """Lab under D50 to sRGB bytes, by the formulas of the CIE and IEC 61966-2-1 (Bradford adaptation)."""
-    fy = (lightness + 16) / 116
-    f = np.array([fy + a / 500, fy, fy - b / 200])
-    xyz = np.where(f > 6 / 29, f**3, (f - 4 / 29) * 3 * (6 / 29) ** 2) * [0.9642, 1.0, 0.8249]
-    matrix = [
-        [3.1338561, -1.6168667, -0.4906146],
-        [-0.9787684, 1.9161415, 0.0334540],
-        [0.0719453, -0.2289914, 1.4052427],
-    ]
-    linear = np.clip(np.array(matrix) @ xyz, 0, 1)
-    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def test_cmyk_is_converted_by_its_own_profile() -> None:
