@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from damage import png_chunk
-from picture_files import by_opencv, by_pillow, by_tifffile, cmyk_profile, png_file
+from picture_files import by_opencv, by_pillow, by_tifffile, cmyk_profile, png_file, tiff_file
 from PIL import Image, ImageCms
 
 from emt_cli.engine.header import header_text
@@ -134,6 +134,17 @@ def pictures() -> dict[str, bytes]:
         "lab.tif": by_pillow(image.convert("LAB"), "TIFF"),
         "deep.tif": by_tifffile(deep, photometric="rgb", compression="zlib", predictor=True),
         "deeplzw.tif": by_opencv(deep, ".tiff", cv2.IMWRITE_TIFF_COMPRESSION, 5),
+        "zstd.tif": by_tifffile(colours, photometric="rgb", compression="zstd", predictor=True),
+        "webp.tif": by_tifffile(colours, photometric="rgb", compression="webp"),
+        "j2k.tif": by_tifffile(colours, photometric="rgb", compression="jpeg2000"),
+        "jxl.tif": by_tifffile(colours, photometric="rgb", compression="jpegxl"),
+        "png.tif": by_tifffile(colours, photometric="rgb", compression="png"),
+        "lerc.tif": by_tifffile(colours, photometric="rgb", compression="lerc"),
+        "jpegtiles.tif": by_tifffile(colours, photometric="rgb", compression="jpeg", tile=(16, 16)),
+        "planeslzw.tif": by_tifffile(
+            colours.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", compression="lzw"
+        ),
+        "twelve.tif": by_tifffile(colours.astype(np.uint16), photometric="rgb", bitspersample=12),
         "floats.tif": by_tifffile(floats, photometric="rgb", compression="zlib"),
         "halves.tif": by_tifffile(floats.astype(np.float16), photometric="rgb"),
         "tiles.tif": by_tifffile(deep, photometric="rgb", tile=(16, 16), compression="zlib"),
@@ -255,6 +266,7 @@ def lying_pictures() -> dict[str, bytes]:
         ),
         "many-chunks.png": png_file(24, 18, 8, 2, lines, png_chunk(b"tEXt", b"a\0b") * 100_000),
         "many-bombs.png": png_file(24, 18, 8, 2, lines, png_chunk(b"iCCP", b"a\0\0" + flood) * 20),
+        "many-empty-chunks.png": png_file(24, 18, 8, 2, lines, png_chunk(b"teSt", b"") * 3_000_000),
         "many-idat.png": b"\x89PNG\r\n\x1a\n"
         + png_chunk(b"IHDR", struct.pack(">IIBBBBB", 24, 18, 8, 2, 0, 0, 0))
         + png_chunk(b"IDAT", b"") * 200_000
@@ -275,8 +287,10 @@ def lying_pictures() -> dict[str, bytes]:
         "scans.jpg": _jpeg_scans(plain["progressive.jpg"], 3000),
         "icc-parts.jpg": _jpeg_icc(plain["plain.jpg"]),
         "exif-circle.jpg": _jpeg_exif(plain["plain.jpg"], _circular_exif()),
+        "exif-pointers.jpg": _jpeg_exif(plain["plain.jpg"], _many_pointers()),
         "exif-huge.jpg": _jpeg_exif(plain["plain.jpg"], _huge_exif()),
         "bomb.webp": _webp_size(plain["lossless.webp"]),
+        "canvas.webp": _webp_canvas(plain["moving.webp"]),
         "riff-lies.webp": plain["plain.webp"][:4] + b"\xff\xff\xff\x7f" + plain["plain.webp"][8:],
         "bomb.tif": _tiff(256, 257, value=60000),
         "strips.tif": _tiff(278, value=1),
@@ -291,6 +305,11 @@ def lying_pictures() -> dict[str, bytes]:
         + b"\x08\0\0\0",
         "ifd-long.tif": b"II*\0\x08\0\0\0" + b"\xff\xff" + os.urandom(0) + b"\x01" * 65535 * 12 + bytes(4),
         "ifd-chain.tif": _tiff_chain(20000),
+        "ifd-overlap.tif": _tiff_overlapping(),
+        "strips-packed.tif": _tiff_strips(1_000_000, compression=8),
+        "strips-overlap.tif": _tiff_strips(100_000, compression=8, shared=1 << 20),
+        "jpeg-size.tif": _tiff_part(b"\xff\xc0", ">HH", 5),
+        "j2k-size.tif": _tiff_j2k(),
         "big-count.tif": b"II+\0\x08\0\0\0\x10\0\0\0\0\0\0\0" + b"\xff" * 8 + bytes(100),
         "nan.tif": by_tifffile(np.full((18, 24, 3), np.nan, np.float32), photometric="rgb"),
         "infinite.tif": by_tifffile(np.full((18, 24, 3), np.inf, np.float32), photometric="rgb"),
@@ -364,6 +383,12 @@ def _circular_exif() -> bytes:
     return b"II*\0\x08\0\0\0" + b"\3\0" + fields + struct.pack("<I", 8)
 
 
+def _many_pointers() -> bytes:
+    """5,000 pointers of one directory to itself, thrice deep."""
+    fields = struct.pack("<HHII", 0x8769, 4, 1, 8) * 5000
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 5000) + fields + bytes(4)
+
+
 def _huge_exif() -> bytes:
     """Counts and offsets at the end of what 32 bits hold; an orientation of 65535 numbers."""
     fields = [
@@ -380,6 +405,49 @@ def _webp_size(data: bytes) -> bytes:
     """A lossless WebP that says 16384x16384 in its head; the data stay those of a small picture."""
     at = data.index(b"VP8L") + 9
     return data[:at] + struct.pack("<I", (16383 << 14) | 16383) + data[at + 4 :]
+
+
+def _webp_canvas(data: bytes) -> bytes:
+    """Small moving pictures on a canvas of 16384x16384."""
+    at = data.index(b"VP8X") + 12
+    return data[:at] + b"\xff\x3f\0\xff\x3f\0" + data[at + 6 :]
+
+
+def _tiff_overlapping() -> bytes:
+    """A picture, then tables of 65,535 entries that begin a few bytes after each other, in a chain."""
+    body = bytearray(by_tifffile(scene(), photometric="rgb"))
+    first = struct.unpack_from("<I", body, 4)[0]
+    struct.pack_into("<I", body, first + 2 + 12 * struct.unpack_from("<H", body, first)[0], len(body))
+    start, table = len(body), 2 + 12 * 65535
+    body += b"\xff" * 1_200_000
+    for at in range(start, len(body) - table - 4, 12):
+        struct.pack_into("<I", body, at + table, at + 12)
+    return bytes(body)
+
+
+def _tiff_strips(count: int, *, compression: int, shared: int = 0) -> bytes:
+    """A strip for each row of one pixel; shared: all are the same one, of so many bytes."""
+    strip = zlib.compress(b"a") if compression == 8 else b"a"
+    body = (strip + bytes(shared)) if shared else strip * count
+    size = len(body) if shared else len(strip)
+    offsets = np.zeros(count, "<u4") + 8 if shared else np.arange(count, dtype="<u4") * size + 8
+    counts = np.full(count, size, "<u4")
+    extra = {259: compression, 278: 1, 273: offsets.tobytes(), 279: counts.tobytes()}
+    return tiff_file(1, count, body, extra)
+
+
+def _tiff_part(marker: bytes, code: str, behind: int) -> bytes:
+    """A JPEG in a strip that declares 60000x60000."""
+    data = bytearray(by_tifffile(scene(), photometric="rgb", compression="jpeg"))
+    struct.pack_into(code, data, data.index(marker) + behind, 60000, 60000)
+    return bytes(data)
+
+
+def _tiff_j2k() -> bytes:
+    """A JPEG 2000 in a strip that declares 60000x60000."""
+    data = bytearray(by_tifffile(scene(), photometric="rgb", compression="jpeg2000"))
+    struct.pack_into(">II", data, data.index(b"\xff\x4f\xff\x51") + 8, 60000, 60000)
+    return bytes(data)
 
 
 def _tiff(*tags: int, value: int) -> bytes:

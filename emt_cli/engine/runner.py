@@ -43,6 +43,9 @@ class Runner(Protocol):
     def fixed_bytes(self) -> int:
         """Memory it takes whatever the tile."""
 
+    def tile_bytes(self, height: int, width: int) -> int:
+        """Memory a tile of this size takes in all; thin ones cost more than their pixels."""
+
     @property
     def max_concurrency(self) -> int:
         """Pictures it is best given at the same time, each in a thread of its own; it stands no more."""

@@ -166,9 +166,10 @@ class Upscaler:
             budget = min(budget, self.runner.cpu_budget)
         if self.memory is not None:
             budget = min(budget, self.memory)
-        pixels = max(0, budget - self.runner.fixed_bytes) // self.runner.bytes_per_pixel
-        if height * width <= pixels:
+        around = 2 * self.border
+        if self.runner.tile_bytes(height + around, width + around) <= budget:
             return whole
+        pixels = max(0, budget - self.runner.fixed_bytes) // self.runner.bytes_per_pixel
         side = isqrt(pixels) - 2 * self.halo(SMALL_TILE)
         if side < SMALL_TILE:
             side = isqrt(pixels) - 2 * self.halo(0)
@@ -181,11 +182,12 @@ class Upscaler:
 
     def peak_bytes(self, height: int, width: int) -> int:
         """Estimate the memory one picture takes beside its input and output."""
-        tile = max(
-            (t.read_bottom - t.read_top + 2 * self.border) * (t.read_right - t.read_left + 2 * self.border)
+        around = 2 * self.border
+        sizes = {
+            (t.read_bottom - t.read_top + around, t.read_right - t.read_left + around)
             for t in self.tiles(height, width)
-        )
-        return tile * self.runner.bytes_per_pixel + self.runner.fixed_bytes
+        }
+        return max(self.runner.tile_bytes(*size) for size in sizes)
 
     def upscale(
         self,

@@ -107,6 +107,13 @@ class NativeRunner:
         """Memory of the threads, for a picture some thousand pixels wide."""
         return 4 * self.threads * (self.shapes.row_scratch(2048) + self.shapes.window_scratch())
 
+    def tile_bytes(self, height: int, width: int) -> int:
+        """Memory a tile of this size takes, that of the threads with it, which grows with the width."""
+        below, right = self.network.small_pads(height, width)
+        pixels = (height + below + 2) * (width + right + 2)
+        wider = max(0, self.shapes.row_scratch(width + right) - self.shapes.row_scratch(2048))
+        return pixels * self.bytes_per_pixel + self.fixed_bytes + 4 * self.threads * wider
+
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
         return finish(self.steps(pixels, ensemble=ensemble))
@@ -125,6 +132,7 @@ class NativeRunner:
         except IndexError:
             run = None
         if run is None or (run.height, run.width) != pixels.shape[:2]:
+            run = None  # its memory goes before the other's is taken
             run = _Run(self, *pixels.shape[:2])
         kept = run.now.nbytes <= KEPT_BYTES
         answer = yield from run.enlarge(pixels, spend=not kept)

@@ -105,6 +105,11 @@ class OpenVINORunner:
         """Memory it takes whatever the tile."""
         return 100 << 20
 
+    def tile_bytes(self, height: int, width: int) -> int:
+        """Memory a tile of this size takes, short sides extended as the network needs them."""
+        below, right = self.network.small_pads(height, width)
+        return (height + below) * (width + right) * self.bytes_per_pixel + self.fixed_bytes
+
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
         work = float(pixels.shape[0] * pixels.shape[1]) * self.config.multiply_adds * (8 if ensemble else 1)

@@ -65,6 +65,11 @@ class TorchRunner:
         config = self.net.config
         return self.strip_pixels * self.net.dtype.itemsize * (4 * config.hidden + 4 * config.dim)
 
+    def tile_bytes(self, height: int, width: int) -> int:
+        """Memory a tile of this size takes, short sides extended as the network needs them."""
+        below, right = self.network.small_pads(height, width)
+        return (height + below) * (width + right) * self.bytes_per_pixel + self.fixed_bytes
+
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""
         return finish(self.steps(pixels, ensemble=ensemble))

@@ -23,6 +23,8 @@ from emt_cli.media.samples import convert
 from emt_cli.steps import Steps
 
 STDIN, STDOUT = "standard input", "standard output"
+_KEPT = 100 << 20
+"""Engines keep the memory of pictures up to about this size for the next one."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Task:
     def memory(self) -> int:
         """Bytes it will need in all, estimated."""
         held = self.picture.pixels.nbytes * (1 + self.picture.transparent)
-        return held + max(self.cost.enlarging + self.cost.network, self.cost.writing)
+        kept = min(self.cost.network, _KEPT)
+        return held + max(self.cost.enlarging + self.cost.network, self.cost.writing + kept)
 
     @property
     def target_name(self) -> str:

@@ -16,6 +16,7 @@ from emt_cli.media.picture import png
 from emt_cli.media.picture.formats import PictureFormat, UnsupportedError, check_input
 from emt_cli.media.picture.jpeg import check_jpeg
 from emt_cli.media.picture.metadata import Metadata, profile_space
+from emt_cli.media.picture.webp import check_webp
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
 
 # Sizes are checked from the header before anything is decoded, against a limit the person can raise; Pillow's
@@ -51,8 +52,8 @@ def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) ->
             from emt_cli.media.picture.tiff import read_tiff  # tifffile is imported when a TIFF is met
 
             return read_tiff(data, name=name, max_pixels=max_pixels)
-        if format == "webp" and len(data) < struct.unpack_from("<I", data, 4)[0] + 8:
-            raise ValueError("the file is cut short")
+        if format == "webp":
+            check_webp(data)
         return _decode_with_pillow(data, format, name, max_pixels)
 
 

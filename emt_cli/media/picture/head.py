@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import PictureFormat, check_input, format_from_content
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
 from emt_cli.media.picture.metadata import exif_orientation
+from emt_cli.media.picture.png import read_chunks, read_metadata
 
 _BEGINNING = 64
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
@@ -61,17 +63,12 @@ def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
 
 def _png(beginning: bytes, stream: BinaryIO, size: int) -> Head:
     width, height, bits, colour_type = struct.unpack_from(">IIBB", beginning, 16)
-    alpha = colour_type >= 4
-    at = 33
-    while at < size:
-        stream.seek(at)
-        length, kind = struct.unpack(">I4s", stream.read(8))
-        if kind in (b"IDAT", b"IEND"):
-            break
-        alpha = alpha or kind == b"tRNS"
-        if kind == b"eXIf" and _lies_on_its_side(stream.read(length)):
-            width, height = height, width
-        at += length + 12
+    view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    chunks = read_chunks(view, skip=(b"IDAT", b"fdAT"))
+    exif = read_metadata(chunks).exif
+    if exif and _lies_on_its_side(exif):
+        width, height = height, width
+    alpha = colour_type >= 4 or any(kind == b"tRNS" for kind, _ in chunks)
     gray = _PNG_CHANNELS[colour_type] < 3
     return Head("png", height, width, gray, alpha, 2 if bits == 16 else 1, size)
 

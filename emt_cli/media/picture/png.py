@@ -35,29 +35,37 @@ _SAMPLED = 7
 """One byte in so many is enough to choose a row's filter by; no pixel has a multiple of 7 bytes."""
 _PIECE = 1 << 20
 _PROFILE_LIMIT = 1 << 26
+_MOST_CHUNKS = 1 << 18
+_COLOUR_LENGTHS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8}
 _TEXT_LIMIT = 1 << 20
 """Longest text that travels on; readers such as Pillow refuse a file for a longer one."""
 
 
-def read_chunks(data: bytes) -> list[tuple[bytes, memoryview]]:
-    """Return the chunks of a PNG file in order; ValueError when it is cut short or damaged."""
+def read_chunks(data: bytes | memoryview, *, skip: tuple[bytes, ...] = ()) -> list[tuple[bytes, memoryview]]:
+    """Return the chunks of a PNG file in order, without empty, damaged ancillary and skipped ones.
+
+    ValueError when it is cut short or damaged. What is skipped is not looked at.
+    """
     view = memoryview(data)
     chunks: list[tuple[bytes, memoryview]] = []
-    at = len(SIGNATURE)
-    while not chunks or chunks[-1][0] != b"IEND":
+    at, kind = len(SIGNATURE), b""
+    for _ in range(_MOST_CHUNKS):
         if at + 12 > len(view):
             raise ValueError("the file is cut short")
         length, kind = struct.unpack_from(">I4s", view, at)
         body = view[at + 8 : at + 8 + length]
-        if at + 12 + length > len(view):
-            raise ValueError("the file is cut short")
-        good = zlib.crc32(body, zlib.crc32(kind)) == struct.unpack_from(">I", view, at + 8 + length)[0]
-        if not good and kind[:1].isupper():
-            raise ValueError("its data are damaged (checksum)")
-        if good:
-            chunks.append((kind, body))
         at += 12 + length
-    return chunks
+        if at > len(view):
+            raise ValueError("the file is cut short")
+        if kind not in skip and (length or kind == b"IEND"):
+            good = zlib.crc32(body, zlib.crc32(kind)) == struct.unpack_from(">I", view, at - 4)[0]
+            if good:
+                chunks.append((kind, body))
+            elif kind[:1].isupper():
+                raise ValueError("its data are damaged (checksum)")
+        if kind == b"IEND":
+            return chunks
+    raise ValueError(f"it is in more than {_MOST_CHUNKS} chunks")
 
 
 def bare_file(chunks: Iterable[tuple[bytes, memoryview]], *, palette: bool) -> bytes:
@@ -70,7 +78,7 @@ def bare_file(chunks: Iterable[tuple[bytes, memoryview]], *, palette: bool) -> b
     return stream.getvalue()
 
 
-def read_metadata(chunks: Iterable[tuple[bytes, memoryview]]) -> Metadata:
+def read_metadata(chunks: Iterable[tuple[bytes, bytes | memoryview]]) -> Metadata:
     """Return profile, EXIF, XMP, resolution, and the chunks that travel from PNG to PNG; no damaged ones."""
     icc = exif = xmp = dpi = None
     kept: list[tuple[bytes, bytes]] = []
@@ -89,7 +97,9 @@ def read_metadata(chunks: Iterable[tuple[bytes, memoryview]]) -> Metadata:
             xmp = _inflate(text) if rest[:1] == b"\1" else text
         elif keyword == b"Raw profile type exif" and kind in PNG_TEXT:
             exif = exif or _raw_profile(_inflate(rest[1:]) if kind == b"zTXt" else rest)
-        elif kind in PNG_COLOUR or (kind in PNG_TEXT and _is_fit_text(kind, keyword, rest)):
+        elif len(body) == _COLOUR_LENGTHS.get(kind) or (
+            kind in PNG_TEXT and _is_fit_text(kind, keyword, rest)
+        ):
             kept.append((kind, body))
     return Metadata(icc=icc, exif=exif, xmp=xmp, dpi=dpi, png=tuple(kept))
 

@@ -263,3 +263,34 @@ def test_files_are_held_in_memory_once_at_most(
         tracemalloc.stop()
 
     assert peak < most
+
+
+def test_a_canvas_far_larger_than_its_pictures_is_refused_before_it_is_made(photo: np.ndarray) -> None:
+    frames = [Image.fromarray(photo), Image.fromarray(photo[::-1])]
+    data = bytearray(by_pillow(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    at = data.index(b"VP8X") + 12
+    data[at : at + 6] = b"\xff\x3f\0\xff\x3f\0"
+    tracemalloc.start()
+
+    with pytest.raises(InputError, match="16384x16384 around a smaller picture"):
+        read_picture(bytes(data))
+
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_exif_of_directories_without_end_is_left_out(photo: np.ndarray) -> None:
+    pointers = struct.pack("<HHII", 0x8769, 4, 1, 8) * 5000
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 5000) + pointers + bytes(4)
+
+    picture = read_picture(by_pillow(Image.fromarray(photo), "JPEG", exif=exif))
+
+    assert picture.metadata.exif is None
+    assert picture.notes == ("damaged EXIF left out",)
+
+
+def test_chunks_of_a_png_are_limited_in_number() -> None:
+    data = png_file(4, 4, 8, 0, bytes(20), png_chunk(b"teSt", b"") * 300_000)
+
+    with pytest.raises(InputError, match="more than 262144 chunks"):
+        read_picture(data)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from picture_files import by_pillow, png_chunk
 from PIL import Image
 
 from emt_cli.errors import InputError
@@ -71,3 +72,33 @@ def test_the_limit_of_pixels_holds(tmp_path: Path, photo: np.ndarray) -> None:
 
     with pytest.raises(InputError, match="--max-pixels"):
         read_head(tmp_path / "a.png", max_pixels=100)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_exif_anywhere_in_a_png_turns_head_and_picture_alike(
+    tmp_path: Path, photo: np.ndarray, behind: bool, as_text: bool
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes().removeprefix(b"Exif\0\0")
+    text = b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
+    chunk = png_chunk(b"tEXt", text) if as_text else png_chunk(b"eXIf", block)
+    data = by_pillow(Image.fromarray(photo), "PNG")
+    at = len(data) - 12 if behind else 33
+    (tmp_path / "a.png").write_bytes(data[:at] + chunk + data[at:])
+
+    head, picture = read_head(tmp_path / "a.png"), read_picture(tmp_path / "a.png")
+
+    assert (head.height, head.width) == (picture.height, picture.width) == (120, 96)
+
+
+def test_wide_samples_of_a_tiff_are_seen_as_they_are_read(tmp_path: Path) -> None:
+    for bits, size in ((4, 1), (12, 2)):
+        tifffile.imwrite(
+            tmp_path / "a.tif", np.zeros((5, 7), np.uint8 if bits < 9 else np.uint16), bitspersample=bits
+        )
+
+        assert (
+            read_head(tmp_path / "a.tif").itemsize == read_picture(tmp_path / "a.tif").pixels.itemsize == size
+        )

@@ -346,3 +346,12 @@ def test_damaged_text_of_a_png_is_left_out(photo: np.ndarray) -> None:
     data = by_pillow(Image.fromarray(photo), "PNG")
 
     assert read_picture(data[:33] + bytes(chunk) + data[33:]).metadata.png == ()
+
+
+@pytest.mark.parametrize("chunk", [(b"sRGB", b""), (b"gAMA", b"\0\0"), (b"cICP", b"\1")])
+def test_colour_statements_of_the_wrong_length_are_left_out(
+    photo: np.ndarray, chunk: tuple[bytes, bytes]
+) -> None:
+    data = by_pillow(Image.fromarray(photo), "PNG")
+
+    assert read_picture(data[:33] + png_chunk(*chunk) + data[33:]).metadata.png == ()

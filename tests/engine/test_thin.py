@@ -1,0 +1,16 @@
+"""Plans of pictures that are long and thin."""
+
+from __future__ import annotations
+
+import pytest
+import victims
+
+from emt_cli.engine.upscaler import Upscaler
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+@pytest.mark.parametrize("shape", [(1, 1 << 20), (1 << 20, 1), (3, 400_000)])
+def test_a_long_thin_picture_is_cut_so_that_its_plan_stays_small(engine: str, shape: tuple[int, int]) -> None:
+    upscaler = Upscaler(victims.tiny_network(), engine=engine)
+
+    assert upscaler.peak_bytes(*shape) <= upscaler.runner.cpu_budget
