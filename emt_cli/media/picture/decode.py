@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from emt_cli.errors import InputError
 from emt_cli.media.picture import png
 from emt_cli.media.picture.formats import PictureFormat, UnsupportedError, check_input
-from emt_cli.media.picture.jpeg import check_jpeg
+from emt_cli.media.picture.jpeg import check_jpeg, read_extras
 from emt_cli.media.picture.metadata import Metadata, profile_space
 from emt_cli.media.picture.webp import check_webp
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
@@ -122,7 +123,12 @@ def _decode_with_pillow(data: bytes, format: PictureFormat, name: str, max_pixel
             xmp=image.info.get("xmp") or None,
             dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         )
-        return _from_pillow(image, metadata, frames)
+        decoded = _from_pillow(image, metadata, frames)
+    if format != "jpeg":
+        return decoded
+    extras = read_extras(data, metadata.xmp)
+    metadata = replace(decoded.metadata, xmp=extras.xmp, iptc=extras.iptc)
+    return replace(decoded, metadata=metadata, notes=decoded.notes + extras.notes)
 
 
 def _from_pillow(image: Image.Image, metadata: Metadata, frames: int) -> Decoded:

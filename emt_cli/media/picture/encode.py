@@ -7,14 +7,16 @@ import numpy as np
 from PIL import Image
 
 from emt_cli.media.picture.formats import PictureFormat
+from emt_cli.media.picture.jpeg import extra_segments
 from emt_cli.media.picture.metadata import Metadata
 from emt_cli.media.picture.png import write_png
 from emt_cli.media.picture.tiff_write import write_tiff
+from emt_cli.media.picture.xmp import parted
 from emt_cli.media.samples import Samples
 
-# A JPEG segment holds 65533 bytes; EXIF and XMP each need a name in front and must fit into one.
+# A JPEG segment holds 65533 bytes; EXIF and IPTC need a name in front and must fit into one.
 _JPEG_EXIF = 65533 - 6
-_JPEG_XMP = 65533 - 29
+_JPEG_IPTC = 65533 - 40
 _JPEG_FULL_COLOUR = 90
 
 
@@ -49,8 +51,8 @@ def _options(
     exif, xmp = metadata.exif, metadata.xmp
     notes: list[str] = []
     if format == "bmp":
-        if metadata.icc or exif or xmp:
-            notes.append("BMP holds no profile, EXIF or XMP: left out")
+        if metadata.icc or exif or xmp or metadata.iptc:
+            notes.append("BMP holds no profile, EXIF, XMP or IPTC: left out")
         return {"dpi": metadata.dpi} if metadata.dpi else {}, tuple(notes)
     options: dict[str, Any] = {"quality": quality}
     if format == "jpeg":
@@ -60,10 +62,15 @@ def _options(
         if exif and len(exif) > _JPEG_EXIF:
             notes.append(f"EXIF of {len(exif)} bytes does not fit into JPEG: left out")
             exif = None
-        if xmp and len(xmp) > _JPEG_XMP:
-            notes.append(f"XMP of {len(xmp)} bytes does not fit into JPEG: left out")
-            xmp = None
+        xmp, extensions = parted(xmp) if xmp else (None, [])
+        iptc = metadata.iptc
+        if iptc and len(iptc) > _JPEG_IPTC:
+            notes.append(f"IPTC of {len(iptc)} bytes does not fit into JPEG: left out")
+            iptc = None
+        options["extra"] = extra_segments(iptc, extensions)
     else:
+        if metadata.iptc:
+            notes.append(f"{format.upper()} holds no IPTC: left out")
         options |= {"lossless": quality == 100, "exact": quality == 100}
     if metadata.icc:
         options["icc_profile"] = metadata.icc

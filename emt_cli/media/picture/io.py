@@ -22,8 +22,8 @@ from emt_cli.media.picture.metadata import (
     metadata_for_output,
     profile_space,
     upright_exif,
-    upright_xmp,
 )
+from emt_cli.media.picture.xmp import upright
 from emt_cli.media.samples import BAND, Pixels, Samples, full_scale
 
 MAX_PIXELS = 500_000_000
@@ -91,7 +91,7 @@ def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: i
             notes.append("damaged EXIF left out")
     if orientation != 1:
         dpi = metadata.dpi and (metadata.dpi[1], metadata.dpi[0]) if orientation >= 5 else metadata.dpi
-        metadata = replace(metadata, dpi=dpi, xmp=metadata.xmp and upright_xmp(metadata.xmp))
+        metadata = replace(metadata, dpi=dpi, xmp=metadata.xmp and upright(metadata.xmp))
     if metadata.icc is not None and profile_space(metadata.icc) != ("GRAY" if decoded.gray else "RGB"):
         metadata = replace(metadata, icc=None)
         notes.append("colour profile that does not fit its pixels left out")
@@ -175,10 +175,15 @@ def encode_picture(
         gray=picture.gray,
         dtype=stored_type(format, picture.pixels.dtype),
     )
-    metadata = metadata_for_output(
-        picture.metadata, height=picture.height, width=picture.width, gray=picture.gray, strip=strip_metadata
+    metadata, notes = metadata_for_output(
+        picture.metadata,
+        height=picture.height,
+        width=picture.width,
+        gray=picture.gray,
+        png=format == "png",
+        strip=strip_metadata,
     )
-    return encode_samples(stream, format, samples, metadata, quality=quality)
+    return notes + encode_samples(stream, format, samples, metadata, quality=quality)
 
 
 def read_bytes(path: Path, name: str) -> bytes:

@@ -1,6 +1,5 @@
-"""What a picture carries beside its pixels: colour profile, EXIF, XMP, resolution, PNG's own chunks."""
+"""What a picture carries beside its pixels: profile, EXIF, XMP, IPTC, resolution, PNG's own chunks."""
 
-import re
 from dataclasses import dataclass, replace
 
 from emt_cli.media.picture.ifd import (
@@ -14,6 +13,8 @@ from emt_cli.media.picture.ifd import (
     read_header,
     write_directory,
 )
+from emt_cli.media.picture.png_colours import profile_of
+from emt_cli.media.picture.xmp import with_number
 
 _WIDTH, _LENGTH, _ORIENTATION = 0x0100, 0x0101, 0x0112
 _PIXEL_X, _PIXEL_Y = 0xA002, 0xA003
@@ -22,8 +23,8 @@ _THUMBNAIL_PLACES = (
     (0x0111, 0x0117),
 )  # (offset, length) tags: JPEG thumbnail, plain strips
 
-# What describes the picture, not the layout of the file: title, camera, dates, author, rating, IPTC, Windows.
-_DESCRIPTIVE = {270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, 33723, *range(40091, 40096)}
+# What describes the picture, not the layout of the file: title, camera, dates, author, rating, Windows.
+_DESCRIPTIVE = {270, 271, 272, 274, 285, 305, 306, 315, 316, 18246, 18249, 33432, *range(40091, 40096)}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Metadata:
     exif: bytes | None = None
     """EXIF, beginning with its TIFF header; once read, its orientation is 1 and its thumbnail gone."""
     xmp: bytes | None = None
-    """XMP packet."""
+    """XMP packet, an extension of it within."""
+    iptc: bytes | None = None
+    """IPTC record."""
     dpi: tuple[float, float] | None = None
     """Dots per inch, x and y."""
     png: tuple[tuple[bytes, bytes], ...] = ()
@@ -46,22 +49,30 @@ PNG_COLOUR = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
 
-def metadata_for_output(metadata: Metadata, *, height: int, width: int, gray: bool, strip: bool) -> Metadata:
-    """Return the metadata that fits a picture as it is written.
+def metadata_for_output(
+    metadata: Metadata, *, height: int, width: int, gray: bool, png: bool, strip: bool
+) -> tuple[Metadata, tuple[str, ...]]:
+    """Return the metadata that fits a picture as it is written, and notes on what does not.
 
-    Sizes in EXIF and XMP are the new ones; a profile whose colour space is not the pixels' is left out.
-    `strip` leaves only what colours need: the profile, and PNG's colour statements.
+    Sizes in EXIF and XMP are the new ones; a profile whose colour space is not the pixels' is left out; what
+    PNG's chunks say of colours becomes a profile unless `png` is written. `strip` leaves only what colours
+    need: the profile, and PNG's colour statements.
     """
     icc = metadata.icc if profile_space(metadata.icc) == ("GRAY" if gray else "RGB") else None
+    note = ""
+    colours = tuple(chunk for chunk in metadata.png if chunk[0] in PNG_COLOUR)
+    if icc is None and colours and not png:
+        icc, note = profile_of(colours, gray=gray)
+    notes = (note,) if note else ()
     if strip:
-        return Metadata(icc=icc, png=tuple(chunk for chunk in metadata.png if chunk[0] in PNG_COLOUR))
+        return Metadata(icc=icc, png=colours), notes
     exif = _with_size(metadata.exif, height, width) if metadata.exif else None
     xmp = metadata.xmp
     for name, size in ((b"Width", width), (b"Length", height)):
-        xmp = xmp and _with_xmp_number(xmp, b"tiff:Image" + name, size)
+        xmp = xmp and with_number(xmp, b"tiff:Image" + name, size)
     for name, size in ((b"X", width), (b"Y", height)):
-        xmp = xmp and _with_xmp_number(xmp, b"exif:Pixel" + name + b"Dimension", size)
-    return replace(metadata, icc=icc, exif=exif, xmp=xmp)
+        xmp = xmp and with_number(xmp, b"exif:Pixel" + name + b"Dimension", size)
+    return replace(metadata, icc=icc, exif=exif, xmp=xmp), notes
 
 
 def profile_space(icc: bytes | None) -> str | None:
@@ -92,11 +103,6 @@ def upright_exif(exif: bytes) -> bytes:
         data[first.following_at : first.following_at + 4] = bytes(4)
         _erase_thumbnail(data, first.following, layout)
     return bytes(data)
-
-
-def upright_xmp(xmp: bytes) -> bytes:
-    """Return XMP whose tiff:Orientation, where it has one, is 1."""
-    return _with_xmp_number(xmp, b"tiff:Orientation", 1)
 
 
 def exif_from_tiff(first: Directory, layout: Layout) -> bytes | None:
@@ -167,8 +173,3 @@ def _erase_thumbnail(data: bytearray, offset: int, layout: Layout) -> None:
                 del data[first:]
             elif first > offset:
                 data[first:end] = bytes(int(size))
-
-
-def _with_xmp_number(xmp: bytes, name: bytes, value: int) -> bytes:
-    """Set a number that XMP stores as an attribute (name="1") or an element (<name>1</name>)."""
-    return re.sub(rb"(%s\s*(?:=\s*[\"']|>)\s*)\d+" % re.escape(name), rb"\g<1>%d" % value, xmp)

@@ -12,6 +12,7 @@ import tifffile
 from emt_cli.errors import InputError
 from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.ifd import Layout, count_pictures, read_directory
+from emt_cli.media.picture.iptc import read_resources
 from emt_cli.media.picture.metadata import Metadata, exif_from_tiff
 from emt_cli.media.picture.tiff_colours import conversion, is_plain, read_space, stored_size, widened
 from emt_cli.media.picture.tiff_segments import check_kind, read_samples
@@ -24,7 +25,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 LARGEST = 1e9
 """Greatest value of a float picture; far beyond it, single precision overflows in the network."""
 
-_XMP, _ICC, _DNG_VERSION = 700, 34675, 50706
+_XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS, _DNG_VERSION = 700, 33723, 34377, 34675, 37724, 50706
 _INCHES = {2: 1.0, 3: 2.54}
 
 
@@ -82,7 +83,7 @@ def read_tiff(data: bytes, *, name: str, max_pixels: int) -> Decoded:
         metadata,
         orientation=_orientation(page),
         frames=count_pictures(data),
-        notes=(note,) if note else (),
+        notes=(*((note,) if note else ()), *_left_out(page)),
     )
 
 
@@ -111,12 +112,26 @@ def _metadata(data: bytes, page: tifffile.TiffPage) -> Metadata:
     layout = _layout(page)
     directory = read_directory(data, page.offset, layout)
     fields = directory.fields
+    record = bytes(fields[_IPTC].raw) if _IPTC in fields else None
+    if record is None and _PHOTOSHOP in fields:
+        record = read_resources(bytes(fields[_PHOTOSHOP].raw))[0]
     return Metadata(
+        iptc=record,
         icc=bytes(fields[_ICC].raw) if _ICC in fields else None,
         exif=exif_from_tiff(directory, layout),
         xmp=bytes(fields[_XMP].raw) if _XMP in fields else None,
         dpi=_resolution(page),
     )
+
+
+def _left_out(page: tifffile.TiffPage) -> list[str]:
+    """Say what of a page does not go on."""
+    notes = []
+    if _LAYERS in page.tags:
+        notes.append("Photoshop's layers left out")
+    if page.tags.get(330) is not None:
+        notes.append("further pictures within the page left out")
+    return notes
 
 
 def _resolution(page: tifffile.TiffPage) -> tuple[float, float] | None:

@@ -21,7 +21,7 @@ from emt_cli.media.samples import Samples, in_order
 
 _CLASSIC_LIMIT = 4_000_000_000
 """Samples of more bytes than this go into BigTIFF, whose offsets have 8 bytes."""
-_XMP, _ICC = 700, 34675
+_XMP, _IPTC, _ICC = 700, 33723, 34675
 _DEFLATE = 8
 
 
@@ -67,6 +67,8 @@ def write_tiff(stream: IO[bytes], samples: Samples, metadata: Metadata) -> None:
         put(338, SHORT, 2)
     if metadata.xmp:
         fields[_XMP] = Field(1, len(metadata.xmp), metadata.xmp)
+    if metadata.iptc:
+        fields[_IPTC] = Field(UNDEFINED, len(metadata.iptc), metadata.iptc)
     if metadata.icc:
         fields[_ICC] = Field(UNDEFINED, len(metadata.icc), metadata.icc)
     end = stream.tell()
