@@ -111,6 +111,7 @@ def batch(
         ),
     ] = False,
     strip_metadata: options.StripMetadata = False,
+    keep_dates: options.KeepDates = False,
     compare: options.Compare = False,
     max_pixels: options.MaxPixels = 500_000_000,
     jobs: Annotated[
@@ -170,6 +171,7 @@ def batch(
         suffix=suffix,
         overwrite=overwrite,
         strip_metadata=strip_metadata,
+        keep_dates=keep_dates,
         compare=compare,
         max_pixels=max_pixels,
     )

@@ -161,6 +161,10 @@ StripMetadata = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+KeepDates = Annotated[
+    bool,
+    typer.Option("--keep-dates", help="Give results the times of their sources.", rich_help_panel=FILES),
+]
 Compare = Annotated[
     bool,
     typer.Option(

@@ -48,6 +48,7 @@ def upscale(
     suffix: options.Suffix = None,
     overwrite: options.Overwrite = False,
     strip_metadata: options.StripMetadata = False,
+    keep_dates: options.KeepDates = False,
     compare: options.Compare = False,
     max_pixels: options.MaxPixels = 500_000_000,
     dry_run: options.DryRun = False,
@@ -75,6 +76,7 @@ def upscale(
         suffix=suffix,
         overwrite=overwrite,
         strip_metadata=strip_metadata,
+        keep_dates=keep_dates,
         compare=compare,
         max_pixels=max_pixels,
     )

@@ -45,6 +45,14 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({reason}); choose another place") from error
 
 
+def copy_times(source: Path, target: Path) -> None:
+    """Give a file the times of access and change of another; raises OutputError."""
+    with _readable_errors(target):
+        times = source.stat()
+        if target.is_file():
+            os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
 @contextlib.contextmanager
 def new_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """Open a file for writing and reading back that appears under its name only when the block ends well.

@@ -182,8 +182,8 @@ class _Planner:
             key=self._key(plan.passes),
             passes=plan.passes,
             work=_network_pixels(plan) * (2 if head.alpha else 1),
-            # Reading holds the file, and a decoder's copy of four bytes a pixel.
-            memory=decoded + max(2 * head.file_bytes + 4 * head.pixels, cost.pixels),
+            # Reading holds the file, and a decoder's copy of four samples a pixel.
+            memory=decoded + max(2 * head.file_bytes + 4 * head.itemsize * head.pixels, cost.pixels),
             network=cost.network,
             pixels=plan.out_height * plan.out_width,
         )
@@ -236,7 +236,7 @@ class _Planner:
         """Digest everything that decides what a result's bytes are, but for its source."""
         if passes not in self._keys:
             settings = asdict(self.job.settings)
-            for name in ("device", "model", "format", "suffix", "overwrite", "max_pixels"):
+            for name in ("device", "model", "format", "suffix", "overwrite", "max_pixels", "keep_dates"):
                 del settings[name]  # where, by which name, and what the record holds anyway
             settings["weights"] = self.job.networks.digest(passes)
             text = json.dumps(settings, sort_keys=True)

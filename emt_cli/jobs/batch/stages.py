@@ -19,7 +19,7 @@ from emt_cli.jobs.batch.plan import Item
 from emt_cli.jobs.journal import Journal, content_hash
 from emt_cli.jobs.memory import check_memory, too_little_memory
 from emt_cli.jobs.picture.job import PictureJob, Task, alike
-from emt_cli.media.files import commit_file, make_folder, remove_temporary, temporary_file
+from emt_cli.media.files import commit_file, copy_times, make_folder, remove_temporary, temporary_file
 from emt_cli.media.picture.io import Picture, encode_picture, read_bytes, read_picture
 from emt_cli.steps import Steps, finish
 
@@ -129,6 +129,8 @@ class PictureWork:
                         name=str(part.target),
                     )
                 moves.append((aside, part.target))
+                if settings.keep_dates:
+                    copy_times(item.source, aside)
                 facts = aside.stat()
                 path = Path(item.name).with_name(part.target.name).as_posix()
                 digest = content_hash(aside)

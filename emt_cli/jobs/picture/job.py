@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from emt_cli.jobs.memory import check_memory, enough_memory, named
 from emt_cli.jobs.networks import EnlargeSettings, Networks
 from emt_cli.jobs.picture.plan import Plan, enlarge, enlarge_together, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
-from emt_cli.media.files import check_folder, check_target, make_folder
+from emt_cli.media.files import check_folder, check_target, copy_times, make_folder
 from emt_cli.media.picture.formats import PictureFormat, check_output, format_from_name
 from emt_cli.media.picture.io import MAX_PIXELS, Picture, read_picture, write_picture
 from emt_cli.media.samples import convert
@@ -39,6 +39,8 @@ class Settings(EnlargeSettings):
     """Put after a result's name; None is _x4 and so on."""
     overwrite: bool = False
     strip_metadata: bool = False
+    keep_dates: bool = False
+    """Give results the times of their sources."""
     compare: bool = False
     """Write a labelled before/after picture beside the result."""
     max_pixels: int = MAX_PIXELS
@@ -75,6 +77,8 @@ class Task:
     models: tuple[FoundModel, ...]
     """Of each pass."""
     cost: Cost
+    source: Path | None = None
+    """The file it came from, if it did."""
 
     @property
     def memory(self) -> int:
@@ -163,7 +167,7 @@ class PictureJob:
             target = output
         task = self.task(picture, target, name=name, format=format)
         self._check(task, folder=folder)
-        return task
+        return replace(task, source=source) if isinstance(source, Path) else task
 
     def task(self, picture: Picture, target: Path | BinaryIO, *, name: str, format: PictureFormat) -> Task:
         """Plan a picture's enlargement; raises UsageError when it is none or does not fit the format."""
@@ -208,6 +212,8 @@ class PictureJob:
                 overwrite=settings.overwrite,
                 strip_metadata=settings.strip_metadata,
             )
+            if settings.keep_dates and task.source is not None and isinstance(part.target, Path):
+                copy_times(task.source, part.target)
         if settings.compare:
             facts["compare"] = str(task.compare_path)
         return facts | {
@@ -279,11 +285,13 @@ class PictureJob:
     def _check(self, task: Task, *, folder: bool) -> None:
         target = task.target
         if isinstance(target, Path):
-            if target.resolve() in self._taken:
-                raise UsageError(
-                    f"{task.name}: {target} is the result of another input; give them other names"
-                )
-            self._taken.add(target.resolve())
+            results = [target, compare_path(target)] if self.settings.compare else [target]
+            for result in results:
+                if result.resolve() in self._taken:
+                    raise UsageError(
+                        f"{task.name}: {result} is the result of another input; give them other names"
+                    )
+            self._taken.update(result.resolve() for result in results)
             if folder:
                 check_folder(target.parent)
             if target.parent.is_dir() or not folder:

@@ -136,7 +136,7 @@ def _from_pillow(image: Image.Image, metadata: Metadata, frames: int) -> Decoded
     mode, notes, convert = image.mode, tuple[str, ...](), None
     target = (_GRAY_MODES | _COLOUR_MODES).get(mode)
     if target is None:
-        raise ValueError(f"its colours are of an unknown kind ({mode})")
+        raise UnsupportedError(f"{image.format} with colours of the kind {mode} is not read")
     gray = mode in _GRAY_MODES
     if mode == "P":
         target = "RGBA" if "transparency" in image.info else "RGB"

@@ -1,6 +1,7 @@
 """Pictures in and out of files: pixels, alpha and metadata together."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from emt_cli.media.samples import BAND, Pixels, Samples, full_scale
 
 MAX_PIXELS = 500_000_000
 _HEAD_BYTES = 64
+_ADDRESS = re.compile(r"(https?|ftp|s3|gs|file|data):", re.IGNORECASE)
 _SPOOL = 1 << 26
 
 
@@ -191,9 +193,12 @@ def read_bytes(path: Path, name: str) -> bytes:
     # With a buffer in between, the whole would be there twice for a while.
     with readable_absence(path, name), path.open("rb", buffering=0) as stream:
         head = stream.read(_HEAD_BYTES)
-        format_from_content(head, name)
         if not stream.seekable():
+            while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))):
+                head += more  # a pipe gives what it has
+            format_from_content(head, name)
             return head + stream.readall()
+        format_from_content(head, name)
         stream.seek(0)
         return stream.readall()
 
@@ -206,6 +211,8 @@ def readable_absence(path: Path, name: str) -> Iterator[None]:
             raise InputError(f"{name}: is a folder; name a picture in it")
         yield
     except FileNotFoundError as error:
+        if _ADDRESS.match(name):
+            raise InputError(f"{name}: is an address, not a file; download it first") from error
         raise InputError(f"{name}: does not exist; check the path") from error
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read it; change that, or take a copy") from error

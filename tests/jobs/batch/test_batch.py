@@ -106,6 +106,19 @@ def test_the_same_command_again_does_nothing(photos: Path, out: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*_x2.*")} == before
 
 
+def test_dates_are_kept_and_the_results_still_known(photos: Path, out: Path) -> None:
+    for path in photos.rglob("*.*"):
+        os.utime(path, ns=(10**18, 10**18 + 7))
+
+    batch(photos, "-r", "-o", out, "--keep-dates")
+    again = batch(photos, "-r", "-o", out, "--keep-dates", "--json")
+
+    results = [path for path in out.rglob("*_x2.*") if path.is_file()]
+    assert results
+    assert {path.stat().st_mtime_ns for path in results} == {10**18 + 7}
+    assert events(again)["summary"][0]["done"] == 0
+
+
 def test_a_changed_source_is_redone_even_with_the_same_size_and_time(
     photos: Path, out: Path, photo: np.ndarray
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -337,6 +338,54 @@ def test_two_inputs_never_share_one_result(cat: Path) -> None:
 
     assert result.exit_code == 3
     assert "result of another input" in result.stderr
+
+
+def test_before_and_after_replaces_no_result_of_the_same_run(cat: Path) -> None:
+    other = cat.with_name("cat_compare.png")
+    other.write_bytes(cat.read_bytes())
+
+    result = upscale(cat, other, "-o", f"{cat.parent}/out/", "--suffix", "", "--compare", "-y")
+
+    assert result.exit_code == 3
+    assert "is the result of another input" in result.stderr
+    assert sorted(path.name for path in (cat.parent / "out").iterdir()) == ["cat.png", "cat_compare.png"]
+
+
+def test_results_can_have_the_dates_of_their_sources(cat: Path) -> None:
+    os.utime(cat, ns=(10**18, 1_234_567_890_123_456_789))
+
+    assert upscale(cat, "--keep-dates", "--compare").exit_code == 0
+
+    for name in ("cat_x4.png", "cat_x4_compare.png"):
+        assert cat.with_name(name).stat().st_mtime_ns == 1_234_567_890_123_456_789
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_may_begin_with_a_single_byte(cat: Path) -> None:
+    fifo = cat.with_name("pipe")
+    os.mkfifo(fifo)
+    data = cat.read_bytes()
+
+    def feed() -> None:
+        with fifo.open("wb", buffering=0) as stream:
+            stream.write(data[:1])
+            time.sleep(0.2)
+            stream.write(data[1:])
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    result = upscale(fifo, "-o", cat.with_name("out.png"))
+    feeder.join()
+
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.png", "file:///tmp/a.png"])
+def test_an_address_is_told_from_a_path(address: str) -> None:
+    result = upscale(address)
+
+    assert result.exit_code == 8
+    assert "is an address, not a file; download it first" in result.stderr
 
 
 def test_one_bad_picture_does_not_stop_the_others(cat: Path) -> None:
