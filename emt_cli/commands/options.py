@@ -60,6 +60,9 @@ class Format(str, Enum):
     webp = "webp"
     tiff = "tiff"
     bmp = "bmp"
+    avif = "avif"
+    heic = "heic"
+    jxl = "jxl"
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs: one object on each line.")]

@@ -39,6 +39,17 @@ def convert(values: Pixels, dtype: npt.DTypeLike) -> Pixels:
     return scaled.astype(dtype, copy=False)
 
 
+def widened(samples: Pixels, bits: int) -> Pixels:
+    """Return samples of any number of bits as uint8, uint16 or float32, white at full scale."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32, copy=False)
+    if bits in (8, 16):
+        return samples
+    most, kind = 2**bits - 1, np.uint8 if bits < 8 else np.uint16
+    wide = samples.astype(np.uint64)
+    return np.asarray(((wide * int(full_scale(kind)) * 2 + most) // (2 * most)).astype(kind))
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """What a decoder found in a file, before the EXIF orientation is applied."""
@@ -47,7 +58,8 @@ class Decoded:
     alpha: Pixels | None
     gray: bool
     metadata: Metadata = field(default_factory=Metadata)
-    orientation: int = 1
+    orientation: int | None = None
+    """Turns still to be made, as in EXIF; None for what the EXIF of the metadata says."""
     frames: int = 1
     notes: tuple[str, ...] = ()
 

@@ -14,7 +14,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from emt_cli.errors import InputError
 from emt_cli.media.picture import png
-from emt_cli.media.picture.formats import PictureFormat, UnsupportedError, check_input
+from emt_cli.media.picture.bmp import bmp_metadata, read_bmp
+from emt_cli.media.picture.formats import SourceFormat, UnsupportedError, check_input
+from emt_cli.media.picture.heif import read_heif
 from emt_cli.media.picture.jpeg import check_jpeg, read_extras
 from emt_cli.media.picture.metadata import Metadata, profile_space
 from emt_cli.media.picture.webp import check_webp
@@ -44,7 +46,7 @@ _COLOUR_MODES = {"P": "RGB", "PA": "RGBA", "RGB": "RGB", "RGBX": "RGB", "RGBA": 
 _COLOUR_MODES |= {"CMYK": "RGB", "YCbCr": "RGB"}
 
 
-def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) -> Decoded:
+def decode(data: bytes, format: SourceFormat, *, name: str, max_pixels: int) -> Decoded:
     """Decode the first picture of a file; InputError when it is damaged, cut short, too large or foreign."""
     with readable_damage(name):
         if format == "png":
@@ -53,6 +55,10 @@ def decode(data: bytes, format: PictureFormat, *, name: str, max_pixels: int) ->
             from emt_cli.media.picture.tiff import read_tiff  # tifffile is imported when a TIFF is met
 
             return read_tiff(data, name=name, max_pixels=max_pixels)
+        if format in ("avif", "heic"):
+            return read_heif(data, avif=format == "avif", name=name, max_pixels=max_pixels)
+        if format == "bmp":
+            return _decode_bmp(data, name, max_pixels)
         if format == "webp":
             check_webp(data)
         return _decode_with_pillow(data, format, name, max_pixels)
@@ -99,6 +105,14 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames)
 
 
+def _decode_bmp(data: bytes, name: str, max_pixels: int) -> Decoded:
+    found = read_bmp(data, name=name, max_pixels=max_pixels)
+    if isinstance(found, Decoded):
+        return found
+    decoded = _decode_with_pillow(data, "bmp", name, max_pixels)
+    return replace(decoded, metadata=bmp_metadata(data, found))
+
+
 def _decode_deep_png(data: bytes, shape: tuple[int, int], *, gray: bool) -> Decoded:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint16 or image.shape[:2] != shape:
@@ -108,7 +122,7 @@ def _decode_deep_png(data: bytes, shape: tuple[int, int], *, gray: bool) -> Deco
     return Decoded(pixels, alpha, gray)
 
 
-def _decode_with_pillow(data: bytes, format: PictureFormat, name: str, max_pixels: int) -> Decoded:
+def _decode_with_pillow(data: bytes, format: SourceFormat, name: str, max_pixels: int) -> Decoded:
     with Image.open(io.BytesIO(data), formats=(format,)) as image:
         check_input(name, height=image.height, width=image.width, max_pixels=max_pixels)
         if format == "jpeg":

@@ -1,4 +1,4 @@
-"""Samples to the bytes of a picture file: Pillow for JPEG, WebP and BMP, our own writers for PNG and TIFF."""
+"""Samples to the bytes of a picture file: Pillow for JPEG, WebP and AVIF; others have files of their own."""
 
 import io
 from typing import IO, Any
@@ -6,7 +6,9 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from emt_cli.media.picture.bmp import write_bmp
 from emt_cli.media.picture.formats import PictureFormat
+from emt_cli.media.picture.heif import write_heic
 from emt_cli.media.picture.jpeg import extra_segments
 from emt_cli.media.picture.metadata import Metadata
 from emt_cli.media.picture.png import write_png
@@ -17,14 +19,15 @@ from emt_cli.media.samples import Samples
 # A JPEG segment holds 65533 bytes; EXIF and IPTC need a name in front and must fit into one.
 _JPEG_EXIF = 65533 - 6
 _JPEG_IPTC = 65533 - 40
-_JPEG_FULL_COLOUR = 90
+_FULL_COLOUR = 90
+_DEEP = ("png", "heic", "jxl")
 
 
 def stored_type(format: PictureFormat, dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the sample type a format keeps for one in memory: TIFF all, PNG up to 16 bits, the others 8."""
-    if format == "tiff" or (format == "png" and dtype.itemsize <= 2):
+    """Return the sample type a format takes for one in memory: TIFF any, _DEEP to 16 bits, others 8."""
+    if format == "tiff" or (format in _DEEP and dtype.itemsize <= 2):
         return dtype
-    return np.dtype(np.uint16 if format == "png" else np.uint8)
+    return np.dtype(np.uint16 if format in _DEEP else np.uint8)
 
 
 def encode(
@@ -37,6 +40,13 @@ def encode(
     if format == "tiff":
         write_tiff(stream, samples, metadata)
         return ()
+    if format == "bmp":
+        write_bmp(stream, samples, metadata)
+        left = [kind for kind in ("exif", "xmp", "iptc") if getattr(metadata, kind)]
+        return (f"BMP holds no {', '.join(left).upper()}: left out",) if left else ()
+    if format == "heic":
+        write_heic(stream, samples, metadata, quality=quality)
+        return ("HEIC holds no IPTC: left out",) if metadata.iptc else ()
     image = _pillow_image(samples)
     options, notes = _options(format, metadata, quality)
     buffer = io.BytesIO()
@@ -50,13 +60,9 @@ def _options(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     exif, xmp = metadata.exif, metadata.xmp
     notes: list[str] = []
-    if format == "bmp":
-        if metadata.icc or exif or xmp or metadata.iptc:
-            notes.append("BMP holds no profile, EXIF, XMP or IPTC: left out")
-        return {"dpi": metadata.dpi} if metadata.dpi else {}, tuple(notes)
     options: dict[str, Any] = {"quality": quality}
     if format == "jpeg":
-        options["subsampling"] = "4:4:4" if quality >= _JPEG_FULL_COLOUR else "4:2:0"
+        options["subsampling"] = "4:4:4" if quality >= _FULL_COLOUR else "4:2:0"
         if metadata.dpi:
             options["dpi"] = metadata.dpi
         if exif and len(exif) > _JPEG_EXIF:
@@ -71,7 +77,10 @@ def _options(
     else:
         if metadata.iptc:
             notes.append(f"{format.upper()} holds no IPTC: left out")
-        options |= {"lossless": quality == 100, "exact": quality == 100}
+        if format == "avif":
+            options["subsampling"] = "4:4:4" if quality >= _FULL_COLOUR else "4:2:0"
+        else:
+            options |= {"lossless": quality == 100, "exact": quality == 100}
     if metadata.icc:
         options["icc_profile"] = metadata.icc
     if exif:

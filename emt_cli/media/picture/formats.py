@@ -1,11 +1,16 @@
 """The kinds of picture files: how they are told apart, named, and what each can hold."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from emt_cli.errors import InputError, UsageError
 
-PictureFormat: TypeAlias = Literal["png", "jpeg", "webp", "tiff", "bmp"]
+PictureFormat: TypeAlias = Literal["png", "jpeg", "webp", "tiff", "bmp", "avif", "heic", "jxl"]
+"""Kinds of picture files that are read and written."""
+
+SourceFormat: TypeAlias = PictureFormat | Literal["gif", "raw"]
+"""Kinds that are read."""
 
 SUFFIXES: dict[str, PictureFormat] = {
     ".png": "png",
@@ -17,6 +22,11 @@ SUFFIXES: dict[str, PictureFormat] = {
     ".tif": "tiff",
     ".tiff": "tiff",
     ".bmp": "bmp",
+    ".avif": "avif",
+    ".heic": "heic",
+    ".heif": "heic",
+    ".hif": "heic",
+    ".jxl": "jxl",
 }
 """File name suffixes, and the format they stand for; the first of each format is its usual one."""
 
@@ -29,12 +39,26 @@ _LONGEST: dict[PictureFormat, int] = {
     "webp": 16383,
     "tiff": 2**32 - 1,
     "bmp": 2**31 - 1,
+    "avif": 65536,
+    "heic": 16384,
+    "jxl": 2**30,
 }
+_PACKAGES: dict[PictureFormat, tuple[str, str]] = {"heic": ("pillow_heif", "heif")}
+"""What some formats need beyond the usual packages, and the extra that brings it."""
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+_RAW = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"MMOR")
 _CONVERT = "convert it to PNG, JPEG or TIFF first"
 
 
 class UnsupportedError(Exception):
     """A sound picture of a kind that is not read; says which, in a phrase."""
+
+
+def written_as(format: SourceFormat) -> PictureFormat:
+    """Return the kind a source is written as unless another is asked for; camera raw has 16 bits."""
+    if format == "gif":
+        return "png"
+    return "tiff" if format == "raw" else format
 
 
 def format_from_name(path: Path) -> PictureFormat:
@@ -47,13 +71,16 @@ def format_from_name(path: Path) -> PictureFormat:
 
 
 def check_output(format: PictureFormat, *, height: int, width: int, transparent: bool, name: str) -> None:
-    """Raise UsageError when a format cannot hold a picture of this size, or its transparency."""
-    if max(height, width) > _LONGEST[format] or (format == "bmp" and height * (width * 3 + 3) >= 2**32):
+    """Raise UsageError when a format cannot hold such a picture, or its package is not installed."""
+    package, extra = _PACKAGES.get(format, ("numpy", ""))
+    if find_spec(package) is None:
+        raise UsageError(f'{name}: writing {format.upper()} needs pip install "emt-cli[{extra}]"')
+    if max(height, width) > _LONGEST[format] or (format == "bmp" and height * (width * 4 + 3) >= 2**32):
         raise UsageError(
             f"{name}: {width}x{height} does not fit into {format.upper()}"
             f" (at most {_LONGEST[format]} pixels a side); choose PNG or TIFF"
         )
-    if transparent and format in ("jpeg", "bmp"):
+    if transparent and format == "jpeg":
         raise UsageError(f"{name}: {format.upper()} cannot hold transparency; choose PNG, WebP or TIFF")
 
 
@@ -72,7 +99,7 @@ def check_input(name: str, *, height: int, width: int, max_pixels: int) -> None:
         )
 
 
-def format_from_content(head: bytes, name: str) -> PictureFormat:
+def format_from_content(head: bytes, name: str) -> SourceFormat:
     """Return the format the first bytes of a file (64 are enough) show; InputError for any other content."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
@@ -82,8 +109,20 @@ def format_from_content(head: bytes, name: str) -> PictureFormat:
         return "webp"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and head[8:10] != b"CR":
         return "tiff"
-    if head.startswith(b"BM") and head[6:10] == bytes(4):
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return "bmp"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if head.startswith((b"\0\0\0\x0cJXL ", b"\xff\x0a")):
+        return "jxl"
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    brands = [head[at : at + 4] for at in range(8, min(len(head), int.from_bytes(head[:4], "big")) - 3, 4)]
+    if brand and (b"avif" in brands or b"avis" in brands):
+        return "avif"
+    if brand[:3] in (b"hei", b"hev", b"mif", b"msf"):
+        return "heic"
+    if brand == b"crx " or head.startswith(_RAW) or (head[:4] == b"II*\0" and head[8:10] == b"CR"):
+        return "raw"
     if not head:
         raise InputError(f"{name}: is empty; get an undamaged copy")
     raise InputError(f"{name}: {_foreign(head)}")
@@ -91,13 +130,7 @@ def format_from_content(head: bytes, name: str) -> PictureFormat:
 
 def _foreign(head: bytes) -> str:
     """Say what content that is not read is, and what to do."""
-    brand = head[8:12] if head[4:8] == b"ftyp" else b""
-    if brand in (b"avif", b"avis"):
-        return f"AVIF is not read; {_CONVERT}"
-    if brand[:3] in (b"hei", b"hev", b"mif", b"msf"):
-        return f"HEIC is not read; {_CONVERT}"
-    if brand in (b"crx ",) or head[8:10] == b"CR" or head.startswith((b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0")):
-        return "camera raw is not read; develop it to TIFF or PNG first"
+    brand = head[4:8] == b"ftyp"
     if brand or head.startswith((b"\x1aE\xdf\xa3", b"FLV", b"\0\0\x01\xba")) or head[8:12] == b"AVI ":
         return "is a video, not a picture; see `emt video`"
     for start, kind in _KNOWN.items():
@@ -108,14 +141,11 @@ def _foreign(head: bytes) -> str:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError:
-        return "not a picture that can be read; PNG, JPEG, WebP, TIFF and BMP are"
+        return "not a picture that can be read; PNG, JPEG, WebP, TIFF, HEIC, AVIF and others are"
     return "holds text, not a picture; check the name"
 
 
 _KNOWN = {
-    b"GIF8": "GIF",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"8BPS": "Photoshop's PSD",

@@ -11,13 +11,22 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from emt_cli.media.picture.bmp import read_bmp_head
 from emt_cli.media.picture.decode import readable_damage
-from emt_cli.media.picture.formats import PictureFormat, check_input, format_from_content
+from emt_cli.media.picture.formats import (
+    PictureFormat,
+    SourceFormat,
+    check_input,
+    format_from_content,
+    written_as,
+)
+from emt_cli.media.picture.heif_head import read_heif_head
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
 from emt_cli.media.picture.metadata import exif_orientation
 from emt_cli.media.picture.png import read_chunks, read_metadata
 
 _BEGINNING = 64
+_BMP_HEADERS = 14 + 124 + 16
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 
 
@@ -54,6 +63,10 @@ def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
                 head = _png(beginning, stream, size)
             elif format == "tiff":
                 head = _tiff(stream, size, name)
+            elif format in ("avif", "heic"):
+                head = _heif(stream, format, size)
+            elif format == "bmp":
+                head = _bmp(stream, size)
             else:
                 stream.seek(0)
                 head = _pillow(stream, format, size)
@@ -82,14 +95,26 @@ def _tiff(stream: BinaryIO, size: int, name: str) -> Head:
     return Head("tiff", height, width, head.gray, head.alpha, head.itemsize, size)
 
 
-def _pillow(stream: BinaryIO, format: PictureFormat, size: int) -> Head:
+def _bmp(stream: BinaryIO, size: int) -> Head:
+    stream.seek(0)
+    head = read_bmp_head(stream.read(_BMP_HEADERS))
+    return Head("bmp", head.height, head.width, False, bool(head.masks[3]), 2 if head.deep else 1, size)
+
+
+def _heif(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
+    head = read_heif_head(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), cut=format == "heic")
+    itemsize = 1 if head.bits <= 8 else 2
+    return Head(written_as(format), head.height, head.width, head.gray, head.alpha, itemsize, size)
+
+
+def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
     with Image.open(stream, formats=(format,)) as image:
         width, height = image.size
         exif = image.info.get("exif")
         if exif and _lies_on_its_side(exif.removeprefix(b"Exif\0\0")):
             width, height = height, width
         gray = image.mode in ("1", "L", "LA")
-        return Head(format, height, width, gray, image.mode.endswith("A"), 1, size)
+        return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size)
 
 
 def _lies_on_its_side(exif: bytes) -> bool:

@@ -16,7 +16,13 @@ from emt_cli.media.files import new_file
 from emt_cli.media.picture.decode import decode
 from emt_cli.media.picture.encode import encode as encode_samples
 from emt_cli.media.picture.encode import stored_type
-from emt_cli.media.picture.formats import PictureFormat, check_output, format_from_content, format_from_name
+from emt_cli.media.picture.formats import (
+    PictureFormat,
+    check_output,
+    format_from_content,
+    format_from_name,
+    written_as,
+)
 from emt_cli.media.picture.metadata import (
     Metadata,
     exif_orientation,
@@ -44,7 +50,7 @@ class Picture:
     gray: bool = False
     """Whether the source was gray: the three channels are equal, and it is written gray again."""
     format: PictureFormat = "png"
-    """The kind of file it came from."""
+    """The kind of file it came from, or else the one that holds it best: it is written as this."""
     metadata: Metadata = field(default_factory=Metadata)
     frames: int = 1
     """Pictures or pages in the file; only the first is here."""
@@ -85,12 +91,13 @@ def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: i
     metadata, notes, orientation = decoded.metadata, list(decoded.notes), decoded.orientation
     if metadata.exif is not None:
         try:
-            if format != "tiff":  # whose own tag the decoder has dealt with
+            if orientation is None:
                 orientation = exif_orientation(metadata.exif)
             metadata = replace(metadata, exif=upright_exif(metadata.exif))
         except ValueError:
             metadata = replace(metadata, exif=None)
             notes.append("damaged EXIF left out")
+    orientation = orientation or 1
     if orientation != 1:
         dpi = metadata.dpi and (metadata.dpi[1], metadata.dpi[0]) if orientation >= 5 else metadata.dpi
         metadata = replace(metadata, dpi=dpi, xmp=metadata.xmp and upright(metadata.xmp))
@@ -103,7 +110,7 @@ def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: i
         pixels=_turned(decoded.pixels, orientation),
         alpha=None if decoded.alpha is None else _turned(decoded.alpha, orientation),
         gray=decoded.gray,
-        format=format,
+        format=written_as(format),
         metadata=metadata,
         frames=decoded.frames,
         notes=tuple(notes),
@@ -173,7 +180,7 @@ def encode_picture(
     check_output(format, height=picture.height, width=picture.width, transparent=transparent, name=name)
     samples = Samples(
         pixels=picture.pixels,
-        alpha=picture.alpha if transparent or format not in ("jpeg", "bmp") else None,
+        alpha=picture.alpha if transparent or format not in ("jpeg", "bmp", "heic", "avif", "jxl") else None,
         gray=picture.gray,
         dtype=stored_type(format, picture.pixels.dtype),
     )

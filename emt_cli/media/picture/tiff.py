@@ -14,9 +14,9 @@ from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.ifd import Layout, count_pictures, read_directory
 from emt_cli.media.picture.iptc import read_resources
 from emt_cli.media.picture.metadata import Metadata, exif_from_tiff
-from emt_cli.media.picture.tiff_colours import conversion, is_plain, read_space, stored_size, widened
+from emt_cli.media.picture.tiff_colours import conversion, is_plain, read_space, stored_size
 from emt_cli.media.picture.tiff_segments import check_kind, read_samples
-from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
+from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale, widened
 from emt_cli.media.samples import convert as to_type
 
 # What tifffile thinks of a file's tags is no business of stderr; a program's own handlers still get it.

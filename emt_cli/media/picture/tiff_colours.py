@@ -11,7 +11,7 @@ from PIL import ImageCms
 from emt_cli.media.picture.formats import UnsupportedError
 from emt_cli.media.picture.metadata import profile_space
 from emt_cli.media.picture.tiff_segments import JPEG, YCBCR
-from emt_cli.media.samples import Pixels, full_scale
+from emt_cli.media.samples import Pixels, full_scale, widened
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5
 _LAB = (8, 9)
@@ -126,17 +126,6 @@ def stored_size(page: tifffile.TiffPage, space: Space) -> int:
     if space.photometric == PALETTE:
         return _palette(page)(np.zeros((1, 1, 1), np.uint8)).itemsize
     return 1 if page.bitspersample <= 8 else 2
-
-
-def widened(samples: Pixels, bits: int) -> Pixels:
-    """Return samples of any number of bits as uint8, uint16 or float32, white at full scale."""
-    if samples.dtype.kind == "f":
-        return samples.astype(np.float32, copy=False)
-    if bits in (8, 16):
-        return samples
-    most, kind = 2**bits - 1, np.uint8 if bits < 8 else np.uint16
-    wide = samples.astype(np.uint64)
-    return np.asarray(((wide * int(full_scale(kind)) * 2 + most) // (2 * most)).astype(kind))
 
 
 def _number(page: tifffile.TiffPage, tag: int, default: int) -> int:

@@ -79,7 +79,7 @@ def test_jpeg_of_high_quality_keeps_full_colour_resolution(
         assert get_sampling(image) == sampling
 
 
-@pytest.mark.parametrize("name", ["out.jpg", "out.bmp"])
+@pytest.mark.parametrize("name", ["out.jpg", "out.jpeg"])
 def test_transparency_is_not_dropped_silently(
     photo: np.ndarray, ramp: np.ndarray, tmp_path: Path, name: str
 ) -> None:
