@@ -19,6 +19,7 @@ from emt_cli.media.picture.formats import SourceFormat, UnsupportedError, check_
 from emt_cli.media.picture.heif import read_heif
 from emt_cli.media.picture.jpeg import check_jpeg, read_extras
 from emt_cli.media.picture.metadata import Metadata, profile_space
+from emt_cli.media.picture.raw import read_raw
 from emt_cli.media.picture.webp import check_webp
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
 
@@ -55,6 +56,8 @@ def decode(data: bytes, format: SourceFormat, *, name: str, max_pixels: int) -> 
             from emt_cli.media.picture.tiff import read_tiff  # tifffile is imported when a TIFF is met
 
             return read_tiff(data, name=name, max_pixels=max_pixels)
+        if format == "raw":
+            return read_raw(data, name=name, max_pixels=max_pixels)
         if format in ("avif", "heic"):
             return read_heif(data, avif=format == "avif", name=name, max_pixels=max_pixels)
         if format == "bmp":

@@ -24,6 +24,7 @@ from emt_cli.media.picture.heif_head import read_heif_head
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
 from emt_cli.media.picture.metadata import exif_orientation
 from emt_cli.media.picture.png import read_chunks, read_metadata
+from emt_cli.media.picture.raw import read_raw_size
 
 _BEGINNING = 64
 _BMP_HEADERS = 14 + 124 + 16
@@ -63,6 +64,9 @@ def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
                 head = _png(beginning, stream, size)
             elif format == "tiff":
                 head = _tiff(stream, size, name)
+            elif format == "raw":
+                height, width = read_raw_size(stream, name=name)
+                head = Head("tiff", height, width, False, False, 2, size)
             elif format in ("avif", "heic"):
                 head = _heif(stream, format, size)
             elif format == "bmp":

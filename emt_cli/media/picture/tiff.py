@@ -14,6 +14,7 @@ from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.ifd import Layout, count_pictures, read_directory
 from emt_cli.media.picture.iptc import read_resources
 from emt_cli.media.picture.metadata import Metadata, exif_from_tiff
+from emt_cli.media.picture.raw import read_raw, read_raw_size
 from emt_cli.media.picture.tiff_colours import conversion, is_plain, read_space, stored_size
 from emt_cli.media.picture.tiff_segments import check_kind, read_samples
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale, widened
@@ -26,6 +27,7 @@ LARGEST = 1e9
 """Greatest value of a float picture; far beyond it, single precision overflows in the network."""
 
 _XMP, _IPTC, _PHOTOSHOP, _ICC, _LAYERS, _DNG_VERSION = 700, 33723, 34377, 34675, 37724, 50706
+_SENSOR = (32803, 34892)
 _INCHES = {2: 1.0, 3: 2.54}
 
 
@@ -46,7 +48,11 @@ class TiffHead:
 
 def read_tiff_head(stream: BinaryIO, *, name: str) -> TiffHead:
     """Return what the first page declares; InputError, UnsupportedError, ValueError for what is not read."""
-    page = _first_page(stream, name)
+    page = _first_page(stream)
+    if _is_raw(page):
+        height, width = read_raw_size(stream, name=name)
+        return TiffHead(height, width, 1, False, False, 2)
+    check_kind(page)
     space = read_space(page)
     gray, alpha = space.gray, space.alpha is not None
     return TiffHead(
@@ -56,7 +62,10 @@ def read_tiff_head(stream: BinaryIO, *, name: str) -> TiffHead:
 
 def read_tiff(data: bytes, *, name: str, max_pixels: int) -> Decoded:
     """Decode the first page; InputError, UnsupportedError, ValueError for what is not read."""
-    page = _first_page(io.BytesIO(data), name)
+    page = _first_page(io.BytesIO(data))
+    if _is_raw(page):
+        return read_raw(data, name=name, max_pixels=max_pixels)
+    check_kind(page)
     check_input(name, height=page.imagelength, width=page.imagewidth, max_pixels=max_pixels)
     space = read_space(page)
     metadata = _metadata(data, page)
@@ -87,19 +96,21 @@ def read_tiff(data: bytes, *, name: str, max_pixels: int) -> Decoded:
     )
 
 
-def _first_page(stream: BinaryIO, name: str) -> tifffile.TiffPage:
+def _first_page(stream: BinaryIO) -> tifffile.TiffPage:
     """Read the tags of the first page, and refuse what is none or of a kind that is not read."""
     # Files of microscopes and slide scanners are taken as the plain TIFF they are, without their own tables.
     file = tifffile.TiffFile(stream, is_lsm=False, is_scanimage=False, is_ndpi=False, _multifile=False)
     page = file.pages.first
     if not isinstance(page, tifffile.TiffPage) or not page.tags:
         raise ValueError("it holds no picture")
-    if page.is_reduced or _DNG_VERSION in page.tags:
-        raise InputError(f"{name}: camera raw or a preview only; develop it to an ordinary TIFF or PNG first")
     if page.imagewidth < 1 or page.imagelength < 1:
         raise ValueError("its tags do not describe a picture")
-    check_kind(page)
     return page
+
+
+def _is_raw(page: tifffile.TiffPage) -> bool:
+    """Tell whether a page is a camera's own, or a preview as camera raw has it in front."""
+    return page.is_reduced or _DNG_VERSION in page.tags or int(page.photometric) in _SENSOR
 
 
 def _layout(page: tifffile.TiffPage) -> Layout:
