@@ -96,11 +96,17 @@ def _is_temporary(path: Path) -> bool:
 
 def _unreadable(path: Path) -> str:
     """Say what is wrong with a result, by another library's reading of it."""
+    import imagecodecs
+    import pillow_heif
     import tifffile
 
     try:
         if path.suffix in (".tif", ".tiff"):
             tifffile.imread(path)
+        elif path.suffix == ".jxl":
+            imagecodecs.jpegxl_decode(path.read_bytes())
+        elif path.suffix == ".heic":
+            pillow_heif.open_heif(path)[0].load()
         else:
             with Image.open(path) as image:
                 image.load()

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import av
 import cv2
+import imagecodecs
 import numpy as np
+import pillow_heif
+import pylibjxl
 import safetensors.torch
 import torch
 from damage import png_chunk
@@ -152,10 +155,26 @@ def pictures() -> dict[str, bytes]:
         "big.tif": by_tifffile(colours, photometric="rgb", bigtiff=True, byteorder=">"),
         "pages.tif": by_tifffile(np.stack([colours] * 3), photometric="rgb"),
         "plain.bmp": by_pillow(image, "BMP"),
+        "still.gif": by_pillow(palette, "GIF"),
+        "plain.avif": by_pillow(image, "AVIF", quality=80),
+        "deep.avif": imagecodecs.avif_encode(deep >> 6, level=80, bitspersample=10),
+        "plain.heic": _heic(np.asarray(image), "RGB"),
+        "alpha.heic": _heic(np.asarray(clear), "RGBA"),
+        "deep.heic": _heic(deep, "RGB;16"),
+        "plain.jxl": imagecodecs.jpegxl_encode(colours),
+        "deep.jxl": imagecodecs.jpegxl_encode(deep, lossless=True),
+        "tagged.jxl": pylibjxl.encode(colours, exif=exif(), icc=srgb, xmp=XMP),
         "alpha.bmp": by_pillow(clear, "BMP"),
         "palette.bmp": by_pillow(palette, "BMP"),
         "bits.bmp": by_pillow(image.convert("1"), "BMP"),
     }
+
+
+def _heic(pixels: np.ndarray, mode: str) -> bytes:
+    stream = io.BytesIO()
+    size = (pixels.shape[1], pixels.shape[0])
+    pillow_heif.from_bytes(mode, size, np.ascontiguousarray(pixels).tobytes()).save(stream, quality=80)
+    return stream.getvalue()
 
 
 @cache
@@ -324,6 +343,14 @@ def lying_pictures() -> dict[str, bytes]:
         "offset.bmp": plain["plain.bmp"][:10] + b"\xff\xff\xff\x7f" + plain["plain.bmp"][14:],
         "colours.bmp": plain["palette.bmp"][:46] + b"\xff\xff\xff\x7f" + plain["palette.bmp"][50:],
         "rle.bmp": _bmp_rle(),
+        "bomb.jxl": _jxl_bomb(),
+        "bomb.avif": _ispe(plain["plain.avif"]),
+        "bomb.heic": _ispe(plain["plain.heic"]),
+        "boxes.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\0\x08free" * 500_000,
+        "boxes.jxl": b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x08free" * 500_000,
+        "brotli.jxl": _jxl_brotli(plain["plain.jxl"]),
+        "bomb.gif": plain["still.gif"][:6] + b"\xff\xff\xff\xff" + plain["still.gif"][10:],
+        "sensor.tif": _tiff(262, value=32803),
         "empty.png": b"",
         "zeros.png": bytes(5000),
         "text.jpg": b"This is a letter.\n" * 50,
@@ -488,6 +515,27 @@ def _tiff_deflated(packed: bytes) -> bytes:
     fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
     head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(values)) + fields + bytes(4)
     return head.ljust(150, b"\0") + packed
+
+
+def _ispe(data: bytes) -> bytes:
+    """Every size that the boxes declare becomes 60000x60000."""
+    parts = data.split(b"ispe\0\0\0\0")
+    return b"ispe\0\0\0\0".join(
+        [parts[0], *(struct.pack(">II", 60000, 60000) + part[8:] for part in parts[1:])]
+    )
+
+
+def _jxl_bomb() -> bytes:
+    """A head that says 2^30 x 2^30, and no more."""
+    return b"\xff\x0a" + struct.pack("<Q", 3 << 1 | (2**30 - 1) << 3 | 1 << 33 | 1 << 36) + bytes(100)
+
+
+def _jxl_brotli(codestream: bytes) -> bytes:
+    """EXIF that inflates to 300 MB, in front of a sound picture."""
+    packed = imagecodecs.brotli_encode(bytes(300_000_000))
+    box = struct.pack(">I4s", 12 + len(packed), b"brob") + b"Exif" + packed
+    head = b"\0\0\0\x0cJXL \r\n\x87\n" + struct.pack(">I4s4sI4s", 20, b"ftyp", b"jxl ", 0, b"jxl ")
+    return head + box + struct.pack(">I4s", 8 + len(codestream), b"jxlc") + codestream
 
 
 def _bmp_size(data: bytes, width: int, height: int) -> bytes:

@@ -42,6 +42,14 @@ def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
     return out
 
 
+def divided_by_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Undo the multiplication of colours by alpha; where alpha is 0 colours stay."""
+    top = full_scale(pixels.dtype)
+    divisor = np.where(alpha == 0, top, alpha).astype(np.float32)[..., None]
+    colours = pixels.astype(np.float32) * top / divisor
+    return colours if pixels.dtype.kind == "f" else np.clip(np.rint(colours), 0, top).astype(pixels.dtype)
+
+
 def _halved(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the area average at half the size, rounded up."""
     size = ((plane.shape[1] + 1) // 2, (plane.shape[0] + 1) // 2)

@@ -18,6 +18,7 @@ from emt_cli.media.picture.bmp import bmp_metadata, read_bmp
 from emt_cli.media.picture.formats import SourceFormat, UnsupportedError, check_input
 from emt_cli.media.picture.heif import read_heif
 from emt_cli.media.picture.jpeg import check_jpeg, read_extras
+from emt_cli.media.picture.jxl import read_jxl
 from emt_cli.media.picture.metadata import Metadata, profile_space
 from emt_cli.media.picture.raw import read_raw
 from emt_cli.media.picture.webp import check_webp
@@ -60,6 +61,8 @@ def decode(data: bytes, format: SourceFormat, *, name: str, max_pixels: int) -> 
             return read_raw(data, name=name, max_pixels=max_pixels)
         if format in ("avif", "heic"):
             return read_heif(data, avif=format == "avif", name=name, max_pixels=max_pixels)
+        if format == "jxl":
+            return read_jxl(data, name=name, max_pixels=max_pixels)
         if format == "bmp":
             return _decode_bmp(data, name, max_pixels)
         if format == "webp":

@@ -10,6 +10,7 @@ from emt_cli.media.picture.bmp import write_bmp
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.media.picture.heif import write_heic
 from emt_cli.media.picture.jpeg import extra_segments
+from emt_cli.media.picture.jxl import write_jxl
 from emt_cli.media.picture.metadata import Metadata
 from emt_cli.media.picture.png import write_png
 from emt_cli.media.picture.tiff_write import write_tiff
@@ -20,7 +21,7 @@ from emt_cli.media.samples import Samples
 _JPEG_EXIF = 65533 - 6
 _JPEG_IPTC = 65533 - 40
 _FULL_COLOUR = 90
-_DEEP = ("png", "heic", "jxl")
+_DEEP = ("png", "heic")
 
 
 def stored_type(format: PictureFormat, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -47,6 +48,8 @@ def encode(
     if format == "heic":
         write_heic(stream, samples, metadata, quality=quality)
         return ("HEIC holds no IPTC: left out",) if metadata.iptc else ()
+    if format == "jxl":
+        return write_jxl(stream, samples, metadata, quality=quality)
     image = _pillow_image(samples)
     options, notes = _options(format, metadata, quality)
     buffer = io.BytesIO()

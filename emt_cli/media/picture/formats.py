@@ -43,7 +43,10 @@ _LONGEST: dict[PictureFormat, int] = {
     "heic": 16384,
     "jxl": 2**30,
 }
-_PACKAGES: dict[PictureFormat, tuple[str, str]] = {"heic": ("pillow_heif", "heif")}
+_PACKAGES: dict[PictureFormat, tuple[str, str]] = {
+    "heic": ("pillow_heif", "heif"),
+    "jxl": ("pylibjxl", "jxl"),
+}
 """What some formats need beyond the usual packages, and the extra that brings it."""
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 _RAW = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIU\0", b"MMOR")
@@ -70,10 +73,15 @@ def format_from_name(path: Path) -> PictureFormat:
         raise UsageError(f"{path}: unknown kind of picture {path.suffix!r}; use one of {known}") from None
 
 
+def missing_extra(format: PictureFormat) -> str | None:
+    """Return the extra that a format needs to be written and that is not installed, None for none."""
+    package, extra = _PACKAGES.get(format, (None, None))
+    return extra if package is not None and find_spec(package) is None else None
+
+
 def check_output(format: PictureFormat, *, height: int, width: int, transparent: bool, name: str) -> None:
     """Raise UsageError when a format cannot hold such a picture, or its package is not installed."""
-    package, extra = _PACKAGES.get(format, ("numpy", ""))
-    if find_spec(package) is None:
+    if extra := missing_extra(format):
         raise UsageError(f'{name}: writing {format.upper()} needs pip install "emt-cli[{extra}]"')
     if max(height, width) > _LONGEST[format] or (format == "bmp" and height * (width * 4 + 3) >= 2**32):
         raise UsageError(

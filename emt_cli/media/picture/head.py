@@ -22,6 +22,7 @@ from emt_cli.media.picture.formats import (
 )
 from emt_cli.media.picture.heif_head import read_heif_head
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
+from emt_cli.media.picture.jxl_head import read_jxl_head
 from emt_cli.media.picture.metadata import exif_orientation
 from emt_cli.media.picture.png import read_chunks, read_metadata
 from emt_cli.media.picture.raw import read_raw_size
@@ -69,6 +70,8 @@ def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
                 head = Head("tiff", height, width, False, False, 2, size)
             elif format in ("avif", "heic"):
                 head = _heif(stream, format, size)
+            elif format == "jxl":
+                head = _jxl(stream, size)
             elif format == "bmp":
                 head = _bmp(stream, size)
             else:
@@ -109,6 +112,12 @@ def _heif(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
     head = read_heif_head(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), cut=format == "heic")
     itemsize = 1 if head.bits <= 8 else 2
     return Head(written_as(format), head.height, head.width, head.gray, head.alpha, itemsize, size)
+
+
+def _jxl(stream: BinaryIO, size: int) -> Head:
+    head = read_jxl_head(memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)))
+    itemsize = 4 if head.floats else 1 if head.bits <= 8 else 2
+    return Head("jxl", head.height, head.width, head.gray, bool(head.extras), itemsize, size)
 
 
 def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:

@@ -192,6 +192,8 @@ def encode_picture(
         png=format == "png",
         strip=strip_metadata,
     )
+    if picture.pixels.dtype.itemsize > samples.dtype.itemsize and format in ("avif", "jxl"):
+        notes += (f"{format.upper()} is written with 8 bits; PNG and TIFF keep all",)
     return notes + encode_samples(stream, format, samples, metadata, quality=quality)
 
 

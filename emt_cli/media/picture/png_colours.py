@@ -14,7 +14,7 @@ _PRIMARIES = {
     12: (0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
 """By their numbers in ITU-T H.273: those of sRGB, BT.2020, Display P3."""
-_SRGB_CURVE = 13
+_LINEAR, _SRGB_CURVE = 8, 13
 
 
 def profile_of(chunks: Sequence[tuple[bytes, bytes]], *, gray: bool) -> tuple[bytes | None, str]:
@@ -25,6 +25,8 @@ def profile_of(chunks: Sequence[tuple[bytes, bytes]], *, gray: bool) -> tuple[by
     found = dict(chunks)
     if (code := found.get(b"cICP")) is not None:
         primaries, transfer = code[0], code[1]
+        if primaries in _PRIMARIES and transfer == _LINEAR:
+            return _profile(_WHITE, None if gray else _PRIMARIES[primaries], 1.0), ""
         if primaries not in _PRIMARIES or transfer != _SRGB_CURVE:
             return None, "PNG's statement of its colours (cICP) left out: only PNG holds it"
         return (None if gray or primaries == 1 else _profile(_WHITE, _PRIMARIES[primaries], None)), ""

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from emt_cli.errors import InputError
+from emt_cli.media.picture.alpha import divided_by_alpha
 from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.ifd import Layout, count_pictures, read_directory
 from emt_cli.media.picture.iptc import read_resources
@@ -17,7 +18,7 @@ from emt_cli.media.picture.metadata import Metadata, exif_from_tiff
 from emt_cli.media.picture.raw import read_raw, read_raw_size
 from emt_cli.media.picture.tiff_colours import conversion, is_plain, read_space, stored_size
 from emt_cli.media.picture.tiff_segments import check_kind, read_samples
-from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale, widened
+from emt_cli.media.samples import BAND, Decoded, Pixels, widened
 from emt_cli.media.samples import convert as to_type
 
 # What tifffile thinks of a file's tags is no business of stderr; a program's own handlers still get it.
@@ -84,7 +85,7 @@ def read_tiff(data: bytes, *, name: str, max_pixels: int) -> Decoded:
             if alpha is not None:
                 alpha[band] = to_type(widened(samples[band][..., -1], page.bitspersample), kind)
                 if space.multiplied:
-                    pixels[band] = _divided_by_alpha(pixels[band], alpha[band])
+                    pixels[band] = divided_by_alpha(pixels[band], alpha[band])
     return Decoded(
         pixels,
         alpha,
@@ -173,11 +174,3 @@ def _check_values(samples: Pixels, name: str) -> None:
             raise InputError(f"{name}: holds NaN or infinite values; replace them first")
         if max(-least, most) > LARGEST:
             raise InputError(f"{name}: holds values beyond {LARGEST:g}, where white is 1; scale them first")
-
-
-def _divided_by_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
-    """Undo the multiplication of colours by alpha; where alpha is 0 colours stay."""
-    top = full_scale(pixels.dtype)
-    divisor = np.where(alpha == 0, top, alpha).astype(np.float32)[..., None]
-    colours = pixels.astype(np.float32) * top / divisor
-    return colours if pixels.dtype.kind == "f" else np.clip(np.rint(colours), 0, top).astype(pixels.dtype)

@@ -16,7 +16,7 @@ import tifffile
 
 from emt_cli.media.picture.formats import UnsupportedError
 from emt_cli.media.picture.jpeg import check_part
-from emt_cli.media.picture.jxl import jxl_size
+from emt_cli.media.picture.jxl_head import jxl_size
 from emt_cli.media.picture.webp import webp_size
 from emt_cli.media.samples import BAND, Pixels, in_order
 
@@ -230,7 +230,7 @@ def _declared(kind: str, packed: memoryview) -> tuple[int, int]:
     elif kind == "webp":
         height, width = webp_size(head)
     else:
-        height, width = jxl_size(head)
+        height, width = jxl_size(packed)
     return height, width
 
 

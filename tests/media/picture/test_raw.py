@@ -17,6 +17,9 @@ from emt_cli.media.picture.io import read_picture, write_picture
 rawpy = pytest.importorskip("rawpy")
 
 
+CR3 = b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"
+
+
 def dng(orientation: int = 1) -> bytes:
     """A sensor of 48x64 under a mosaic of red, green and blue: a slope of reddish light."""
     y, x = np.mgrid[:48, :64]
@@ -69,11 +72,9 @@ def test_without_libraw_the_package_is_named(monkeypatch: pytest.MonkeyPatch) ->
         read_picture(dng())
 
 
-@pytest.mark.parametrize(
-    "head", [b"FUJIFILMCCD-RAW 0201", b"IIU\0\x08\0\0\0", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"]
-)
+@pytest.mark.parametrize("head", [b"FUJIFILMCCD-RAW 0201", b"IIU\0\x08\0\0\0", CR3])
 def test_damaged_raw_is_one_line(head: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="developed|damaged"):
+    with pytest.raises(InputError, match=r"developed|damaged"):
         read_picture(head + bytes(3000))
 
     assert capfd.readouterr() == ("", "")
