@@ -109,7 +109,7 @@ class NativeRunner:
 
     def tile_bytes(self, height: int, width: int) -> int:
         """Memory a tile of this size takes, that of the threads with it, which grows with the width."""
-        below, right = self.network.small_pads(height, width)
+        below, right = self.config.small_pads(height, width)
         pixels = (height + below + 2) * (width + right + 2)
         wider = max(0, self.shapes.row_scratch(width + right) - self.shapes.row_scratch(2048))
         return pixels * self.bytes_per_pixel + self.fixed_bytes + 4 * self.threads * wider

@@ -107,7 +107,7 @@ class OpenVINORunner:
 
     def tile_bytes(self, height: int, width: int) -> int:
         """Memory a tile of this size takes, short sides extended as the network needs them."""
-        below, right = self.network.small_pads(height, width)
+        below, right = self.config.small_pads(height, width)
         return (height + below) * (width + right) * self.bytes_per_pixel + self.fixed_bytes
 
     def steps(self, pixels: Floats, *, ensemble: bool = False) -> Steps[Floats]:

@@ -67,7 +67,7 @@ class TorchRunner:
 
     def tile_bytes(self, height: int, width: int) -> int:
         """Memory a tile of this size takes, short sides extended as the network needs them."""
-        below, right = self.network.small_pads(height, width)
+        below, right = self.net.config.small_pads(height, width)
         return (height + below) * (width + right) * self.bytes_per_pixel + self.fixed_bytes
 
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:

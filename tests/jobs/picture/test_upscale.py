@@ -441,7 +441,7 @@ def test_json_tells_what_was_done_and_what_failed(cat: Path) -> None:
         ("empty.png", b"", "is empty"),
         ("text.png", b"hello there", "holds text"),
         ("folder", "folder", "is a folder"),
-        ("photo.heic", b"\0\0\0\x18ftypheic", "HEIC"),
+        ("photo.heic", b"\0\0\0\x18ftypheic", "cut short"),
     ],
 )
 def test_inputs_that_are_no_picture_are_one_line_and_8(
