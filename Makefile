@@ -58,5 +58,5 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -c constraints.txt -e ".[cpu,export,ray,train]" --group dev
+	@$(PIP) -c constraints.txt -e ".[cpu,export,heif,jxl,raw,ray,train]" --group dev
 	@touch $@

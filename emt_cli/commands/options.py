@@ -146,7 +146,12 @@ FormatChoice = Annotated[
 ]
 Quality = Annotated[
     int,
-    typer.Option(min=1, max=100, help="For JPEG and WebP; 100 makes WebP lossless.", rich_help_panel=FILES),
+    typer.Option(
+        min=1,
+        max=100,
+        help="For all formats that lose detail; 100 makes WebP and JPEG XL lossless.",
+        rich_help_panel=FILES,
+    ),
 ]
 Suffix = Annotated[
     str | None,

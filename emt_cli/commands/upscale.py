@@ -56,7 +56,7 @@ def upscale(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Enlarge pictures: PNG, JPEG, WebP, TIFF and BMP, 8 or 16 bits or float, with alpha and metadata kept.
+    """Enlarge pictures of all usual formats, 8 or 16 bits or float, with alpha and metadata kept.
 
     The result lies beside its input as NAME_x4 in the same format, unless -o or --format say otherwise.
     """

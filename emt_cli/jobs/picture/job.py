@@ -34,7 +34,7 @@ class Settings(EnlargeSettings):
     format: PictureFormat | None = None
     """Kind of file to write; None keeps the input's, or takes the one of the output's name."""
     quality: int = 95
-    """For JPEG and WebP, 1 to 100."""
+    """For formats that lose detail, 1 to 100."""
     suffix: str | None = None
     """Put after a result's name; None is _x4 and so on."""
     overwrite: bool = False

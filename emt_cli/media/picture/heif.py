@@ -28,7 +28,7 @@ def read_heif(data: bytes, *, avif: bool, name: str, max_pixels: int) -> Decoded
     """Decode the main picture, turned as the file says; InputError or ValueError for what is not read."""
     head = read_heif_head(data, cut=not avif)
     check_input(name, height=head.coded[1], width=head.coded[0], max_pixels=max_pixels)
-    samples, metadata, orientation = _avif(data, head) if avif else _heic(data, name)
+    samples, metadata, orientation, frames = _avif(data, head) if avif else _heic(data, name)
     if (samples.dtype == np.uint8) != (head.bits <= 8):
         raise ValueError("it does not hold the bits that it declares")
     metadata = replace(metadata, png=_stated(head) if metadata.icc is None else ())
@@ -45,10 +45,10 @@ def read_heif(data: bytes, *, avif: bool, name: str, max_pixels: int) -> Decoded
         pixels[top : top + step] = rows[..., : 3 if channels > 2 else 1]
         if alpha is not None:
             alpha[top : top + step] = rows[..., -1]
-    return Decoded(pixels, alpha, head.gray, metadata, orientation, notes=tuple(notes))
+    return Decoded(pixels, alpha, head.gray, metadata, orientation, frames, notes=tuple(notes))
 
 
-def _heic(data: bytes, name: str) -> tuple[Pixels, Metadata, int]:
+def _heic(data: bytes, name: str) -> tuple[Pixels, Metadata, int | None, int]:
     if find_spec("pillow_heif") is None:
         raise InputError(
             f'{name}: HEIC needs pip install "emt-cli[heif]"; or convert it to PNG, JPEG or TIFF'
@@ -61,23 +61,23 @@ def _heic(data: bytes, name: str) -> tuple[Pixels, Metadata, int]:
     if samples.dtype == np.uint16:
         samples = samples >> (16 - int(file.info["bit_depth"]))
     info: Any = image.info
-    return samples, _metadata(info.get("exif"), info.get("xmp"), info.get("icc_profile")), 1
+    return samples, _metadata(info.get("exif"), info.get("xmp"), info.get("icc_profile")), 1, len(file)
 
 
-def _avif(data: bytes, head: HeifHead) -> tuple[Pixels, Metadata, int | None]:
+def _avif(data: bytes, head: HeifHead) -> tuple[Pixels, Metadata, int | None, int]:
     with Image.open(io.BytesIO(data), formats=("avif",)) as image:
         info = image.info
         metadata = _metadata(info.get("exif"), info.get("xmp"), info.get("icc_profile"))
         if head.bits <= 8:
-            return np.atleast_3d(np.asarray(image)), metadata, None
-        size = image.size
+            return np.atleast_3d(np.asarray(image)), metadata, None, image.n_frames
+        size, frames = image.size, image.n_frames
     import imagecodecs  # Pillow cuts to 8 bits
 
     samples = np.asarray(imagecodecs.avif_decode(data))
     samples = samples[0] if samples.ndim == 4 else samples
     if samples.shape[:2] != (size[1], size[0]) or samples.dtype != np.uint16:
         raise ValueError("its data are damaged")
-    return np.atleast_3d(samples), metadata, None
+    return np.atleast_3d(samples), metadata, None, frames
 
 
 def _metadata(exif: bytes | None, xmp: bytes | None, icc: bytes | None) -> Metadata:

@@ -78,9 +78,9 @@ class Picture:
 
 
 def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read PNG, JPEG, WebP, TIFF or BMP, from a file or its bytes; the content decides which, not the name.
+    """Read a picture from a file or its bytes; the content decides of which format, not the name.
 
-    The EXIF orientation is applied and reset, CMYK becomes sRGB, palettes become RGB; 16 bits and float stay.
+    The EXIF orientation is applied and reset, CMYK and Lab become sRGB, palettes RGB; 16 bits and float stay.
     Of several frames the first is read. Raises InputError, with `name` in front, for whatever is no whole
     picture of at most `max_pixels` pixels; a larger declared size is refused before any memory is taken.
     """
@@ -129,9 +129,9 @@ def write_picture(
     """Write a picture whole or not at all; return notes on metadata that the format cannot hold.
 
     The format is the one asked for, else the one of the target's suffix, else the picture's own. TIFF keeps
-    every sample type; PNG keeps 8 and 16 bits and takes float as 16; the others get 8, rounded once.
-    `quality` (1 to 100) is for JPEG and WebP: from 90 on JPEG keeps the full colour resolution (4:4:4); WebP
-    is lossless at 100.
+    every sample type; PNG keeps 8 and 16 bits and takes float as 16; HEIC has 8 or 10; the others get 8,
+    rounded once. `quality` (1 to 100) is for all but PNG, TIFF and BMP: from 90 on the full colour resolution
+    (4:4:4) is kept; WebP and JPEG XL are lossless at 100.
     `strip_metadata` leaves nothing but the colour profile, without which colours would shift.
     Raises UsageError for what the format cannot hold, OutputExistsError, OutputError.
     """

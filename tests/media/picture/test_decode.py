@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -311,3 +313,24 @@ def test_rotated_tiff_that_pillow_decodes_is_turned_once(photo: np.ndarray, ramp
 
     np.testing.assert_array_equal(picture.pixels, np.rot90(photo, -1))
     np.testing.assert_array_equal(picture.alpha, np.rot90(ramp, -1))
+
+
+def test_usual_formats_bring_in_no_package_of_the_others(tmp_path: Path, photo: np.ndarray) -> None:
+    for name in ("a.png", "a.jpg", "a.webp", "a.bmp"):
+        Image.fromarray(photo).save(tmp_path / name)
+    code = """
+import sys
+from pathlib import Path
+from emt_cli.media.picture.head import read_head
+from emt_cli.media.picture.io import read_picture, write_picture
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    read_head(path)
+    write_picture(path.with_stem("b"), read_picture(path))
+print([name for name in ("tifffile", "imagecodecs", "pillow_heif", "pylibjxl", "rawpy") if name in sys.modules])
+"""
+
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+
+    assert result.stdout == "[]\n"
