@@ -326,7 +326,8 @@ from emt_cli.media.picture.io import read_picture, write_picture
 for path in sorted(Path(sys.argv[1]).iterdir()):
     read_head(path)
     write_picture(path.with_stem("b"), read_picture(path))
-print([name for name in ("tifffile", "imagecodecs", "pillow_heif", "pylibjxl", "rawpy") if name in sys.modules])
+heavy = ("tifffile", "imagecodecs", "pillow_heif", "pylibjxl", "rawpy")
+print([name for name in heavy if name in sys.modules])
 """
 
     result = subprocess.run(
