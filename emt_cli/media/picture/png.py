@@ -89,11 +89,13 @@ def read_metadata(chunks: Iterable[tuple[bytes, bytes | memoryview]]) -> Metadat
     icc = exif = xmp = dpi = None
     kept: list[tuple[bytes, bytes]] = []
     hidden: dict[bytes, bytes] = {}
+    profiles = 0
     for kind, view in chunks:
         body = bytes(view) if kind not in (b"IDAT", b"fdAT") else b""
         keyword, _, rest = body.partition(b"\0")
         if kind == b"iCCP":
-            icc = _inflate(rest[1:])
+            profiles += 1
+            icc = _inflate(rest[1:]) if profiles == 1 else icc  # more than one is an error, or an attack
         elif kind == b"eXIf":
             exif = body.removeprefix(b"Exif\0\0")
         elif kind == b"pHYs" and len(body) == 9 and body[8] == 1:
