@@ -24,6 +24,8 @@ def read_jxl(data: bytes, *, name: str, max_pixels: int) -> Decoded:
     check_input(name, height=head.height, width=head.width, max_pixels=max_pixels)
     if head.lossy and head.profile:
         raise UnsupportedError("lossy JPEG XL with a colour profile is not read")  # comes as linear light
+    if head.colours is None and not head.profile:
+        raise UnsupportedError("JPEG XL with colours of its own kind is not read")
     if any(head.extras[1:]) or head.extras[:1] not in ((), (0,)):
         raise UnsupportedError("JPEG XL with channels beside colours and alpha is not read")
     import imagecodecs  # heavy
@@ -59,9 +61,7 @@ def _metadata(data: bytes, head: JxlHead, name: str) -> Metadata:
         import pylibjxl
 
         icc = pylibjxl.decode(data, metadata=True)[1].get("icc")
-    stated = ((b"cICP", bytes((*head.colours, 0, 1))),) if 2 not in head.colours else ()
-    plain = head.profile or head.colours in ((1, 13), (1, 1))
-    return Metadata(icc=icc or None, exif=exif, xmp=xmp, png=() if plain else stated)
+    return Metadata(icc=icc or None, exif=exif, xmp=xmp, png=head.colours or ())
 
 
 def _inflated(packed: memoryview) -> bytes:

@@ -11,7 +11,16 @@ _ENUM = ((0, 0), (0, 1), (4, 2), (6, 18))
 _WHOLE_BITS, _FLOAT_BITS = ((0, 8), (0, 10), (0, 12), (6, 1)), ((0, 32), (0, 16), (0, 24), (6, 1))
 _COORDINATE = ((19, 0), (19, 524288), (20, 1048576), (21, 2097152))
 _GRAY, _XYB = 1, 2
-_CUSTOM = 2
+_CUSTOM, _D65 = 2, 1
+_WHITES = {1: (0.3127, 0.329), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
+_PRIMARIES = {
+    1: [0.64, 0.33, 0.3, 0.6, 0.15, 0.06],
+    9: [0.708, 0.292, 0.17, 0.797, 0.131, 0.046],
+    11: [0.68, 0.32, 0.265, 0.69, 0.15, 0.06],
+}
+_CODES = {1: 1, 9: 9, 11: 12}
+"""Primaries that have a number in ITU-T H.273 too."""
+_LINEAR, _SRGB = 8, 13
 _ALPHA, _SPOT, _SENSOR = 0, 2, 5
 _HEAD = 4096
 
@@ -34,8 +43,8 @@ class JxlHead:
     """Whether it is coded in the colours of the eye, which decoders turn into any others."""
     profile: bool = False
     """Whether an ICC profile says what its colours are."""
-    colours: tuple[int, int] = (1, 13)
-    """Else primaries and transfer by their numbers in ITU-T H.273; (2, 2) for others."""
+    colours: tuple[tuple[bytes, bytes], ...] | None = ()
+    """Else what they are, as chunks of PNG state it, none for sRGB; None for what these cannot say."""
     moving: bool = False
 
 
@@ -172,23 +181,52 @@ def _extra(bits: _Bits) -> tuple[int, bool]:
     return kind, False
 
 
-def _colours(bits: _Bits) -> tuple[bool, bool, tuple[int, int]]:
+def _colours(bits: _Bits) -> tuple[bool, bool, tuple[tuple[bytes, bytes], ...] | None]:
     """Return whether there is gray only, whether a profile follows, and else what the colours are."""
     if bits.take(1):
-        return False, False, (1, 13)
+        return False, False, ()
     profile, space = bool(bits.take(1)), bits.choose(_ENUM)
+    gray = space == _GRAY
     if profile or space >= _XYB:
-        return space == _GRAY, profile, (2, 2)
-    white = bits.choose(_ENUM)
-    if white == _CUSTOM:
-        bits.choose(_COORDINATE)
-        bits.choose(_COORDINATE)
-    primaries = 1
-    if space != _GRAY:
-        primaries = {11: 12}.get(number := bits.choose(_ENUM), number)
-        if number == _CUSTOM:
-            for _ in range(6):
-                bits.choose(_COORDINATE)
-    gamma = bits.take(1)
-    transfer = 2 if gamma else bits.choose(_ENUM)
-    return space == _GRAY, False, (primaries, transfer) if white == 1 else (2, 2)
+        return gray, profile, None
+    kind = bits.choose(_ENUM)
+    white = _place(bits) if kind == _CUSTOM else _WHITES.get(kind)
+    number, primaries = 1, _PRIMARIES[1]
+    if not gray:
+        number = bits.choose(_ENUM)
+        custom = [_place(bits) for _ in range(3)] if number == _CUSTOM else []
+        primaries = [side for place in custom for side in place] or _PRIMARIES.get(number, [])
+    gamma = bits.take(24) / 1e7 if bits.take(1) else None
+    transfer = 0 if gamma is not None else bits.choose(_ENUM)
+    return gray, False, _stated(white, kind == _D65 and number in _CODES, number, primaries, transfer, gamma)
+
+
+def _stated(
+    white: tuple[float, float] | None,
+    usual: bool,
+    number: int,
+    primaries: list[float],
+    transfer: int,
+    gamma: float | None,
+) -> tuple[tuple[bytes, bytes], ...] | None:
+    """Return colours as PNG states them: by their numbers where they have some, else by measure."""
+    if usual and gamma is None:
+        code = _CODES[number]
+        return () if (code, transfer) in ((1, 1), (1, 13)) else ((b"cICP", bytes((code, transfer, 0, 1))),)
+    if white is None or not primaries or (gamma is None and transfer not in (_LINEAR, _SRGB)):
+        return None
+    places = [round(side * 100_000) for side in (*white, *primaries)]
+    chunks = [(b"cHRM", struct.pack(">8I", *(max(0, place) for place in places)))]
+    if gamma is not None or transfer == _LINEAR:
+        chunks.append((b"gAMA", struct.pack(">I", round((gamma or 1.0) * 100_000))))
+    return tuple(chunks)
+
+
+def _place(bits: _Bits) -> tuple[float, float]:
+    """Read x and y of a colour, in millionths, the sign in the lowest bit."""
+    x, y = (bits.choose(_COORDINATE) for _ in range(2))
+    return _signed(x) / 1e6, _signed(y) / 1e6
+
+
+def _signed(value: int) -> int:
+    return -((value + 1) // 2) if value & 1 else value // 2

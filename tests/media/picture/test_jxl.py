@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 import pytest
-from picture_files import by_pillow, three
+from picture_files import by_pillow, png_chunk, three
 from PIL import Image, ImageCms
 
 from emt_cli.errors import InputError, UsageError
@@ -19,6 +21,7 @@ from emt_cli.media.picture.io import Picture, read_picture, write_picture
 pylibjxl = pytest.importorskip("pylibjxl")
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+BT2020 = (70800, 29200, 17000, 79700, 13100, 4600)
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
 
 
@@ -87,6 +90,53 @@ def test_linear_light_is_known_and_goes_on_as_a_profile() -> None:
     assert shown is not None
     expected = 255 * (1.055 * (30000 / 65535) ** (1 / 2.4) - 0.055)
     np.testing.assert_allclose(np.asarray(shown)[8, 8].astype(int), expected, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("space", "chunks"),
+    [
+        ("RGB_D65_SRG_Per_SRG", {}),
+        ("RGB_D65_DCI_Rel_SRG", {b"cICP": bytes([12, 13, 0, 1])}),
+        ("RGB_D65_202_Rel_PeQ", {b"cICP": bytes([9, 16, 0, 1])}),
+        ("RGB_D65_SRG_Rel_Lin", {b"cICP": bytes([1, 8, 0, 1])}),
+        ("RGB_D65_SRG_Rel_g0.55556", {b"gAMA": struct.pack(">I", 55556)}),
+        ("RGB_EER_202_Rel_SRG", {b"cHRM": struct.pack(">8I", 33333, 33333, *BT2020)}),
+        ("RGB_0.35;0.36_202_Rel_SRG", {b"cHRM": struct.pack(">8I", 35000, 36000, *BT2020)}),
+    ],
+)
+@pytest.mark.parametrize("distance", ["0", "0.2"])
+def test_colours_that_libjxl_writes_are_understood(
+    tmp_path: Path, space: str, chunks: dict[bytes, bytes], distance: str
+) -> None:
+    tool = shutil.which("cjxl")
+    if tool is None:
+        pytest.skip("libjxl's own tools are not installed")
+    eight = (smooth() >> 8).astype(np.uint8)
+    Image.fromarray(eight).save(tmp_path / "a.ppm")
+    line = [tool, "a.ppm", "a.jxl", "-d", distance, "-x", f"color_space={space}"]
+    subprocess.run(line, cwd=tmp_path, capture_output=True, check=True)
+
+    picture = read_picture(tmp_path / "a.jxl")
+
+    found = dict(picture.metadata.png)
+    assert {kind: found.get(kind) for kind in chunks} == chunks
+    assert bool(found) == bool(chunks)
+    assert np.abs(picture.pixels.astype(int) - eight).mean() < (0.1 if distance == "0" else 3)
+
+
+def test_primaries_of_their_own_are_measured(tmp_path: Path) -> None:
+    tool = shutil.which("cjxl")
+    if tool is None:
+        pytest.skip("libjxl's own tools are not installed")
+    adobe = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+    chunks = png_chunk(b"gAMA", struct.pack(">I", 45470)) + png_chunk(b"cHRM", adobe)
+    data = by_pillow(Image.fromarray((smooth() >> 8).astype(np.uint8)), "PNG")
+    (tmp_path / "a.png").write_bytes(data[:33] + chunks + data[33:])
+    subprocess.run([tool, "a.png", "a.jxl", "-d", "0"], cwd=tmp_path, capture_output=True, check=True)
+
+    found = dict(read_picture(tmp_path / "a.jxl").metadata.png)
+
+    assert found == {b"gAMA": struct.pack(">I", 45470), b"cHRM": adobe}
 
 
 @pytest.mark.parametrize("quality", [100, 95])
