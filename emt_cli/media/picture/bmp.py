@@ -34,6 +34,10 @@ class BmpHead:
     dpi: tuple[float, float] | None
     profile: tuple[int, int] | None
     """Where an ICC profile lies, and its length."""
+    palette: tuple[int, int, int]
+    """Where a palette lies, how many entries it has, and the bytes of each."""
+    runs: bool
+    """Whether pixels are stored as run lengths."""
 
     @property
     def deep(self) -> bool:
@@ -51,7 +55,7 @@ def read_bmp_head(data: bytes | memoryview) -> BmpHead:
         compression, x, y = _PLAIN, 0, 0
     else:
         width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
-        compression, _, x, y = (*struct.unpack_from("<IIii", data, 30),) if size >= _INFO else (0, 0, 0, 0)
+        compression, _, x, y = struct.unpack_from("<IIii", data, 30) if size >= _INFO else (0, 0, 0, 0)
     if compression not in (_PLAIN, *_RUNS, _FIELDS, _ALPHA_FIELDS) or (size == 64 and compression > 2):
         raise UnsupportedError(f"BMP with compression {compression} is not read")
     if bits not in (1, 2, 4, 8, 16, 24, 32):
@@ -68,14 +72,17 @@ def read_bmp_head(data: bytes | memoryview) -> BmpHead:
         place, length = struct.unpack_from("<II", data, 14 + 112)
         profile = (14 + place, length)
     dpi = (x / _INCHES_PER_METRE, y / _INCHES_PER_METRE) if x > 0 and y > 0 else None
-    return BmpHead(width, abs(height), height < 0, bits, masks, start, dpi, profile)
+    told = struct.unpack_from("<I", data, 46)[0] if size >= _INFO else 0
+    palette = (14 + size, min(told or 2**bits, 2**bits), 3 if size == 12 else 4)
+    runs = compression in _RUNS
+    return BmpHead(width, abs(height), height < 0, bits, masks, start, dpi, profile, palette, runs)
 
 
 def read_bmp(data: bytes, *, name: str, max_pixels: int) -> Decoded | BmpHead:
-    """Decode pixels of 16, 24 or 32 bits; of others, which have a palette, return the head."""
+    """Decode a file; of one stored as run lengths return the head."""
     head = read_bmp_head(data)
     check_input(name, height=head.height, width=head.width, max_pixels=max_pixels)
-    if not any(head.masks[:3]):
+    if head.runs:
         return head
     stride = (head.width * head.bits + 31) // 32 * 4
     if head.start + stride * head.height > len(data):
@@ -83,6 +90,8 @@ def read_bmp(data: bytes, *, name: str, max_pixels: int) -> Decoded | BmpHead:
     lines = np.frombuffer(data, np.uint8, stride * head.height, head.start).reshape(head.height, stride)
     if not head.downwards:
         lines = lines[::-1]
+    if head.bits <= 8:
+        return _looked_up(data, lines, head)
     kind = np.uint16 if head.deep else np.uint8
     pixels = np.empty((head.height, head.width, 3), kind)
     alpha = np.empty(pixels.shape[:2], kind) if head.masks[3] else None
@@ -96,6 +105,23 @@ def read_bmp(data: bytes, *, name: str, max_pixels: int) -> Decoded | BmpHead:
     if alpha is not None and not alpha.any():
         alpha = None  # as browsers have it: a program that knew of no alpha left it zero
     return Decoded(pixels, alpha, False, bmp_metadata(data, head))
+
+
+def _looked_up(data: bytes, lines: Pixels, head: BmpHead) -> Decoded:
+    """Decode indices into a palette; it is one of grays where all its entries are."""
+    place, count, size = head.palette
+    count = min(count, max(0, head.start - place) // size)
+    entries = np.frombuffer(data, np.uint8, count * size, place).reshape(-1, size)
+    table = np.zeros((2**head.bits, 3), np.uint8)  # what is missing is black
+    table[:count] = entries[:, 2::-1]
+    pixels = np.empty((head.height, head.width, 3), np.uint8)
+    shifts = np.arange(8 - head.bits, -1, -head.bits, dtype=np.uint8)
+    step = max(1, BAND // head.width)
+    for top in range(0, head.height, step):
+        packed = lines[top : top + step, :, None] >> shifts & (2**head.bits - 1)
+        pixels[top : top + step] = table[packed.reshape(len(packed), -1)[:, : head.width]]
+    gray = bool((table[:count] == table[:count, :1]).all())
+    return Decoded(pixels, None, gray, bmp_metadata(data, head))
 
 
 def bmp_metadata(data: bytes, head: BmpHead) -> Metadata:

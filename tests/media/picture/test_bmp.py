@@ -101,6 +101,26 @@ def test_palettes_are_read_as_pillow_reads_them(photo: np.ndarray, mode: str) ->
     assert picture.metadata.dpi == pytest.approx((300, 150), abs=0.1)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("header", [12, 16, 40, 64])
+def test_indices_of_any_width_are_looked_up(bits: int, header: int) -> None:
+    rng = np.random.default_rng(bits)
+    indices = rng.integers(0, 2**bits, (3, 11))
+    table = rng.integers(0, 256, (2**bits, 3)).astype(np.uint8)
+    small = header == 12
+    info = struct.pack("<IHHHH" if small else "<IiiHH", header, 11, 3, 1, bits).ljust(header, b"\0")
+    palette = b"".join(bytes(entry[::-1]) + (b"" if small else b"\0") for entry in table)
+    rows = b""
+    for row in indices:
+        digits = "".join(f"{index:0{bits}b}" for index in row).ljust(-(-11 * bits // 32) * 32, "0")
+        rows += int(digits, 2).to_bytes(len(digits) // 8, "big")
+    start = 14 + header + len(palette)
+
+    picture = read_picture(b"BM" + struct.pack("<IHHI", 0, 0, 0, start) + info + palette + rows)
+
+    np.testing.assert_array_equal(picture.pixels, table[indices[::-1]])
+
+
 @pytest.mark.parametrize("gray", [False, True])
 def test_alpha_is_written_so_that_others_see_it(photo: np.ndarray, ramp: np.ndarray, gray: bool) -> None:
     pixels = np.repeat(photo[..., :1], 3, axis=2) if gray else photo
