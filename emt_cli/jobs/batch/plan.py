@@ -148,7 +148,7 @@ class _Planner:
                 raise UsageError(f"--name {name.text}: its ending does not fit --format {self.format}")
             self.format = name.format
         self.records = {record["name"]: record for record in read_records(output)}  # the newest of each
-        self._costs: dict[tuple[int, int, bool, bool, int], Cost] = {}
+        self._costs: dict[tuple[int, int, bool, bool, int, PictureFormat], Cost] = {}
         self._keys: dict[tuple[int, ...], str] = {}
 
     def look(self, found: Found) -> Head | EmtError:
@@ -172,7 +172,7 @@ class _Planner:
             name = found.folder / self._file_name(found, plan, format)
         except EmtError as error:
             return error
-        cost = self._cost(head, plan)
+        cost = self._cost(head, plan, format)
         decoded = head.pixels * (4 if head.alpha else 3) * head.itemsize
         return Item(
             source=found.path,
@@ -225,11 +225,13 @@ class _Planner:
             }
         )
 
-    def _cost(self, head: Head, plan: Plan) -> Cost:
-        like = (head.height, head.width, head.gray, head.alpha, head.itemsize)
+    def _cost(self, head: Head, plan: Plan, format: PictureFormat) -> Cost:
+        like = (head.height, head.width, head.gray, head.alpha, head.itemsize, format)
         if like not in self._costs:
             samples = 1 if head.gray else 3
-            self._costs[like] = self.job.cost(plan, samples=samples, alpha=head.alpha, itemsize=head.itemsize)
+            self._costs[like] = self.job.cost(
+                plan, format, samples=samples, alpha=head.alpha, itemsize=head.itemsize
+            )
         return self._costs[like]
 
     def _key(self, passes: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ from emt_cli.jobs.networks import EnlargeSettings, Networks
 from emt_cli.jobs.picture.plan import Plan, enlarge, enlarge_together, plan_picture, result_path
 from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.files import check_folder, check_target, copy_times, make_folder
+from emt_cli.media.picture.encode import ENCODER_BYTES
 from emt_cli.media.picture.formats import PictureFormat, check_output, format_from_name
 from emt_cli.media.picture.io import MAX_PIXELS, Picture, read_picture, write_picture
 from emt_cli.media.samples import convert
@@ -175,7 +176,7 @@ class PictureJob:
         models = tuple(self.networks.found(scale) for scale in plan.passes)
         samples = 1 if picture.gray else 3
         size, alpha = picture.pixels.itemsize, picture.transparent
-        cost = self.cost(plan, samples=samples, alpha=alpha, itemsize=size)
+        cost = self.cost(plan, format, samples=samples, alpha=alpha, itemsize=size)
         task = Task(name, picture, plan, target, format, models, cost)
         check_output(
             format,
@@ -261,7 +262,7 @@ class PictureJob:
         target = self.settings.target
         return target.suffix(*target.size(height, width))
 
-    def cost(self, plan: Plan, *, samples: int, alpha: bool, itemsize: int) -> Cost:
+    def cost(self, plan: Plan, format: PictureFormat, *, samples: int, alpha: bool, itemsize: int) -> Cost:
         """Estimate what a picture will take; samples: of a pixel's colour, 1 or 3, of itemsize bytes each."""
         tiles, height, width, enlarging, network = 0, plan.height, plan.width, 0, 0
         for index, scale in enumerate(plan.passes):
@@ -275,10 +276,10 @@ class PictureJob:
             network = max(network, upscaler.peak_bytes(height, width))
             height, width = height * scale, width * scale
         whole = prod(plan.passes) ** 2 * plan.height * plan.width
-        # Encoders hold up to four bytes a pixel more; an enlarged picture waits while its alpha is enlarged.
+        # An enlarged picture waits while its alpha is enlarged.
         written = plan.out_height * plan.out_width * (samples + alpha) * itemsize
         resizing = (whole * samples * 4 + written) if plan.resized else 0
-        encoding = written + 4 * plan.out_height * plan.out_width
+        encoding = written + ENCODER_BYTES.get(format, 4) * plan.out_height * plan.out_width
         waiting = written if alpha else 0
         return Cost(tiles, waiting + enlarging, network, waiting + max(resizing, encoding))
 
