@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import struct
+import subprocess
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import tifffile
 from PIL import Image
 
@@ -27,6 +32,18 @@ def by_tifffile(image: np.ndarray, **options: object) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, image, **options)
     return buffer.getvalue()
+
+
+def by_exiftool(data: bytes, tmp_path: Path) -> dict[str, object]:
+    """What exiftool reads in a file, names with their groups."""
+    tool = shutil.which("exiftool")
+    if tool is None:
+        pytest.skip("exiftool is not installed")
+    (tmp_path / "file").write_bytes(data)
+    line = [tool, "-json", "-G", "-struct", str(tmp_path / "file")]
+    found = json.loads(subprocess.run(line, capture_output=True, check=True).stdout)[0]
+    assert not any(name.endswith((":Warning", ":Error")) for name in found), found
+    return found
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:

@@ -6,6 +6,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from emt_cli.media.picture.avif_write import write_deep_avif
 from emt_cli.media.picture.bmp import write_bmp
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.media.picture.heif import write_heic
@@ -23,7 +24,7 @@ _JPEG_IPTC = 65533 - 40
 _FULL_COLOUR = 90
 ENCODER_BYTES: dict[PictureFormat, int] = {"jpeg": 7, "webp": 26, "avif": 46, "heic": 64, "jxl": 64}
 """Most bytes a pixel that encoders take beside the picture, measured; those not named here, about 4."""
-_DEEP = ("png", "heic")
+_DEEP = ("png", "heic", "avif")
 
 
 def stored_type(format: PictureFormat, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -52,6 +53,9 @@ def encode(
         return ("HEIC holds no IPTC: left out",) if metadata.iptc else ()
     if format == "jxl":
         return write_jxl(stream, samples, metadata, quality=quality)
+    if format == "avif" and samples.dtype.itemsize > 1:
+        write_deep_avif(stream, samples, metadata, quality=quality)
+        return ("AVIF holds no IPTC: left out",) if metadata.iptc else ()
     image = _pillow_image(samples)
     options, notes = _options(format, metadata, quality)
     buffer = io.BytesIO()

@@ -129,8 +129,8 @@ def write_picture(
     """Write a picture whole or not at all; return notes on metadata that the format cannot hold.
 
     The format is the one asked for, else the one of the target's suffix, else the picture's own. TIFF keeps
-    every sample type; PNG keeps 8 and 16 bits and takes float as 16; HEIC has 8 or 10; the others get 8,
-    rounded once. `quality` (1 to 100) is for all but PNG, TIFF and BMP: from 90 on the full colour resolution
+    every sample type; PNG keeps 8 and 16 bits and takes float as 16; HEIC then has 10 and AVIF 12; the others
+    get 8, rounded once. `quality` (1 to 100) is for all but PNG, TIFF and BMP: from 90 on the full colour resolution
     (4:4:4) is kept; WebP and JPEG XL are lossless at 100.
     `strip_metadata` leaves nothing but the colour profile, without which colours would shift.
     Raises UsageError for what the format cannot hold, OutputExistsError, OutputError.
@@ -192,8 +192,8 @@ def encode_picture(
         png=format == "png",
         strip=strip_metadata,
     )
-    if picture.pixels.dtype.itemsize > samples.dtype.itemsize and format in ("avif", "jxl"):
-        notes += (f"{format.upper()} is written with 8 bits; PNG and TIFF keep all",)
+    if picture.pixels.dtype.itemsize > samples.dtype.itemsize and format == "jxl":
+        notes += ("JPEG XL is written with 8 bits; PNG and TIFF keep all",)
     return notes + encode_samples(stream, format, samples, metadata, quality=quality)
 
 

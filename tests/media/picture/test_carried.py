@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import shutil
 import struct
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import numpy as np
 import pytest
-from picture_files import by_pillow, png_chunk
+from picture_files import by_exiftool, by_pillow, png_chunk
 from PIL import Image, ImageCms, IptcImagePlugin
 
 from emt_cli.media.picture.io import Picture, read_picture, write_picture
@@ -47,18 +45,6 @@ def written(picture: Picture, format: str) -> tuple[bytes, tuple[str, ...]]:
     out = io.BytesIO()
     notes = write_picture(out, picture, format=format)
     return out.getvalue(), notes
-
-
-def by_exiftool(data: bytes, tmp_path: Path) -> dict[str, object]:
-    """What exiftool reads in a file, names with their groups."""
-    tool = shutil.which("exiftool")
-    if tool is None:
-        pytest.skip("exiftool is not installed")
-    (tmp_path / "file").write_bytes(data)
-    line = [tool, "-json", "-G", "-struct", str(tmp_path / "file")]
-    found = json.loads(subprocess.run(line, capture_output=True, check=True).stdout)[0]
-    assert not any(name.endswith((":Warning", ":Error")) for name in found), found
-    return found
 
 
 @pytest.mark.parametrize("format", ["jpeg", "tiff"])

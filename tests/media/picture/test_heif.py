@@ -8,7 +8,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
-from picture_files import by_pillow, three
+from picture_files import by_exiftool, by_pillow, three
 from PIL import Image, ImageCms, features
 
 from emt_cli.errors import InputError, UsageError
@@ -130,6 +130,38 @@ def test_alpha_and_depth_are_written(bits: int) -> None:
     assert file.info["bit_depth"] == (10 if bits == 16 else 8)
     assert np.abs(values[..., :3] / (65472 if bits == 16 else 255) - smooth() / 65535).mean() < 0.004
     assert np.abs(values[..., 3] / (65472 if bits == 16 else 255) - smooth()[..., 0] / 65535).mean() < 0.004
+
+
+@pytest.mark.parametrize("kind", ["colours", "gray", "alpha"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_deep_avif_has_twelve_bits_and_all_metadata(tmp_path: Path, kind: str, bare: bool) -> None:
+    gray, pixels = kind == "gray", smooth()
+    if gray:
+        pixels = three(pixels[..., 0])
+    metadata = Metadata() if bare or gray else Metadata(icc=P3, exif=exif()[6:], xmp=XMP)
+    alpha = smooth()[..., 1].copy() if kind == "alpha" else None
+    out = io.BytesIO()
+
+    notes = write_picture(
+        out, Picture(pixels, alpha, gray=gray, metadata=metadata), format="avif", quality=100
+    )
+
+    values = np.asarray(imagecodecs.avif_decode(out.getvalue())).astype(float)
+    with Image.open(io.BytesIO(out.getvalue())) as image:
+        image.load()
+        info = image.info
+    again = read_picture(out.getvalue())
+    assert notes == ()
+    assert values.max() > 255
+    assert np.abs(values[..., :3] / 4095 - pixels / 65535).mean() < 0.001
+    if alpha is not None:
+        assert np.abs(values[..., 3] / 4095 - alpha / 65535).mean() < 0.001
+    assert info.get("icc_profile") == metadata.icc
+    assert info.get("xmp") == metadata.xmp
+    assert again.metadata == metadata
+    if metadata.exif:
+        assert image.getexif()[0x010F] == "Maker"
+        assert by_exiftool(out.getvalue(), tmp_path)["EXIF:Make"] == "Maker"
 
 
 def test_wide_colours_without_a_profile_are_stated_in_png_and_avif() -> None:

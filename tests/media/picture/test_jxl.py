@@ -169,7 +169,7 @@ def test_depth_that_is_not_written_is_told() -> None:
 
     notes = write_picture(out, Picture(smooth(), smooth()[..., 0].copy()), format="jxl", quality=100)
 
-    assert notes == ("JXL is written with 8 bits; PNG and TIFF keep all",)
+    assert notes == ("JPEG XL is written with 8 bits; PNG and TIFF keep all",)
     expected = np.rint(np.dstack([smooth(), smooth()[..., 0]]) / 257)
     np.testing.assert_array_equal(imagecodecs.jpegxl_decode(out.getvalue()), expected)
 
