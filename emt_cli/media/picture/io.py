@@ -130,8 +130,8 @@ def write_picture(
 
     The format is the one asked for, else the one of the target's suffix, else the picture's own. TIFF keeps
     every sample type; PNG keeps 8 and 16 bits and takes float as 16; HEIC then has 10 and AVIF 12; the others
-    get 8, rounded once. `quality` (1 to 100) is for all but PNG, TIFF and BMP: from 90 on the full colour resolution
-    (4:4:4) is kept; WebP and JPEG XL are lossless at 100.
+    get 8, rounded once. `quality` (1 to 100) is for all but PNG, TIFF and BMP: from 90 on the full colour
+    resolution (4:4:4) is kept; WebP and JPEG XL are lossless at 100.
     `strip_metadata` leaves nothing but the colour profile, without which colours would shift.
     Raises UsageError for what the format cannot hold, OutputExistsError, OutputError.
     """
