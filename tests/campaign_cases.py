@@ -36,7 +36,7 @@ WHOLE = {
     *("other-name", "orientation", "enormous", "negative", "tiny-numbers", "strips", "bomb-behind"),
     *("bomb-profile", "bomb-text", "bomb-nested", "bomb-xmp", "bomb-exif", "many-chunks", "many-bombs"),
     *("long-text", "marker-loop", "icc-parts", "exif-circle", "exif-huge", "deflate-bomb", "rle"),
-    *("riff-lies", "flat", "bad-palette", "exif-pointers", "ifd-overlap", "brotli"),
+    *("riff-lies", "flat", "bad-palette", "exif-pointers", "ifd-overlap", "brotli", "colours"),
 }
 """Lying pictures that may be read in spite of it."""
 OTHERS = b'[1]\n3\n"x"\nnull\n{"step":"x"}\n{"step":null,"loss":[]}\n\xff\xfe\n'
