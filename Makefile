@@ -47,8 +47,8 @@ clean:
 	rm -rf $(VENV) demo dist torture
 
 $(VENV)/.run: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "Python 3.10 or newer is needed; name one with: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make demo PYTHON=python3.12"; exit 1; }
 	@echo "Installing into $(VENV) (torch is large: this takes some minutes the first time) ..."
 	@$(PYTHON) -m venv $(VENV) || \
 		{ echo "No venv module: on Debian and Ubuntu, apt install python3-venv"; exit 1; }

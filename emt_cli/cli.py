@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,7 +120,9 @@ def main() -> None:
     for number in TERMINATION_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and & in scripts have it
             signal.signal(number, _end)
-    gc.set_threshold(100_000)  # importing torch makes so many objects that looking for garbage costs 0.1 s
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with a file, an error says better
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    gc.set_threshold(100_000)  # imports make so many objects that looking for garbage costs time
     try:
         app(prog_name="emt")
     except EmtError as error:  # before any command: --version on a full disk

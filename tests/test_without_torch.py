@@ -56,3 +56,22 @@ def test_a_video_is_enlarged_without_torch(tmp_path: Path) -> None:
     run("video", source, "--model", "emt-lite", "--scale", "2")
 
     assert (tmp_path / "clip_x2.mp4").stat().st_size > 0
+
+
+def test_importing_the_library_changes_nothing_of_its_host() -> None:
+    program = """
+import signal, sys, warnings
+import av, cv2, numpy
+from PIL import Image
+before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), list(warnings.filters))
+limit = Image.MAX_IMAGE_PIXELS
+from emt_cli import Session, Upscaler
+from emt_cli.media.picture import io
+from emt_cli.media.video import probe
+assert Image.MAX_IMAGE_PIXELS == limit
+assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), list(warnings.filters)) == before
+assert "torch" not in sys.modules
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert told.returncode == 0, told.stderr

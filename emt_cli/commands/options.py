@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +34,7 @@ SIZE, MODEL, FILES, RUN = "Size", "Network", "Files", "Run"
 """Panels of the help text."""
 
 
-class Precision(str, Enum):
+class Precision(StrEnum):
     """Number types of the network's body."""
 
     auto = "auto"
@@ -43,7 +43,7 @@ class Precision(str, Enum):
     bf16 = "bf16"
 
 
-class Engine(str, Enum):
+class Engine(StrEnum):
     """What computes the network."""
 
     auto = "auto"
@@ -52,7 +52,7 @@ class Engine(str, Enum):
     torch = "torch"
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """Kinds of picture files that are written."""
 
     png = "png"

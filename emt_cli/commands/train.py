@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from enum import Enum
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,14 +28,14 @@ EPILOG = options.examples(
 RECIPE, RUN = "Recipe", options.RUN
 
 
-class Preset(str, Enum):
+class Preset(StrEnum):
     """Recipes that come with the command."""
 
     emt = "emt"
     lite = "lite"
 
 
-class TrainPrecision(str, Enum):
+class TrainPrecision(StrEnum):
     """Number types while training."""
 
     fp32 = "fp32"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +12,6 @@ from typing import Any, Literal, get_args, get_origin
 from emt_cli.errors import InputError, UsageError
 from emt_cli.training.config import TABLES, TrainConfig
 from emt_cli.training.tables import types_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE_LIMIT = 1 << 20
 """Longest recipe file that is read, in bytes."""

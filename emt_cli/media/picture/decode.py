@@ -3,7 +3,6 @@
 import contextlib
 import io
 import struct
-import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,19 +19,20 @@ from emt_cli.media.picture.heif import read_heif
 from emt_cli.media.picture.jpeg import check_jpeg, read_extras
 from emt_cli.media.picture.jxl import read_jxl
 from emt_cli.media.picture.metadata import Metadata, profile_space
+from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.raw import read_raw
 from emt_cli.media.picture.webp import check_webp
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
 
-# Sizes are checked from the header before anything is decoded, against a limit the person can raise; Pillow's
-# own limit cannot be raised for one call. What the two libraries would print ends up in an InputError.
-Image.MAX_IMAGE_PIXELS = None
-warnings.filterwarnings("ignore", module=r"PIL\.")
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
 # What our readers, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
-_OBSCURE_DAMAGE: tuple[type[Exception], ...] = (struct.error, zlib.error, cv2.error, UnidentifiedImageError)
+_OBSCURE_DAMAGE: tuple[type[Exception], ...] = (
+    struct.error,
+    zlib.error,
+    cv2.error,
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+)
 _OBSCURE_DAMAGE += (
     LookupError,
     TypeError,
@@ -129,7 +129,7 @@ def _decode_deep_png(data: bytes, shape: tuple[int, int], *, gray: bool) -> Deco
 
 
 def _decode_with_pillow(data: bytes, format: SourceFormat, name: str, max_pixels: int) -> Decoded:
-    with Image.open(io.BytesIO(data), formats=(format,)) as image:
+    with open_image(io.BytesIO(data), format) as image:
         check_input(name, height=image.height, width=image.width, max_pixels=max_pixels)
         if format == "jpeg":
             check_jpeg(data)

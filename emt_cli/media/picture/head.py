@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
-
 from emt_cli.media.picture.bmp import read_bmp_head
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import (
@@ -24,6 +22,7 @@ from emt_cli.media.picture.heif_head import read_heif_head
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
 from emt_cli.media.picture.jxl_head import read_jxl_head
 from emt_cli.media.picture.metadata import exif_orientation
+from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import read_chunks, read_metadata
 from emt_cli.media.picture.raw import read_raw_size
 
@@ -121,7 +120,7 @@ def _jxl(stream: BinaryIO, size: int) -> Head:
 
 
 def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
-    with Image.open(stream, formats=(format,)) as image:
+    with open_image(stream, format) as image:
         width, height = image.size
         exif = image.info.get("exif")
         if exif and _lies_on_its_side(exif.removeprefix(b"Exif\0\0")):

@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
 
 from emt_cli.errors import InputError
 from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.heif_head import HeifHead, read_heif_head
 from emt_cli.media.picture.metadata import Metadata
+from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.xmp import without_promises
 from emt_cli.media.samples import BAND, Decoded, Pixels, Samples, widened
 
@@ -65,12 +65,13 @@ def _heic(data: bytes, name: str) -> tuple[Pixels, Metadata, int | None, int]:
 
 
 def _avif(data: bytes, head: HeifHead) -> tuple[Pixels, Metadata, int | None, int]:
-    with Image.open(io.BytesIO(data), formats=("avif",)) as image:
+    with open_image(io.BytesIO(data), "avif") as image:
+        frames = getattr(image, "n_frames", 1)
         info = image.info
         metadata = _metadata(info.get("exif"), info.get("xmp"), info.get("icc_profile"))
         if head.bits <= 8:
-            return np.atleast_3d(np.asarray(image)), metadata, None, image.n_frames
-        size, frames = image.size, image.n_frames
+            return np.atleast_3d(np.asarray(image)), metadata, None, frames
+        size, frames = image.size, frames
     import imagecodecs  # Pillow cuts to 8 bits
 
     samples = np.asarray(imagecodecs.avif_decode(data))

@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from emt_cli.errors import InputError
 from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.ifd import read_directory, read_header
 from emt_cli.media.picture.metadata import Metadata, exif_from_tiff
+from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.samples import Decoded
 
 _SRGB_CURVE = (2.4, 12.92)
@@ -72,7 +72,7 @@ def _exif(data: bytes, raw: Any) -> bytes | None:
     with contextlib.suppress(rawpy.LibRawError, OSError):
         preview = raw.extract_thumb()
         if preview.format == rawpy.ThumbFormat.JPEG:
-            with Image.open(io.BytesIO(preview.data), formats=("jpeg",)) as image:
+            with open_image(io.BytesIO(preview.data), "jpeg") as image:
                 block = image.info.get("exif")
                 return block.removeprefix(b"Exif\0\0") if block else None
     return None

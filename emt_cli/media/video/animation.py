@@ -20,6 +20,7 @@ from emt_cli.errors import InputError
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.io import MAX_PIXELS
+from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import SIGNATURE
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video.colour import Colour
@@ -122,7 +123,7 @@ def read_animation(info: VideoInfo) -> Iterator[Picture]:
 @contextlib.contextmanager
 def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterator[Image.Image]:
     try:
-        with Image.open(path, formats=(format,)) as image:
+        with open_image(path, format) as image:
             height, width = gif_extent(path) if format == "GIF" else (image.height, image.width)
             check_input(str(path), height=height, width=width, max_pixels=MAX_PIXELS)
             with readable_damage(str(path)):
