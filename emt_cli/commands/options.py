@@ -112,12 +112,15 @@ Device = Annotated[
 ]
 PrecisionChoice = Annotated[
     Precision,
-    typer.Option(help="Number type; auto is fp16 on CUDA, else fp32.", rich_help_panel=MODEL),
+    typer.Option(
+        help="Number type; auto is fp16 on CUDA, bf16 where kernels for it agree with fp32, else fp32.",
+        rich_help_panel=MODEL,
+    ),
 ]
 EngineChoice = Annotated[
     Engine,
     typer.Option(
-        help="What computes; auto is native (kernels for this processor) on CPUs in fp32, else torch.",
+        help="What computes; auto is native (kernels for this processor) on CPUs, else torch.",
         rich_help_panel=MODEL,
     ),
 ]

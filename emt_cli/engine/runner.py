@@ -7,13 +7,14 @@ from typing import Protocol, runtime_checkable
 
 from emt_cli.engine.device import Device, Precision, device_type
 from emt_cli.engine.native.llvm import processor
+from emt_cli.engine.precision import has_bf16_kernels
 from emt_cli.engine.tiling import Floats
 from emt_cli.engine.weights import Weights
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.steps import Steps
 
 ENGINES = ("native", "openvino", "torch")
-"""native: kernels for this processor, fp32; openvino: CPUs, fp32 or bf16; torch: any device and precision."""
+"""native: kernels for this processor, fp32 or bf16; openvino: CPUs, likewise; torch: whatever there is."""
 
 
 class Runner(Protocol):
@@ -70,9 +71,10 @@ class BatchRunner(Protocol):
 
 
 def has_precision(engine: str, precision: str) -> bool:
-    """Tell whether an engine computes in a precision, both by name."""
-    lacking = {"native": ("fp16", "bf16"), "openvino": ("fp16",)}
-    return precision not in lacking.get(engine, ())
+    """Tell whether an engine computes in a precision here, both by name."""
+    if engine == "native" and precision == "bf16":
+        return has_bf16_kernels()
+    return precision != "fp16" or engine not in ("native", "openvino")
 
 
 def make_runner(
@@ -81,18 +83,22 @@ def make_runner(
     """Return the runner of an --engine value.
 
     auto on a CPU in float32 is native where kernels can be compiled, else openvino where it is installed,
-    with torch as long as compiling does not pay; everywhere else it is torch. Raises UsageError for an
-    unknown engine or one that does not fit the device or precision, DeviceError where it is not installed.
+    with torch as long as compiling does not pay; in bf16 native where the processor multiplies such numbers;
+    everywhere else it is torch. Raises UsageError for an unknown engine or one that does not fit the device
+    or precision, DeviceError where it is not installed, or the processor lacks what it needs.
     """
     if engine not in ("auto", *ENGINES):
         raise UsageError(f"--engine {engine}: use auto, {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
     if engine in ("native", "openvino") and device_type(device) != "cpu":
         raise UsageError(f"--engine {engine}: computes on the CPU only; use --engine torch, or --device cpu")
     single = device_type(device) == "cpu" and precision == "fp32"
-    if engine == "native" and not single:
-        raise UsageError("--engine native: computes in fp32 only; use --engine torch or openvino")
-    if engine == "native" or (engine == "auto" and single):
-        runner = _native_runner(weights)
+    bf16 = device_type(device) == "cpu" and precision == "bf16"
+    if engine == "native" and not (single or bf16):
+        raise UsageError("--engine native: computes in fp32 or bf16; use --engine torch")
+    if engine == "native" and bf16 and not has_bf16_kernels():
+        raise DeviceError("--engine native: bf16 needs a processor with AVX512_BF16; use --precision fp32")
+    if engine == "native" or (engine == "auto" and (single or (bf16 and has_bf16_kernels()))):
+        runner = _native_runner(weights, bf16=bf16)
         if runner is not None:
             return runner
         if engine == "native":
@@ -117,13 +123,13 @@ def make_runner(
     return plain
 
 
-def _native_runner(weights: Weights) -> Runner | None:
+def _native_runner(weights: Weights, *, bf16: bool) -> Runner | None:
     """Return the runner with kernels of its own; None where they cannot be compiled."""
     if processor() is None:
         return None
     from emt_cli.engine.native.runner import NativeRunner
 
     try:
-        return NativeRunner(weights)
+        return NativeRunner(weights, bf16=bf16)
     except RuntimeError:  # LLVM's, on a processor it knows less well than it says
         return None

@@ -17,10 +17,10 @@ from emt_cli.engine.device import (
     Device,
     Precision,
     choose_device,
-    choose_precision,
     device_type,
     free_memory,
 )
+from emt_cli.engine.precision import precision_of
 from emt_cli.engine.runner import BatchRunner, Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
 from emt_cli.engine.weights import Weights, is_faithful, load_weights
@@ -110,7 +110,7 @@ class Upscaler:
         if scale not in (None, weights.config.scale):
             raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
         chosen = choose_device(device)
-        kind = choose_precision(precision, chosen)
+        kind = precision_of(precision, chosen, engine, weights.sha256)
         return cls(
             weights,
             device=chosen,

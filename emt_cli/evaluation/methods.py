@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from emt_cli.assets.catalog import RELEASED, find_model
-from emt_cli.engine.device import choose_device, choose_precision, device_type
+from emt_cli.engine.device import choose_device, device_type
+from emt_cli.engine.precision import precision_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import load_weights, model_scales
 from emt_cli.errors import UsageError
@@ -57,7 +58,7 @@ class Method:
         if weights.config.scale != scale:
             raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
         device = choose_device(settings.device)
-        precision = choose_precision(settings.precision, device)
+        precision = precision_of(settings.precision, device, "auto", weights.sha256)
         if model == "auto":
             self.name = self.figures = found.name
         if weights.sha256 in {file.sha256 for file in RELEASED}:

@@ -23,7 +23,8 @@ import torch
 from emt_cli import __version__
 from emt_cli.assets.catalog import RELEASED, find_model
 from emt_cli.engine import runner
-from emt_cli.engine.device import PRECISIONS, Precision, choose_device, choose_precision, device_type
+from emt_cli.engine.device import PRECISIONS, Precision, choose_device, device_type
+from emt_cli.engine.precision import precision_of
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.torch.runner import DTYPES
 from emt_cli.engine.upscaler import Upscaler
@@ -122,7 +123,7 @@ class SpeedTest:
     def measure(self, case: Case) -> Iterator[float | Speed]:
         """Measure one case, yielding the share done, and at the end the result."""
         weights = self.weights(case.model, case.scale)
-        precision = choose_precision(case.precision, self.device)
+        precision = precision_of(case.precision, self.device, case.engine, weights.sha256)
         image = synthetic(case.height, case.width)
         call, engine, tiles = self._prepared(weights, case, precision, image)
         rate = self._matrix_rate(precision)
@@ -137,7 +138,7 @@ class SpeedTest:
         quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [0.0, 0.0, 0.0]
         median = statistics.median(seconds)
         yield Speed(
-            case=replace(case, engine=engine),
+            case=replace(case, engine=engine, precision=precision),
             tiles=tiles,
             seconds=median,
             spread=(quartiles[2] - quartiles[0]) / median,

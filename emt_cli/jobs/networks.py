@@ -9,7 +9,15 @@ from pathlib import Path
 from threading import Lock
 
 from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models, scales_of
-from emt_cli.engine.device import choose_devices, choose_precision, free_memory
+from emt_cli.engine.device import (
+    Device,
+    Precision,
+    choose_devices,
+    choose_precision,
+    device_type,
+    free_memory,
+)
+from emt_cli.engine.precision import precision_of, result_precision
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.jobs.picture.plan import Target
@@ -35,7 +43,9 @@ class Networks:
     ) -> None:
         self.model = model
         self.devices = choose_devices(devices)
-        self.precisions = [choose_precision(precision, device) for device in self.devices]
+        for device in self.devices:
+            choose_precision(precision, device)
+        self.precision = precision
         self.tile = tile
         self.ensemble = ensemble
         self.engine = engine
@@ -75,7 +85,7 @@ class Networks:
                 self._upscalers[key] = Upscaler(
                     self._read(path),
                     device=self.devices[index],
-                    precision=self.precisions[index],
+                    precision=self._precision(self._read(path), self.devices[index]),
                     tile=self.tile,
                     ensemble=self.ensemble,
                     engine=self.engine,
@@ -97,6 +107,32 @@ class Networks:
             for _ in range(min((self.get(scale, index).runner.max_concurrency for scale in used), default=1))
         )
         return several if memory(len(several)) <= free_memory() / 2 else single
+
+    def precisions(self, scales: Iterable[int]) -> tuple[str, ...]:
+        """Name what the networks of these scales are computed in, as far as results differ by it."""
+        return self._precisions(scales, self.devices)
+
+    def cpu_precisions(self, scales: Iterable[int]) -> tuple[str, ...]:
+        """Name the same of this machine's CPU, whatever the devices are."""
+        return self._precisions(scales, ["cpu"])
+
+    def precision_problems(self, scales: Iterable[int], expected: tuple[str, ...]) -> list[str]:
+        """Say what keeps this CPU from being one of several that compute in this; a GPU is never one."""
+        found = self.precisions(scales)
+        if found == expected or any(device_type(device) != "cpu" for device in self.devices):
+            return []
+        here, there = (", ".join(names) for names in (found, expected))
+        return [f"its processor computes in {here}, that of the command in {there}; give --precision fp32"]
+
+    def _precisions(self, scales: Iterable[int], devices: Iterable[Device]) -> tuple[str, ...]:
+        names = set()
+        for weights in [self.weights(scale) for scale in set(scales)]:
+            for device in devices:
+                names.add(result_precision(self._precision(weights, device), device, self.engine))
+        return tuple(sorted(names))
+
+    def _precision(self, weights: Weights, device: Device) -> Precision:
+        return precision_of(self.precision, device, self.engine, weights.sha256)
 
     def digest(self, scales: Iterable[int] | None = None) -> str:
         """Return a sha256 over the weights of these scales (default: all), to tell runs apart in journals."""

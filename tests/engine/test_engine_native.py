@@ -183,14 +183,11 @@ def test_the_ensemble_is_the_one_of_torch(tiny_network: EMT, photo: np.ndarray) 
     np.testing.assert_allclose(answer, reference, rtol=1e-4, atol=2e-3)
 
 
-def test_auto_takes_the_kernels_on_a_cpu_in_single_precision_only(
+def test_auto_takes_the_kernels_on_a_cpu_in_single_precision(
     tiny_network: EMT, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert Upscaler(weights_of(tiny_network)).runner.name == "native"
     assert make_runner("torch", weights_of(tiny_network)).name == "torch"
-    assert make_runner("auto", weights_of(tiny_network), precision="bf16").name == "torch"
-    with pytest.raises(UsageError, match="fp32 only"):
-        make_runner("native", weights_of(tiny_network), precision="bf16")
     with pytest.raises(UsageError, match="use auto, native"):
         make_runner("tensorrt", weights_of(tiny_network))
 

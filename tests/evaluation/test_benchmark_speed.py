@@ -83,7 +83,7 @@ def test_table_tells_parameters_and_machine(tiny: Path, tiny_network: EMT) -> No
         (("--size", "0x96"), "write WIDTHxHEIGHT"),
         (("--engines", "tensorrt"), "not an engine"),
         (("--precision", "fp8"), "use auto"),
-        (("--engines", "native", "--precision", "bf16"), "does not compute in bf16"),
+        (("--engines", "native", "--precision", "fp16"), "does not compute in fp16"),
         (("--model", "bicubic"), "for networks"),
         (("--set", "Set5"), "without pictures"),
     ],
@@ -96,7 +96,8 @@ def test_impossible_options_are_refused_in_a_line(arguments: tuple[str, ...], wh
     assert result.stderr.count("\n") == 1
 
 
-def test_engines_are_measured_in_precisions_they_have(tiny: Path) -> None:
+def test_engines_are_measured_in_precisions_they_have(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emt_cli.engine.runner.has_bf16_kernels", lambda: False)
     result = speed("--model", tiny, "--json", "--engines", "auto,native,openvino", "--precision", "fp32,bf16")
 
     cases = [(s["engine"], s["precision"]) for s in json.loads(result.stdout)["speeds"]]

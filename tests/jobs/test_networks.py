@@ -144,3 +144,28 @@ def test_a_batch_is_answered_picture_by_picture(tiny_network: EMT, photo: np.nda
         np.testing.assert_array_equal(answer, upscaler.upscale(image))
     with pytest.raises(ValueError, match="one size"):
         upscaler.upscale_batch([photo, photo[1:]])
+
+
+def test_a_node_that_computes_in_another_precision_says_so(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emt_cli.engine.precision.has_bf16_kernels", lambda: True)
+    asked = Networks(str(tiny), devices="cpu", precision="bf16")
+    expected = asked.cpu_precisions((2,))
+
+    alike = asked.precision_problems((2,), expected)
+    monkeypatch.setattr("emt_cli.engine.precision.has_bf16_kernels", lambda: False)
+    unlike = asked.precision_problems((2,), expected)
+
+    assert expected == ("bf16 kernels",)
+    assert alike == []
+    assert unlike == [
+        "its processor computes in bf16, that of the command in bf16 kernels; give --precision fp32"
+    ]
+
+
+def test_unknown_weights_are_computed_in_single_precision(tiny: Path) -> None:
+    networks = Networks(str(tiny), devices="cpu")
+
+    assert networks.precisions((2,)) == ("fp32",)
+    assert networks.get(2).runner.precision == "fp32"

@@ -42,6 +42,11 @@ class Processor:
     registers: int
     """Vector registers."""
 
+    @property
+    def bf16(self) -> bool:
+        """Whether it multiplies pairs of bf16 numbers."""
+        return self.lanes == 16 and "+avx512bf16" in self.features.split(",")
+
 
 @cache
 def processor() -> Processor | None:

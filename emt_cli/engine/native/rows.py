@@ -53,8 +53,7 @@ def row_product(
     with f.loop(0, plan.blocks) as block:
         matrix = f.at(weights, f.integer("mul", block.index, (inputs + 1) * plan.columns))
         whole = f.integer("sub", width, f.integer("srem", width, plan.pixels))
-        even = f.integer("sub", width, f.integer("srem", f.integer("sub", width, whole), 2))
-        for pixels, start, end in ((plan.pixels, "0", whole), (2, whole, even), (1, even, width)):
+        for pixels, start, end in ((plan.pixels, "0", whole), (1, whole, width)):
             with f.loop(start, end, step=pixels) as column:
                 x = column.index
                 here = f.integer("mul", x, in_stride)

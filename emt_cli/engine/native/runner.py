@@ -1,4 +1,4 @@
-"""Run the network with kernels compiled for this processor: on the CPU, in single precision.
+"""Run the network with kernels compiled for this processor: on the CPU, in single precision or bf16.
 
 Layer by layer over the whole picture, without tiles or halo; strips of rows, and windows, are shared out
 among threads. Two feature maps of the picture are kept, everything else has the size of some rows.
@@ -54,7 +54,10 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
 
 
 class NativeRunner:
-    """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped."""
+    """Enlarge one tile: RGB float32 (h, w, 3), 0..255, to (h * scale, w * scale, 3), unclamped.
+
+    bf16: products of MLPs and attention are of bf16 numbers, their sums and everything else of float32.
+    """
 
     name = "native"
     cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
@@ -69,7 +72,7 @@ class NativeRunner:
         cpu: Processor | None = None,
     ) -> None:
         cpu = cpu or processor()
-        if cpu is None:
+        if cpu is None or (bf16 and not cpu.bf16):
             raise RuntimeError("no kernels for this processor")
         self.config = weights.config
         self.threads = threads or cpu_threads()
@@ -92,7 +95,8 @@ class NativeRunner:
     def description(self) -> str:
         """The engine in words."""
         cpu = self.shapes.cpu
-        return f"kernels for {cpu.name}, {cpu.lanes} numbers at once, {self.threads} threads"
+        precision = "bf16 products" if self.shapes.bf16 else "fp32"
+        return f"kernels for {cpu.name}, {precision}, {cpu.lanes} numbers at once, {self.threads} threads"
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -139,7 +143,8 @@ class NativeRunner:
         if kept:
             self._free.append(run)
         if not np.isfinite(answer.reshape(len(answer), -1)[:: self.config.scale]).all():
-            raise FloatingPointError("the network's answer is not finite, even in single precision")
+            words = "in bf16" if self.shapes.bf16 else "even in single precision"
+            raise FloatingPointError(f"the network's answer is not finite, {words}")
         scale = self.config.scale
         return answer[: h * scale, : w * scale]
 

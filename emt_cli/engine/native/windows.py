@@ -57,6 +57,8 @@ def _window(shapes: Shapes, index: int) -> Function:
             f, shapes, part, tokens, "%weights", queries, part.query_blocks, write_queries
         )
         _token_product(f, shapes, part, tokens, matrix, values, part.value_blocks, write_values)
+        if shapes.bf16:
+            windows_bf16.clear_padding(f, part, values)
         with f.loop(0, heads) as head:
             attend(f, shapes, part, head.index, queries, values, mixed)
         with f.loop(0, padded, step=lanes) as token, f.loop(0, part.answer, step=lanes) as channel:

@@ -59,6 +59,16 @@ def write_values(f: Function, part: Part, target: str, block: str, token: str, s
         bf16.store(f, value, bf16.at(f, lines, row * padded + v * LANES))
 
 
+def clear_padding(f: Function, part: Part, values: str) -> None:
+    """Write zeros as the values of what is no token, so that it weighs nothing."""
+    if part.tokens == part.padded_tokens:
+        return
+    with f.loop(0, part.channels) as channel:
+        line = bf16.at(f, values, f.integer("mul", channel.index, part.padded_tokens))
+        for token in range(part.tokens, part.padded_tokens):
+            f.emit(f"store bfloat {0.0:e}, ptr {bf16.at(f, line, token)}, align 2")
+
+
 def attend(f: Function, shapes: Shapes, part: Part, head: str, q: str, v: str, out: str) -> None:
     """Compute softmax(q q^T) v of a head into pairs of channels, (channels / 2, tokens).
 

@@ -31,6 +31,8 @@ class PictureWorkers:
     tag: str
     digest: str
     """Of the weights of all scales in use."""
+    precisions: tuple[str, ...]
+    """What a CPU computes in where the command runs."""
     scales: tuple[int, ...]
     mark: Mark
     """In the output folder."""
@@ -62,6 +64,7 @@ class PictureWorker:
             found.append(f"{unseen[0]} is not there; mount the same storage at the same place on all nodes")
         if self.job.networks.digest(order.scales) != order.digest:
             found.append("the model's weights are others there; pull the same model on all nodes")
+        found += self.job.networks.precision_problems(order.scales, order.precisions)
         return found
 
     def __call__(self, item: Item) -> Written | Failure | None:
@@ -95,7 +98,8 @@ def run_on_cluster(
     folder = output.absolute()
     try:
         with marked(folder, TEMPORARY_NAME.format(tag=tag, token="{token}"), shown=folder) as mark:
-            order = PictureWorkers(settings, tag, job.networks.digest(scales), scales, mark, sources)
+            digest, precisions = job.networks.digest(scales), job.networks.cpu_precisions(scales)
+            order = PictureWorkers(settings, tag, digest, precisions, scales, mark, sources)
             for event in spread(remote, order, share=share, stop=stop, say=say):
                 if event is None:
                     yield Tick(0.0)

@@ -241,6 +241,7 @@ class _Planner:
             for name in ("device", "model", "format", "suffix", "overwrite", "max_pixels", "keep_dates"):
                 del settings[name]  # where, by which name, and what the record holds anyway
             settings["weights"] = self.job.networks.digest(passes)
+            settings["precision"] = self.job.networks.precisions(passes)
             text = json.dumps(settings, sort_keys=True)
             self._keys[passes] = hashlib.sha256(text.encode()).hexdigest()[:24]
         return self._keys[passes]

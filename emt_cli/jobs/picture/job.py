@@ -252,7 +252,7 @@ class PictureJob:
     def device_notes(self, task: Task, index: int = 0) -> list[str]:
         """Say what happened on a device that the person may want to know."""
         if any(self.networks.get(scale, index).runner.used_fallback for scale in task.plan.passes):
-            return [f"{self.networks.precisions[index]} overflowed: computed in fp32"]
+            return ["half precision overflowed: computed in fp32"]
         return []
 
     def suffix(self, height: int, width: int) -> str:

@@ -35,6 +35,8 @@ class VideoWorkers:
     tile: int
     digest: str
     """Of the weights of all passes."""
+    precisions: tuple[str, ...]
+    """What a CPU computes in where the command runs."""
     folder: Path
     """Where finished segments go."""
     mark: Mark
@@ -77,6 +79,7 @@ class VideoWorker:
             found.append(f"{source} is {what}; mount the same storage at the same place on all nodes")
         if self.job.networks.digest(set(order.task.plan.passes)) != order.digest:
             found.append("the model's weights are others there; pull the same model on all nodes")
+        found += self.job.networks.precision_problems(order.task.plan.passes, order.precisions)
         if not found:
             self.job.cut_into(order.task, order.tile)
         return found
@@ -133,6 +136,7 @@ def make_on_cluster(
             task=replace(task, info=replace(task.info, path=source)),
             tile=int(work.start["tile"]),
             digest=job.networks.digest(set(task.plan.passes)),
+            precisions=job.networks.cpu_precisions(task.plan.passes),
             folder=folder,
             mark=mark,
             length=source.stat().st_size,

@@ -110,7 +110,7 @@ def _key(job: VideoJob, task: VideoTask) -> dict[str, Any]:
         "size": f"{task.plan.out_width}x{task.plan.out_height}",
         "model": job.networks.digest(set(task.plan.passes)),
         "engine": type(first.runner).__name__,
-        "precision": list(job.networks.precisions),
+        "precision": list(job.networks.precisions(task.plan.passes)),
         "device": sorted({device_type(device) for device in job.networks.devices}),
         "tile": settings.tile,
         "tta": settings.ensemble,

@@ -147,6 +147,19 @@ def test_other_settings_are_not_taken_for_the_same(photos: Path, out: Path) -> N
     assert len(tree(out)["b.jpg"]) < len(before["b.jpg"])
 
 
+def test_results_in_another_precision_are_made_again(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emt_cli.engine.precision.has_bf16_kernels", lambda: False)
+    batch(photos, "-o", out, "--precision", "bf16")
+
+    single = batch(photos, "-o", out, "--precision", "fp32", "--json")
+    chosen = batch(photos, "-o", out, "--precision", "auto", "--json")
+
+    assert len(events(single)["done"]) == 2
+    assert len(events(chosen)["skipped"]) == 2, "auto is fp32 where there are no kernels for bf16"
+
+
 def test_a_result_that_was_damaged_or_removed_is_made_again(photos: Path, out: Path) -> None:
     batch(photos, "-r", "-o", out)
     whole = tree(out)

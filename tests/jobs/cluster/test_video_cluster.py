@@ -154,14 +154,19 @@ def test_nodes_that_see_another_file_are_named_before_the_work(
     probe = tmp_path / "probe"
     probe.write_text("another")
     mark = Mark(probe, "token", tmp_path.parent, "0.0.1")
-    order = VideoWorkers(job.settings, task, 64, "0" * 64, tmp_path, mark, 1)
+    order = VideoWorkers(job.settings, task, 64, "0" * 64, ("bf16 kernels",), tmp_path, mark, 1)
+    expected = (
+        "0.0.1 where",
+        "another folder",
+        "another file there",
+        "weights are others",
+        "in bf16 kernels;",
+    )
 
     problems = VideoWorker(order, 1).problems()
 
-    assert len(problems) == 4
-    for problem, words in zip(
-        problems, ("0.0.1 where", "another folder", "another file there", "weights are others"), strict=True
-    ):
+    assert len(problems) == len(expected)
+    for problem, words in zip(problems, expected, strict=True):
         assert words in problem
 
 
@@ -178,6 +183,6 @@ def test_a_worker_counts_its_own_memory_not_the_drivers(
     job = VideoJob(Settings(target=Target(2), model=str(model), engine="native"))
     task = replace(job.open(clip, tmp_path / "out.mkv"), memory=1 << 60)  # of a driver with many GPUs
     mark = Mark(tmp_path / "probe", "token", tmp_path.parent, "0.0.1")
-    order = VideoWorkers(job.settings, task, 64, "0" * 64, tmp_path, mark, 1)
+    order = VideoWorkers(job.settings, task, 64, "0" * 64, ("fp32",), tmp_path, mark, 1)
 
     assert VideoWorker(order, 2).task.places == (0, 0)

@@ -336,7 +336,7 @@ def test_several_devices_keep_the_order(tmp_path: Path, model: str) -> None:
     source = clips.clip(tmp_path / "clip.mkv", size="32x32")
     job = VideoJob(Settings(target=Target(2), model=model, **LOSSLESS))
     one = finish(run_video(job, job.open(source, tmp_path / "one.mkv")))
-    job.networks.devices, job.networks.precisions = ["cpu"] * 3, ["fp32"] * 3
+    job.networks.devices = ["cpu"] * 3
     three = finish(run_video(job, job.open(source, tmp_path / "three.mkv")))
 
     assert clips.shown(Path(one["output"])) == clips.shown(Path(three["output"]))

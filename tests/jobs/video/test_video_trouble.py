@@ -229,6 +229,8 @@ def test_other_settings_are_refused_until_told_to_begin_again(
 
     with pytest.raises(UsageError, match=r"other settings \(crf 20\)"):
         enlarge(source, segment=5, crf=24)
+    with pytest.raises(UsageError, match=r"other settings .*precision"):
+        enlarge(source, segment=5, crf=20, precision="bf16")
 
     assert enlarge(source, segment=5, crf=24, overwrite=True)["resumed"] == 0
 
