@@ -65,7 +65,7 @@ def read_bmp_head(data: bytes | memoryview) -> BmpHead:
         with_alpha = size >= 56 or compression == _ALPHA_FIELDS
         masks = struct.unpack_from("<4I" if with_alpha else "<3I", data, 14 + _INFO)
         masks = (*masks, 0)[:4]
-    if any(mask >> bits or not _is_run(mask) for mask in masks):
+    if any(mask >> bits or not _is_run(mask) for mask in masks) or (bits > 8 and not any(masks[:3])):
         raise ValueError("its bits overlap or lie apart")
     profile = None
     if size == _V5 and bytes(data[70:74]) == _EMBEDDED:

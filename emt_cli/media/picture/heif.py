@@ -4,7 +4,7 @@ import io
 import struct
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,8 @@ _UNSTATED = 2
 _LIKE_SRGB = (1, 6, 13, 14, 15)
 """Transfers of ordinary video and sRGB, by their numbers; screens show them alike."""
 _GAIN_MAP = "HDR gain map left out: the result is the picture as ordinary screens show it"
+_Found: TypeAlias = tuple[Pixels, Metadata, int | None, int, int]
+"""Samples, metadata, turns still to be made, pictures in the file, bits of a sample."""
 _HEIC_BITS = 10
 """Of pictures with 16 bits, as phones and cameras write them."""
 
@@ -28,27 +30,25 @@ def read_heif(data: bytes, *, avif: bool, name: str, max_pixels: int) -> Decoded
     """Decode the main picture, turned as the file says; InputError or ValueError for what is not read."""
     head = read_heif_head(data, cut=not avif)
     check_input(name, height=head.coded[1], width=head.coded[0], max_pixels=max_pixels)
-    samples, metadata, orientation, frames = _avif(data, head) if avif else _heic(data, name)
-    if (samples.dtype == np.uint8) != (head.bits <= 8):
-        raise ValueError("it does not hold the bits that it declares")
+    samples, metadata, orientation, frames, bits = _avif(data, head) if avif else _heic(data, name)
     metadata = replace(metadata, png=_stated(head) if metadata.icc is None else ())
     notes = [_GAIN_MAP] if head.gain_map else []
     if metadata.xmp is not None:
         metadata = replace(metadata, xmp=without_promises(metadata.xmp)[0])
     height, width, channels = samples.shape
-    kind = np.uint8 if head.bits <= 8 else np.uint16
+    kind = np.uint8 if bits <= 8 else np.uint16
     pixels = np.empty((height, width, 3), kind)
     alpha = np.empty((height, width), kind) if channels in (2, 4) else None
     step = max(1, BAND // width)
     for top in range(0, height, step):
-        rows = widened(samples[top : top + step], head.bits)
+        rows = widened(samples[top : top + step], bits)
         pixels[top : top + step] = rows[..., : 3 if channels > 2 else 1]
         if alpha is not None:
             alpha[top : top + step] = rows[..., -1]
     return Decoded(pixels, alpha, head.gray, metadata, orientation, frames, notes=tuple(notes))
 
 
-def _heic(data: bytes, name: str) -> tuple[Pixels, Metadata, int | None, int]:
+def _heic(data: bytes, name: str) -> _Found:
     if find_spec("pillow_heif") is None:
         raise InputError(
             f'{name}: HEIC needs pip install "emt-cli[heif]"; or convert it to PNG, JPEG or TIFF'
@@ -58,27 +58,29 @@ def _heic(data: bytes, name: str) -> tuple[Pixels, Metadata, int | None, int]:
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     image = file[file.primary_index]
     samples = np.atleast_3d(np.asarray(image))
-    if samples.dtype == np.uint16:
-        samples = samples >> (16 - int(file.info["bit_depth"]))
+    bits = 8
+    if samples.dtype == np.uint16:  # the box that declares it may be missing
+        bits = int(file.info["bit_depth"])
+        samples = samples >> (16 - bits)
     info: Any = image.info
-    return samples, _metadata(info.get("exif"), info.get("xmp"), info.get("icc_profile")), 1, len(file)
+    return samples, _metadata(info.get("exif"), info.get("xmp"), info.get("icc_profile")), 1, len(file), bits
 
 
-def _avif(data: bytes, head: HeifHead) -> tuple[Pixels, Metadata, int | None, int]:
+def _avif(data: bytes, head: HeifHead) -> _Found:
     with open_image(io.BytesIO(data), "avif") as image:
         frames = getattr(image, "n_frames", 1)
         info = image.info
         metadata = _metadata(info.get("exif"), info.get("xmp"), info.get("icc_profile"))
         if head.bits <= 8:
-            return np.atleast_3d(np.asarray(image)), metadata, None, frames
-        size, frames = image.size, frames
+            return np.atleast_3d(np.asarray(image)), metadata, None, frames, 8
+        size = image.size
     import imagecodecs  # Pillow cuts to 8 bits
 
     samples = np.asarray(imagecodecs.avif_decode(data))
     samples = samples[0] if samples.ndim == 4 else samples
     if samples.shape[:2] != (size[1], size[0]) or samples.dtype != np.uint16:
         raise ValueError("its data are damaged")
-    return np.atleast_3d(samples), metadata, None, frames
+    return np.atleast_3d(samples), metadata, None, frames, head.bits
 
 
 def _metadata(exif: bytes | None, xmp: bytes | None, icc: bytes | None) -> Metadata:

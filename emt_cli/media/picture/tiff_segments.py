@@ -36,6 +36,7 @@ _IMAGES = {
     50001: "webp",
 }
 _IMAGES |= {50002: "jxl", 52546: "jxl"}
+_COUNTS = (279, 325, 514)
 _SPARE = 64
 """Rows and columns that a picture in a strip or tile may have more than its place: its blocks are whole."""
 _MOST_SEGMENTS = 1 << 17
@@ -142,12 +143,16 @@ def _grid(page: tifffile.TiffPage) -> _Grid:
 
 def _places(page: tifffile.TiffPage, grid: _Grid, size: int) -> tuple[Any, Any]:
     """Return offsets and byte counts of all segments, each within the file and none empty."""
-    if min(len(page.dataoffsets), len(page.databytecounts)) < grid.count:
+    stated = any(tag in page.tags for tag in _COUNTS)
+    if len(page.dataoffsets) < grid.count or (stated and len(page.databytecounts) < grid.count):
         raise ValueError("some of its strips or tiles are missing")
     offsets, counts = (
         np.fromiter(islice(numbers, grid.count), np.uint64, grid.count)
-        for numbers in (page.dataoffsets, page.databytecounts)
+        for numbers in (page.dataoffsets, page.databytecounts if stated else page.dataoffsets)
     )
+    if not stated:  # old programs leave it to be seen where the next one begins
+        edges = np.append(np.unique(offsets), np.uint64(size))
+        counts = np.maximum(edges[np.searchsorted(edges[:-1], offsets, "right")], offsets) - offsets
     ends = offsets + counts
     if (counts == 0).any() or (offsets == 0).any() or (ends > size).any() or (ends < offsets).any():
         raise ValueError("the file is cut short")

@@ -314,6 +314,20 @@ def test_a_strip_of_zeros_in_place_of_its_data_is_refused(photo: np.ndarray, com
         read_picture(bytes(data))
 
 
+@pytest.mark.parametrize("compression", [1, 5])
+def test_lengths_of_strips_that_are_nowhere_stated_are_inferred(compression: int) -> None:
+    rows = np.arange(50, dtype=np.uint8).reshape(10, 5)
+    strips = [part.tobytes() for part in (rows[:4], rows[4:8], rows[8:])]
+    if compression == 5:
+        strips = [imagecodecs.lzw_encode(strip) for strip in strips]
+    offsets = struct.pack("<3I", *(8 + sum(map(len, strips[:n])) for n in range(3)))
+    extra = {259: compression, 278: 4, 273: offsets, 279: None}
+
+    picture = read_picture(tiff_file(5, 10, b"".join(strips), extra))
+
+    np.testing.assert_array_equal(picture.pixels[..., 0], rows)
+
+
 def test_strips_filled_up_to_the_rows_of_the_others_are_read() -> None:
     rows = np.arange(50, dtype=np.uint8).reshape(10, 5)
     strips = [zlib.compress(rows[:8].tobytes()), zlib.compress(rows[8:].tobytes() + bytes(30))]
