@@ -200,7 +200,7 @@ def test_running_out_of_memory_halves_the_tile_and_goes_on(tiny_network: EMT, ph
     tall = np.concatenate([photo, photo])
     upscaler = Upscaler(weights_of(tiny_network), tile=0)
     expected = Upscaler(weights_of(tiny_network), tile=96).upscale(tall)
-    limited = Limited(upscaler.runner, pixels=20_000)
+    limited = Limited(upscaler.runner, pixels=24_000)
     upscaler._runner = limited  # type: ignore[assignment]
 
     answer = upscaler.upscale(tall)
