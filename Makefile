@@ -1,6 +1,7 @@
 # make demo   install and enlarge a sample picture
 # make test   install and run all tests
 # make check  formatting, lint, types, import directions
+# make lowest-test  quick tests of files and kernels with the lowest versions of packages that are allowed
 # make torture  damaged files by the thousand: make torture COUNT=10000 SEED=7
 # make audit  known vulnerabilities of the pinned packages
 
@@ -13,7 +14,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH_INDEX ?=
 TORCH = $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check wheel-test torture audit clean
+.PHONY: demo test check wheel-test lowest-test torture audit clean
 
 demo: $(VENV)/.run
 	@$(BIN)/emt upscale samples/cat.png --scale 4 --model emt-lite --compare -y -o demo/
@@ -33,6 +34,15 @@ check: $(VENV)/.dev
 wheel-test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m wheel
 
+lowest-test: $(VENV)/.dev
+	@$(PYTHON) -m venv $(VENV)-lowest
+	@$(BIN)/python tests/lowest_versions.py > $(VENV)-lowest/constraints.txt
+	@$(VENV)-lowest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(VENV)-lowest/bin/python -m pip install --quiet "$(TORCH)" $(TORCH_INDEX)
+	@$(VENV)-lowest/bin/python -m pip install --quiet -c $(VENV)-lowest/constraints.txt -e ".[heif]" \
+		pytest hypothesis scikit-image
+	$(VENV)-lowest/bin/python -m pytest tests/media tests/engine/test_engine_native.py tests/test_cli.py
+
 COUNT ?= 1000
 SEED ?= 0
 
@@ -44,7 +54,7 @@ audit: $(VENV)/.dev
 	$(BIN)/pip-audit -r constraints.txt
 
 clean:
-	rm -rf $(VENV) demo dist torture
+	rm -rf $(VENV) $(VENV)-lowest demo dist torture
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
