@@ -65,6 +65,25 @@ def test_odd_times_survive(
     assert clips.times(Path(facts["output"])) == clips.times(source)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+@pytest.mark.parametrize("rate", ["1000000/33333", "100/667", "150001/10000"])
+def test_units_of_time_of_more_than_one_part_keep_every_time(
+    tmp_path: Path, rate: str, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    codec = ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p")
+    seconds, path = float(9 / Fraction(rate)), tmp_path / "odd.avi"
+    source = clips.clip(path, rate=rate, seconds=seconds, codec=codec, size="32x32", audio=True)
+    assert probe(source).time_base.numerator > 1
+
+    facts = enlarge(source, tmp_path / f"result{suffix}", segment=4)
+
+    assert facts["verified"], facts["checks"]
+    result = probe(Path(facts["output"]))
+    assert result.time_base.numerator == 1
+    for time, found in both(clips.times(source), clips.times(result.path)):
+        assert abs(found - time) <= result.time_base / 2
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_a_video_that_begins_before_time_0_is_shown_later_with_its_sound(
     tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
