@@ -49,10 +49,10 @@ class VideoWriter:
 
     path: its suffix names the container; of .nut, .mov and .mp4 the times are exact, of .mkv to 1 ms.
     width, height: of the frames. sar: a pixel's width over its height. time_base: the unit of PTS in
-    seconds, any fraction; files count in its denominator, since MP4 knows no other units. rate: frames per second on the average, for the encoder's decisions only. colour: what is
-    written and tagged. bits: of the source, 8 or more. hdr: static metadata to keep. The file begins with a
-    keyframe and needs no other (closed GOPs). OutputError when it cannot be written, UsageError for
-    impossible settings.
+    seconds; files count in one of its numerator's parts, since MP4 knows no other units. rate: frames per
+    second on the average, for the encoder's decisions only. colour: what is written and tagged. bits: of
+    the source, 8 or more. hdr: static metadata to keep. The file begins with a keyframe and needs no other
+    (closed GOPs). OutputError when it cannot be written, UsageError for impossible settings.
     """
 
     def __init__(
