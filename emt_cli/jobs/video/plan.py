@@ -182,7 +182,7 @@ def _refuse_encoding(settings: Settings, target: Path) -> None:
 def _source_notes(info: VideoInfo, settings: Settings, start: int | None) -> list[str]:
     """Say what a person should know of the source before it is enlarged."""
     notes = [f"{name} will be missing from the result" for name in info.left_out]
-    if info.origin and start is None:
+    if info.origin < 0 and start is None:
         late = f"{float(-info.seconds(info.origin)):.3f} s"
         notes.append(f"it begins {late} before time 0, which results cannot: all of it is shown {late} later")
     if info.colour.guessed:

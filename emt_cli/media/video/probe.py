@@ -32,6 +32,10 @@ _DEMUXERS = (
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
 
 
+_CLOCKS = ("mpegts", "mpeg")
+"""Demuxers of containers whose times say nothing of where a file begins."""
+_FAR = 60
+"""Seconds from 0 at which no time line begins on purpose."""
 _LOOKED_AT = 8
 """Frames that are decoded to learn what a video brings along."""
 
@@ -96,7 +100,7 @@ class VideoInfo:
     tags: dict[str, str] = field(default_factory=dict)
     """Of the whole file."""
     origin: int = 0
-    """PTS that is time 0 of a result, where no other start is asked for; below 0 if the file begins there."""
+    """PTS that is time 0 of a result, where no other start is asked for: see _origin()."""
     animation: bool = False
     loop: int | None = None
     """Of an animation: how often it is played, 0 for ever, None once."""
@@ -260,17 +264,26 @@ def _first_frames(container: Any, stream: Any, path: Path) -> list[av.video.fram
 
 
 def _origin(container: Any, first: int | None, time_base: Fraction) -> int:
-    """Return the PTS that becomes time 0: the file's beginning if its video begins before 0, else 0.
+    """Return the PTS that becomes time 0: where the earliest stream begins, if the file's clock has no 0.
 
-    MPEG-TS whose clock wraps around a little later begins so, and MP4 without the edit list that would undo
-    it. No container that is written can say it (MKV has no such times, players of MP4 drop what lies before
-    0), so everything is shown later, each stream by as much. Sound that begins before 0 by itself is only
-    what its decoder starts on, and stays there.
+    MPEG streams carry a broadcast's clock, and pieces of live streams begin far from 0. Other files keep
+    their time line, unless it begins before 0, as MP4 without the edit list that would undo it: no container
+    that is written can say that (MKV has no such times, players of MP4 drop them). Sound that begins before
+    0 by itself is only what its decoder starts on, and stays there.
     """
-    if first is None or first >= 0:
-        return 0
-    starts = [one.start_time * one.time_base for one in container.streams if one.start_time is not None]
-    return min(first, floor(min(starts, default=Fraction(0)) / time_base))
+    starts = [
+        one.start_time * one.time_base
+        for one in container.streams
+        if one.start_time is not None
+        and one.type in ("video", "audio", "subtitle")
+        and not one.disposition & av.stream.Disposition.attached_pic
+    ]
+    begin = floor(min(starts, default=Fraction(0)) / time_base)
+    if first is not None and first < 0:
+        return min(first, begin)
+    if first is not None:
+        begin = min(first, begin)
+    return begin if container.format.name in _CLOCKS or begin * time_base > _FAR else 0
 
 
 def _own_duration(stream: Any) -> Fraction | None:

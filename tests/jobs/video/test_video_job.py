@@ -15,6 +15,7 @@ from PIL import Image
 
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
+from emt_cli.errors import InputError
 from emt_cli.jobs.picture.plan import Target
 from emt_cli.jobs.video.duplicates import RecentFrames
 from emt_cli.jobs.video.plan import VideoJob
@@ -101,6 +102,54 @@ def test_a_video_that_begins_before_time_0_is_shown_later_with_its_sound(
     assert min(clips.times(source)) < -1
     assert max(pictures | sounds) - min(pictures | sounds) <= Fraction(1, 1000)
     assert 0 <= min(clips.times(result)) < Fraction(1, 10)
+
+
+@pytest.mark.parametrize("seconds", ["1.4", "26000"])
+@pytest.mark.parametrize("end", [None, Fraction(4, 5)])
+def test_a_broadcast_begins_at_0_with_its_sound_beside_it(
+    tmp_path: Path, seconds: str, end: Fraction | None, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.offset(tmp_path / "broadcast.ts", seconds)
+
+    facts = enlarge(source, tmp_path / "result.mkv", segment=9, end=end)
+
+    assert facts["verified"], facts["checks"]
+    starts = [
+        (clips.times(path)[0], clips.packets(path, "0:a:0")[0].time)
+        for path in (source, tmp_path / "result.mkv")
+    ]
+    assert min(starts[0]) > 1
+    assert min(starts[1]) == 0
+    assert abs((starts[1][0] - starts[1][1]) - (starts[0][0] - starts[0][1])) <= Fraction(1, 1000)
+
+
+def test_a_live_recording_that_begins_hours_late_begins_at_0(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.offset(tmp_path / "live.mkv", "7200")
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    assert min(clips.times(source)) >= 7200
+    assert min(clips.times(Path(facts["output"]))) < Fraction(1, 10)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_a_clock_that_starts_anew_is_refused_before_the_work_with_its_place(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    parts = [clips.offset(tmp_path / f"{seconds}{suffix}", seconds) for seconds in ("20", "10")]
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    with pytest.raises(InputError, match=r"clock starts anew 0\.9\d\d s after its first picture"):
+        enlarge(joined)
+
+    assert not list(tmp_path.glob("*_x2*"))
+    mended = tmp_path / "mended.mkv"
+    clips.ffmpeg("-i", joined, "-c", "copy", mended)
+    assert suffix != ".ts" or enlarge(mended)["verified"]
 
 
 def test_a_part_of_a_video_that_begins_before_time_0_begins_at_0(
