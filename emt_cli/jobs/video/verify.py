@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -280,7 +281,13 @@ def _check_tags(source: VideoInfo, result: Path) -> list[Check]:
 def _tags(path: Path) -> Mapping[str, str]:
     with open_container(path) as container:
         tags = {name.lower(): value for name, value in container.metadata.items()}
-    return {name: value for name, value in tags.items() if name not in _WRITERS_TAGS}
+    return {name: _plain(name, value) for name, value in tags.items() if name not in _WRITERS_TAGS}
+
+
+def _plain(name: str, value: str) -> str:
+    """Return a tag's value as MP4 keeps it: tracks and discs are numbers there, 3 of 12 and not 03/12."""
+    number = re.fullmatch(r"0*(\d+)(?:/0*(\d+))?", value) if name in ("track", "disc") else None
+    return value if number is None else "/".join(part for part in number.groups() if part)
 
 
 def _same(name: str, expected: object, found: object) -> Check:

@@ -152,6 +152,18 @@ def test_a_clock_that_starts_anew_is_refused_before_the_work_with_its_place(
     assert suffix != ".ts" or enlarge(mended)["verified"]
 
 
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_places_and_numbers_of_tracks_count_as_kept(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    tags = ("-metadata", "location=+12.34567-098.76543+123.456/", "-metadata", "track=03/12")
+    source = clips.clip(tmp_path / "phone.mkv", *tags, size="32x32", seconds=0.2)
+
+    facts = enlarge(source, tmp_path / f"result{suffix}")
+
+    assert facts["verified"], facts["checks"]
+
+
 def test_a_part_of_a_video_that_begins_before_time_0_begins_at_0(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

@@ -315,3 +315,34 @@ def test_failure_of_ffmpeg_is_one_line_and_leaves_nothing(
         copy(info, tmp_path / "out.mp4")
 
     assert {path for path in tmp_path.iterdir() if path.suffix != SEGMENT_SUFFIX} == before
+
+
+@pytest.mark.parametrize("name", ["source.mov", "source.mp4", "source.mkv"])
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_where_it_was_filmed_keeps_its_text(tmp_path: Path, name: str, suffix: str) -> None:
+    place = ("-metadata", "location=+12.34567-098.76543+123.456/")
+    info = probe(clips.clip(tmp_path / name, *place, size="32x32", seconds=0.2))
+    target = tmp_path / f"out{suffix}"
+
+    copy(info, target)
+
+    before, after = (
+        {tag.lower(): value for tag, value in found.tags.items() if tag.lower().startswith("location")}
+        for found in (info, probe(target))
+    )
+    assert before == after
+    assert "location" in after
+    if suffix != ".mkv":  # what follows the boxes is still in its place
+        assert clips.times(target) == clips.times(info.path)
+
+
+@pytest.mark.parametrize(("suffix", "track"), [(".mp4", "3/12"), (".mov", "03/12"), (".mkv", "03/12")])
+def test_tags_of_an_album_survive(tmp_path: Path, suffix: str, track: str) -> None:
+    tags = ("-metadata", "track=03/12", "-metadata", "title=One", "-metadata", "composer=Somebody")
+    info = probe(clips.clip(tmp_path / "source.mkv", *tags, size="32x32", seconds=0.2))
+    target = tmp_path / f"out{suffix}"
+
+    copy(info, target)
+
+    found = {name.lower(): value for name, value in probe(target).tags.items()}
+    assert (found["track"], found["title"], found["composer"]) == (track, "One", "Somebody")
