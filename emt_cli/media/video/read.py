@@ -14,6 +14,7 @@ from emt_cli.media.samples import Pixels
 from emt_cli.media.video.animation import read_animation
 from emt_cli.media.video.damage import Losses, has_index, one_to_one
 from emt_cli.media.video.filters import Converter, Timed, deinterlaced
+from emt_cli.media.video.hidden import shows_picture
 from emt_cli.media.video.probe import VideoInfo, open_container
 
 _FAR = 10
@@ -138,7 +139,7 @@ def _packet_times(info: VideoInfo) -> list[int] | None:
     last_key: int | None = None
     with open_container(info.path) as container:
         for packet in container.demux(_video(container, info)):
-            if not packet.size or packet.is_discard:
+            if not packet.size or packet.is_discard or not shows_picture(packet, info.codec):
                 continue
             if packet.pts is None or packet.is_corrupt:
                 return None
