@@ -21,7 +21,7 @@ from emt_cli.media.files import check_target
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation_write import check_durations
 from emt_cli.media.video.codecs import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
-from emt_cli.media.video.containers import container_for
+from emt_cli.media.video.containers import container_for, map_streams
 from emt_cli.media.video.probe import VideoInfo, probe
 from emt_cli.media.video.read import timestamps
 
@@ -130,7 +130,7 @@ class VideoJob:
             suffix = _CONTAINERS.get(codec, ".mp4" if info.animation and settings.codec else source.suffix)
             target = (output or source.parent) / f"{source.stem}{size}{preview}{suffix}"
         target, notes = container_for(target, info, codec)
-        return target, list(notes)
+        return target, [*notes, *map_streams(info, target).notes]
 
     def _check(self, task: VideoTask, *, here: bool) -> None:
         settings, source = self.settings, task.info.path

@@ -180,7 +180,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         "duplicates": len(times) - computed,
         "damage": damage,
         "lost": len(lost),
-        "notes": [*task.notes, *dict.fromkeys(notes)],
+        "notes": [*task.notes, *(note for note in dict.fromkeys(notes) if note not in task.notes)],
         "checks": [asdict(check) for check in checks],
         "verified": verified,
     }

@@ -90,7 +90,7 @@ def verify(
                 Check(name, False, before.codec if before else "none", after.codec if after else "none")
             )
         elif before.index in carried.as_text:
-            checks.append(_same(name, before.language, after.language))
+            checks.append(_same(name, before.language or "und", after.language or "und"))
         else:
             packets = theirs[before.index], ours[after.index]
             if "default" not in before.disposition and made.container.startswith("mov"):
@@ -238,6 +238,8 @@ def _check_stream(
     whole: bool,
 ) -> Check:
     """Check one copied stream: codec, language, disposition, bytes of each packet and its time."""
+    if {stream.codec for stream in streams} == {"mp2", "mp3"}:
+        streams = streams[0], replace(streams[1], codec=streams[0].codec)  # MP4 has one name for both
     expected, found = (_words(*both) for both in zip(streams, packets, strict=True))
     if expected.split(", ")[:-1] != found.split(", ")[:-1]:
         return Check(name, False, expected, found)

@@ -54,6 +54,8 @@ class Stream:
     tags: dict[str, str] = field(default_factory=dict)
     codec_tag: str = ""
     """The container's own name of the codec, four characters."""
+    empty: bool = False
+    """Whether it has no packet."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def probe(path: Path) -> VideoInfo:
         origin = _origin(container, frame.pts, time_base)
         own = _own_duration(stream)
         rate = _plain_rate(stream)
+        empty = _empty(path)
         return VideoInfo(
             path=path,
             container=container.format.name,
@@ -199,7 +202,7 @@ def probe(path: Path) -> VideoInfo:
             interlaced=frame.interlaced_frame,
             hdr=hdr(frame),
             alpha=any(component.is_alpha for component in layout.components),
-            streams=tuple(_stream(one) for one in container.streams),
+            streams=tuple(_stream(one, empty=one.index in empty) for one in container.streams),
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
@@ -310,7 +313,19 @@ def _container_duration(container: Any) -> Fraction | None:
     return Fraction(container.duration, 1_000_000) if container.duration else None
 
 
-def _stream(stream: Any) -> Stream:
+def _empty(path: Path) -> set[int]:
+    """Return which streams of sound, text and data have no packet; reads on until each has shown one."""
+    with open_container(path) as container, contextlib.suppress(av.error.FFmpegError):
+        silent = {one.index for one in container.streams if one.type in ("audio", "subtitle", "data")}
+        for packet in container.demux() if silent else ():
+            if packet.size:
+                silent.discard(packet.stream_index)
+            if not silent:
+                break
+    return silent
+
+
+def _stream(stream: Any, *, empty: bool) -> Stream:
     kinds: tuple[StreamKind, ...] = ("video", "audio", "subtitle", "attachment")
     kind: StreamKind = next((known for known in kinds if known == stream.type), "data")
     context = stream.codec_context
@@ -322,6 +337,7 @@ def _stream(stream: Any) -> Stream:
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
         tags=dict(stream.metadata),
         codec_tag=_codec_tag(context),
+        empty=empty,
     )
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import clips
 import numpy as np
 import pytest
@@ -161,6 +162,80 @@ def test_places_and_numbers_of_tracks_count_as_kept(
 
     facts = enlarge(source, tmp_path / f"result{suffix}")
 
+    assert facts["verified"], facts["checks"]
+
+
+def with_sound(path: Path, *sound: str) -> Path:
+    """A tiny clip with sound of a codec, and timed text."""
+    texts = path.with_name("texts.srt")
+    texts.write_text("1\n00:00:00,000 --> 00:00:00,200\nHello\n")
+    text = "srt" if path.suffix == ".mkv" else "mov_text"
+    clips.ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=32x32:duration=0.4", "-f", "lavfi", "-i", "sine=duration=0.4",
+        "-i", texts, *clips.X264, "-c:a", *sound, "-c:s", text, path,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(("name", "written"), [("film.mkv", ".mkv"), ("film.mp4", ".mkv")])
+def test_mp2_sound_goes_into_mkv_which_is_said_before_the_work(
+    tmp_path: Path, model: str, name: str, written: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = with_sound(tmp_path / name, "mp2")
+    target = tmp_path / ("result.mkv" if name == "film.mp4" else "result.mp4")
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source, target)
+    facts = enlarge(source, target)
+
+    assert task.target.suffix == written
+    assert any("result.mkv instead" in note or "became SubRip" in note for note in task.notes)
+    assert facts["verified"], facts["checks"]
+    assert "Audio: mp2" in clips.facts(task.target)
+
+
+def silent_track(path: Path) -> Path:
+    """A clip whose first sound track has no packet, and whose second one has all."""
+    source = clips.clip(path.with_name("sound.mp4"), size="32x32", seconds=0.4, audio=True)
+    with av.open(str(source)) as plain, av.open(str(path), "w") as target:
+        picture, sound = plain.streams.video[0], plain.streams.audio[0]
+        streams = {picture.index: target.add_stream_from_template(picture)}
+        target.add_stream_from_template(sound)
+        streams[sound.index] = target.add_stream_from_template(sound)
+        for packet in [packet for packet in plain.demux() if packet.size]:
+            packet.stream = streams[packet.stream_index]
+            target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "tracks"), [(".mkv", 2), (".mp4", 1), (".mov", 1)])
+def test_a_track_without_packets_is_no_loss_and_its_absence_is_said_before_the_work(
+    tmp_path: Path, model: str, suffix: str, tracks: int, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source, target = silent_track(tmp_path / "silent.mkv"), tmp_path / f"result{suffix}"
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source, target)
+    facts = enlarge(source, target)
+
+    assert facts["verified"], facts["checks"]
+    said = "stream 1: audio aac has no packets, and is left out"
+    assert (said in task.notes, facts["notes"].count(said)) == ((tracks == 1), int(tracks == 1))
+    assert clips.facts(target).count("Audio: aac") == tracks
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_data_of_a_broadcast_cannot_be_copied_which_is_said_before_the_work(
+    tmp_path: Path, model: str, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    data, source, target = tmp_path / "data.bin", tmp_path / "data.ts", tmp_path / f"result{suffix}"
+    data.write_bytes(bytes(2000))
+    film = clips.clip(tmp_path / "film.mp4", size="32x32", seconds=0.4)
+    clips.ffmpeg("-i", film, "-f", "data", "-i", data, "-map", "0:v", "-map", "1", "-c", "copy", source)
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source, target)
+    facts = enlarge(source, target)
+
+    assert task.target == target
+    assert any(note.endswith("cannot be copied, and is left out") for note in task.notes)
     assert facts["verified"], facts["checks"]
 
 
