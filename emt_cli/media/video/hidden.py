@@ -35,15 +35,21 @@ def _has_slice(data: bytes, extradata: bytes, codec: str) -> bool:
     at = 4 if codec == "h264" else 21
     if len(extradata) <= at or extradata[0] != 1:  # a stream of start codes
         return True
-    kinds = [unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63 for unit in _units(data, extradata[at])]
-    slices = range(1, 6) if codec == "h264" else range(32)
-    return not kinds or any(kind in slices for kind in kinds)
+    # Damage must not pass for a message: of these alone, and to the last byte.
+    messages = range(6, 13) if codec == "h264" else range(32, 41)
+    kinds = [unit & 0x9F if codec == "h264" else unit >> 1 for unit in _units(data, extradata[at])]
+    return not kinds or any(kind not in messages for kind in kinds)
 
 
-def _units(data: bytes, sizes: int) -> Iterator[bytes]:
-    """Yield the first byte of each unit; sizes: whose lowest bits say of how many bytes the lengths are."""
+def _units(data: bytes, sizes: int) -> Iterator[int]:
+    """Yield the first byte of each unit, and 0 if they do not fill the packet.
+
+    sizes: its lowest bits say of how many bytes the lengths are.
+    """
     width, at = (sizes & 3) + 1, 0
     while at + width < len(data):
         start = at + width
-        yield data[start : start + 1]
+        yield data[start]
         at = start + int.from_bytes(data[at:start], "big")
+    if at != len(data):
+        yield 0
