@@ -126,9 +126,9 @@ class VideoJob:
             target = output
         else:
             size = settings.target.suffix(plan.out_height, plan.out_width)
-            preview = "_preview" if settings.preview is not None else ""
+            part = "_preview" if settings.preview is not None else _part(settings.start, settings.end)
             suffix = _CONTAINERS.get(codec, ".mp4" if info.animation and settings.codec else source.suffix)
-            target = (output or source.parent) / f"{source.stem}{size}{preview}{suffix}"
+            target = (output or source.parent) / f"{source.stem}{size}{part}{suffix}"
         target, notes = container_for(target, info, codec)
         return target, [*notes, *map_streams(info, target).notes]
 
@@ -152,6 +152,20 @@ class VideoJob:
                 f"{task.target}: needs about {task.disk / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are free"
                 " there; make room, choose another place with -o, or a higher --crf"
             )
+
+
+def _part(start: Fraction | None, end: Fraction | None) -> str:
+    """Name a part in a file name, such as _0m12s-0m20s; nothing for the whole."""
+    if not start and end is None:
+        return ""
+    return f"_{_clock(start or Fraction(0))}-{'end' if end is None else _clock(end)}"
+
+
+def _clock(seconds: Fraction) -> str:
+    minutes, rest = divmod(round(seconds, 3), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    words = f"{float(rest):06.3f}".rstrip("0").rstrip(".") + "s"
+    return f"{hours}h{minutes:02}m{words}" if hours else f"{minutes}m{words}"
 
 
 def _window(info: VideoInfo, times: list[int], settings: Settings) -> tuple[int | None, int | None]:

@@ -19,7 +19,7 @@ from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import InputError
 from emt_cli.jobs.picture.plan import Target
 from emt_cli.jobs.video.duplicates import RecentFrames
-from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.plan import VideoJob, _part
 from emt_cli.jobs.video.run import run_video
 from emt_cli.jobs.video.task import Settings
 from emt_cli.media.resize import resize
@@ -415,6 +415,40 @@ def test_a_cut_right_after_a_frame_shortens_it(
     assert facts["frames"] == 10
     assert over is not None
     assert abs(over - times[0] - end) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "part"),
+    [("1/2", "1", "0m00.5s-0m01s"), (None, "3/4", "0m00s-0m00.75s"), ("1/2", None, "0m00.5s-end")],
+)
+def test_a_part_is_not_taken_for_the_whole(
+    tmp_path: Path, start: str | None, end: str | None, part: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    first, last = (None if seconds is None else Fraction(seconds) for seconds in (start, end))
+
+    facts = enlarge(source, start=first, end=last)
+
+    assert facts["output"] == str(tmp_path / f"clip_x2_{part}.mkv")
+    assert facts["verified"], facts["checks"]
+
+
+def test_hours_stand_in_the_name_of_a_part() -> None:
+    assert _part(Fraction(3600), Fraction(7384)) == "_1h00m00s-2h03m04s"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are short there")
+def test_a_name_may_have_as_many_bytes_as_the_file_system_takes(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
+    target = tmp_path / ("\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 125 + "x.mkv")
+
+    facts = enlarge(source, target)
+
+    assert facts["verified"], facts["checks"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", target.name]
+    assert len(target.name.encode()) == 255
 
 
 def test_a_preview_is_the_middle_under_another_name(
