@@ -21,7 +21,7 @@ from emt_cli.media.files import check_target
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation_write import check_durations
 from emt_cli.media.video.codecs import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
-from emt_cli.media.video.containers import container_for
+from emt_cli.media.video.containers import container_for, map_streams
 from emt_cli.media.video.probe import VideoInfo, probe
 from emt_cli.media.video.read import timestamps
 
@@ -126,11 +126,11 @@ class VideoJob:
             target = output
         else:
             size = settings.target.suffix(plan.out_height, plan.out_width)
-            preview = "_preview" if settings.preview is not None else ""
+            part = "_preview" if settings.preview is not None else _part(settings.start, settings.end)
             suffix = _CONTAINERS.get(codec, ".mp4" if info.animation and settings.codec else source.suffix)
-            target = (output or source.parent) / f"{source.stem}{size}{preview}{suffix}"
+            target = (output or source.parent) / f"{source.stem}{size}{part}{suffix}"
         target, notes = container_for(target, info, codec)
-        return target, list(notes)
+        return target, [*notes, *map_streams(info, target).notes]
 
     def _check(self, task: VideoTask, *, here: bool) -> None:
         settings, source = self.settings, task.info.path
@@ -152,6 +152,20 @@ class VideoJob:
                 f"{task.target}: needs about {task.disk / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are free"
                 " there; make room, choose another place with -o, or a higher --crf"
             )
+
+
+def _part(start: Fraction | None, end: Fraction | None) -> str:
+    """Name a part in a file name, such as _0m12s-0m20s; nothing for the whole."""
+    if not start and end is None:
+        return ""
+    return f"_{_clock(start or Fraction(0))}-{'end' if end is None else _clock(end)}"
+
+
+def _clock(seconds: Fraction) -> str:
+    minutes, rest = divmod(round(seconds, 3), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    words = f"{float(rest):06.3f}".rstrip("0").rstrip(".") + "s"
+    return f"{hours}h{minutes:02}m{words}" if hours else f"{minutes}m{words}"
 
 
 def _window(info: VideoInfo, times: list[int], settings: Settings) -> tuple[int | None, int | None]:
@@ -182,7 +196,7 @@ def _refuse_encoding(settings: Settings, target: Path) -> None:
 def _source_notes(info: VideoInfo, settings: Settings, start: int | None) -> list[str]:
     """Say what a person should know of the source before it is enlarged."""
     notes = [f"{name} will be missing from the result" for name in info.left_out]
-    if info.origin and start is None:
+    if info.origin < 0 and start is None:
         late = f"{float(-info.seconds(info.origin)):.3f} s"
         notes.append(f"it begins {late} before time 0, which results cannot: all of it is shown {late} later")
     if info.colour.guessed:

@@ -16,7 +16,7 @@ from emt_cli.errors import DeviceError, InputError, OutputError, StoppedError
 from emt_cli.jobs.memory import enough_memory, named
 from emt_cli.jobs.video.frames import COMPARE, RESULT, Enlarger, make_segments, open_reader
 from emt_cli.jobs.video.plan import VideoJob
-from emt_cli.jobs.video.segments import WorkFolder, input_hash, pending_runs, work_folder
+from emt_cli.jobs.video.segments import WorkFolder, input_hash, pending_runs, unverified_path, work_folder
 from emt_cli.jobs.video.task import VideoTask
 from emt_cli.jobs.video.verify import Check, verify
 from emt_cli.media.files import commit_file
@@ -169,8 +169,8 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
     for kind, path in joined.items():
         target = task.target if kind == RESULT else task.compare_path
         if not verified:
-            target = target.with_name(f"{target.stem}.unverified{target.suffix}")
-        commit_file(path, target, overwrite=job.settings.overwrite or not verified)
+            target = unverified_path(target)
+        commit_file(path, target, overwrite=job.settings.overwrite)
         facts["output" if kind == RESULT else "compare"] = str(target)
     work.clear()
     computed = sum(done.computed for done in parts)
@@ -180,7 +180,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         "duplicates": len(times) - computed,
         "damage": damage,
         "lost": len(lost),
-        "notes": [*task.notes, *dict.fromkeys(notes)],
+        "notes": [*task.notes, *(note for note in dict.fromkeys(notes) if note not in task.notes)],
         "checks": [asdict(check) for check in checks],
         "verified": verified,
     }

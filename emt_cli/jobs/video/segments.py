@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +21,8 @@ from emt_cli.lock import lock
 FORMAT = 1
 """Of the journal."""
 _JOURNAL, _LOCK = "journal.jsonl", "lock"
+_LONGEST_NAME = 255
+"""Bytes of a file's name."""
 _PIXELS = 1 << 24
 """Input pixels of a segment, about: a minute of work for a CPU with the bundled model."""
 _FEWEST, _MOST = 24, 240
@@ -120,8 +125,22 @@ def segment_file(folder: Path, segment: Segment, kind: str, suffix: str) -> Path
 
 
 def work_path(target: Path) -> Path:
-    """Return the folder of unfinished work for a result."""
-    return target.with_name(f".{target.name}.emt-work")
+    """Return the folder of unfinished work for a result, under a name that is not too long."""
+    name = f".{target.name}.emt-work"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}.emt-work"
+    return target.with_name(name)
+
+
+def unverified_path(target: Path) -> Path:
+    """Return a free name for a result that failed its verification: NAME.unverified.EXT, or -2 and so on."""
+    for number in itertools.count(1):
+        ending = f".unverified{f'-{number}' if number > 1 else ''}{target.suffix}"
+        stem = os.fsencode(target.stem)[: _LONGEST_NAME - len(os.fsencode(ending))]
+        path = target.with_name(stem.decode(errors="ignore") + ending)
+        if not path.exists():
+            break
+    return path
 
 
 @contextlib.contextmanager

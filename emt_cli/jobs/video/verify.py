@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -89,7 +90,7 @@ def verify(
                 Check(name, False, before.codec if before else "none", after.codec if after else "none")
             )
         elif before.index in carried.as_text:
-            checks.append(_same(name, before.language, after.language))
+            checks.append(_same(name, before.language or "und", after.language or "und"))
         else:
             packets = theirs[before.index], ours[after.index]
             if "default" not in before.disposition and made.container.startswith("mov"):
@@ -237,6 +238,8 @@ def _check_stream(
     whole: bool,
 ) -> Check:
     """Check one copied stream: codec, language, disposition, bytes of each packet and its time."""
+    if {stream.codec for stream in streams} == {"mp2", "mp3"}:
+        streams = streams[0], replace(streams[1], codec=streams[0].codec)  # MP4 has one name for both
     expected, found = (_words(*both) for both in zip(streams, packets, strict=True))
     if expected.split(", ")[:-1] != found.split(", ")[:-1]:
         return Check(name, False, expected, found)
@@ -280,7 +283,13 @@ def _check_tags(source: VideoInfo, result: Path) -> list[Check]:
 def _tags(path: Path) -> Mapping[str, str]:
     with open_container(path) as container:
         tags = {name.lower(): value for name, value in container.metadata.items()}
-    return {name: value for name, value in tags.items() if name not in _WRITERS_TAGS}
+    return {name: _plain(name, value) for name, value in tags.items() if name not in _WRITERS_TAGS}
+
+
+def _plain(name: str, value: str) -> str:
+    """Return a tag's value as MP4 keeps it: tracks and discs are numbers there, 3 of 12 and not 03/12."""
+    number = re.fullmatch(r"0*(\d+)(?:/0*(\d+))?", value) if name in ("track", "disc") else None
+    return value if number is None else "/".join(part for part in number.groups() if part)
 
 
 def _same(name: str, expected: object, found: object) -> Check:

@@ -56,7 +56,8 @@ def container_for(target: Path, info: VideoInfo, codec: str = "h264") -> tuple[P
     if codec.partition("_")[0] not in _CODECS[muxer]:
         return matroska, [f"{target.suffix} does not hold {codec}: {matroska.name} instead"]
     held = _held(info, muxer)
-    missing = [s for s in info.streams if s.index not in held and s.index != info.stream and s.kind != "data"]
+    more = _held(info, "matroska") | {s.index for s in info.streams if s.codec == "mov_text"}
+    missing = [s for s in info.streams if s.index in more - held and not s.empty]
     if missing and muxer != "matroska":
         words = ", ".join(dict.fromkeys(_words(stream) for stream in missing))
         return matroska, [f"{target.suffix} does not hold {words}: {matroska.name} instead"]
@@ -86,9 +87,8 @@ def map_streams(info: VideoInfo, target: Path) -> StreamMapping:
             as_text.append(stream.index)
             notes.append(f"stream {stream.index}: MP4's timed text became SubRip, as MKV needs")
         elif not _told_otherwise(stream, info):
-            notes.append(
-                f"stream {stream.index}: {_words(stream)} left out, which {target.suffix} does not hold"
-            )
+            why = "has no packets" if stream.empty else "cannot be copied"
+            notes.append(f"stream {stream.index}: {_words(stream)} {why}, and is left out")
     covers = [s.index for s in info.streams if "attached_pic" in s.disposition and s.index in held]
     return StreamMapping(
         streams=tuple(sorted({*held, *as_text})),
@@ -107,9 +107,7 @@ def _told_otherwise(stream: Stream, info: VideoInfo) -> bool:
 def _words(stream: Stream) -> str:
     if stream.kind == "attachment":
         return "attachments"
-    return (
-        f"{stream.kind} {stream.codec}".strip() if stream.kind != "data" else f"data {stream.codec}".strip()
-    )
+    return f"{stream.kind} {stream.codec or stream.codec_tag}".strip()
 
 
 def _held(info: VideoInfo, muxer: str) -> set[int]:
@@ -125,7 +123,13 @@ def _held(info: VideoInfo, muxer: str) -> set[int]:
             if attached and muxer == "matroska":
                 held.add(stream.index)
                 continue
-            if stream.kind == "attachment":
+            if stream.kind == "attachment" or (muxer in ("mp4", "mov") and stream.empty):
+                continue
+            if muxer == "mp4" and stream.codec == "mp2":
+                continue  # MP4 has one name for it and MP3, and players take it for that
+            if stream.kind == "data" and not info.container.startswith("mov"):
+                continue  # it would become a track without packets
+            if stream.kind == "data" and not _ffmpeg_takes(stream, info, muxer):
                 continue
             try:
                 with av.open(io.BytesIO(), "w", format=muxer) as trial:
@@ -140,7 +144,7 @@ def _held(info: VideoInfo, muxer: str) -> set[int]:
 
 def _ffmpeg_takes(stream: Stream, info: VideoInfo, muxer: str) -> bool:
     """Ask the ffmpeg that will do it: in MKV it keeps older codecs as well, such as Windows Media's."""
-    if stream.kind not in ("audio", "video"):
+    if stream.kind not in ("audio", "video", "data"):
         return False
     with temporary_folder() as folder:
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *input_arguments(info)]

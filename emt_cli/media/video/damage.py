@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from emt_cli.media.video.hidden import shows_picture
 from emt_cli.media.video.probe import VideoInfo
 
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
@@ -52,7 +53,8 @@ class Losses:
     def sent(self, packet: Any) -> None:
         """Note a packet that goes into the decoder."""
         if packet.size and packet.pts is not None and not packet.is_discard:
-            self._waiting.add(packet.pts)
+            if not self._exact or shows_picture(packet, self._info.codec):
+                self._waiting.add(packet.pts)
             if packet.is_corrupt:
                 self._repaired.append(packet.pts)
 

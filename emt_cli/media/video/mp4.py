@@ -1,4 +1,4 @@
-"""What only the boxes of an MP4 or MOV tell: how long its tracks are shown, whether its end is missing."""
+"""What only the boxes of an MP4 or MOV tell: how long tracks last, a missing end, where it was filmed."""
 
 from __future__ import annotations
 
@@ -42,6 +42,37 @@ def is_cut_short(path: Path) -> bool:
         boxes = _boxes(stream, size)
         first, _ = next(boxes, (b"", 0))
         return first == b"ftyp" and not any(kind in (b"moov", b"moof") and end <= size for kind, end in boxes)
+
+
+def add_location(path: Path, place: str, language: str) -> None:
+    """Write a place (ISO 6709) into a finished MP4 or MOV whose index is its last box, as phones do.
+
+    ffmpeg would write it as fixed-point numbers (3GPP's loci), which are not quite the same when read again.
+    language: three letters. Raises OSError, ValueError if another box is last.
+    """
+    code = 0
+    for letter in language:
+        code = code << 5 | ord(letter) - 0x60
+    text = place.encode()
+    size = path.stat().st_size
+    with path.open("r+b") as stream:
+        found = [(kind, stream.tell() - 8) for kind, _ in _boxes(stream, size)]
+        if not found or found[-1][0] != b"moov":
+            raise ValueError("the index is not at the end")
+        moov = found[-1][1]
+        stream.seek(moov + 8)
+        inner = [(kind, stream.tell() - 8) for kind, _ in _boxes(stream, size)]
+        box = struct.pack(">I4sHH", 12 + len(text), b"\xa9xyz", len(text), code) + text
+        grown = [moov]
+        if inner[-1][0] == b"udta":
+            grown.append(inner[-1][1])
+        else:
+            box = struct.pack(">I4s", 8 + len(box), b"udta") + box
+        stream.seek(size)
+        stream.write(box)
+        for at in grown:
+            stream.seek(at)
+            stream.write(struct.pack(">I", size + len(box) - at))
 
 
 def _track(stream: BinaryIO) -> tuple[int, int]:

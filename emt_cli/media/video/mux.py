@@ -25,36 +25,18 @@ from emt_cli.media.video.codecs import FORMATS
 from emt_cli.media.video.colour import Colour
 from emt_cli.media.video.concat import StreamOrder, feed, pipe_format, put_in_order
 from emt_cli.media.video.containers import StreamMapping, map_streams
+from emt_cli.media.video.mp4 import add_location
 from emt_cli.media.video.probe import VideoInfo, file_url, input_arguments, open_container, probe
 
 _FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
 """Of what ffmpeg says once something has failed already."""
 _STALE = ("BPS", "DURATION", "NUMBER_OF_", "_STATISTICS", "ENCODER", "ROTATE", "ALPHA_MODE")
 """Beginnings of a stream's tags that are no longer true once it is encoded again, or cut."""
-_PLAIN_TAGS = {
-    "title",
-    "artist",
-    "album",
-    "album_artist",
-    "comment",
-    "genre",
-    "date",
-    "composer",
-    "copyright",
-}
-_PLAIN_TAGS |= {
-    "description",
-    "synopsis",
-    "show",
-    "episode_id",
-    "network",
-    "lyrics",
-    "track",
-    "disc",
-    "grouping",
-}
-_PLAIN_TAGS |= {"encoder", "creation_time", "major_brand", "minor_version", "compatible_brands", "timecode"}
-"""Tags that MP4 keeps under names every player knows."""
+_OWN_TAGS = {"encoder", "creation_time", "major_brand", "minor_version", "compatible_brands", "timecode"}
+_PLAIN_TAGS = {"mov": {*_OWN_TAGS, "title", "artist", "album", "comment", "genre", "date", "copyright"}}
+_PLAIN_TAGS["mp4"] = {*_PLAIN_TAGS["mov"], "album_artist", "composer", "description", "synopsis", "lyrics"}
+_PLAIN_TAGS["mp4"] |= {"show", "episode_id", "network", "track", "disc", "grouping"}
+"""Tags that a muxer keeps under names every player knows."""
 
 
 def join(
@@ -87,19 +69,23 @@ def join(
             command += _source(info, origin, seek=start is not None)
         last = order.last_duration(info, end)
         back = f"-({order.dts_offset})"
-        place = sum(index < info.stream for index in plan.streams if index not in plan.covers)
+        own = sum(index < info.stream for index in plan.streams if index not in plan.covers)
         command += _streams(plan, info, start, end) + _covers(plan, info, folder)
-        command += _colour(place, colour or video.colour)
+        command += _colour(own, colour or video.colour)
         command += [
-            f"-bsf:{place}",
+            f"-bsf:{own}",
             f"setts=pts=PTS{back}:dts=DTS{back}:duration=round({float(last):.9f}/TB)",
         ]
         command += _container(target, info)
         if video.codec == "hevc" and FORMATS[target.suffix.lower()] in ("mp4", "mov"):
-            command += [f"-tag:{place}", "hvc1"]  # Apple's players know no other
+            command += [f"-tag:{own}", "hvc1"]  # Apple's players know no other
         if end is not None:
             command += ["-t", f"{float(info.seconds(end - origin)):.6f}"]
         _run([*command, f"file:{file.name}"], order, video.codec, target)
+        place = _location(info).get("location")
+        if place is not None and FORMATS[target.suffix.lower()] in ("mp4", "mov"):
+            languages = [name.partition("-")[2] for name in _location(info)]
+            add_location(Path(file.name), place, max(languages) or "und")
     return plan.notes
 
 
@@ -206,9 +192,17 @@ def _container(target: Path, info: VideoInfo) -> list[str]:
         # that sound starts at its exact sample.
         movie = scale * max(1, ceil(Fraction(1_000_000, scale)))
         arguments += ["-video_track_timescale", str(scale), "-movie_timescale", str(movie)]
-        if not {tag.lower() for tag in info.tags} <= _PLAIN_TAGS:
+        location = _location(info)
+        arguments += [part for tag in location for part in ("-metadata", f"{tag}=")]
+        if not {tag.lower() for tag in info.tags} <= _PLAIN_TAGS[muxer] | set(location):
             arguments += ["-movflags", "use_metadata_tags"]
     return arguments
+
+
+def _location(info: VideoInfo) -> dict[str, str]:
+    """Return where a video was filmed, under ffmpeg's names: location, and once more with its language."""
+    tags = {name.lower(): value for name, value in info.tags.items()}
+    return {name: value for name, value in tags.items() if re.fullmatch(r"location(-[a-z]{3})?", name)}
 
 
 def _run(command: list[str], order: StreamOrder, codec: str, target: Path) -> None:

@@ -48,6 +48,9 @@ def read_packets(info: VideoInfo) -> tuple[dict[int, Packets], list[str]]:
     ended: list[str] = []
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
+    # The same complaint of another file is none that was heard already.
+    skips = av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as log, open_container(info.path) as container:
             name = container.format.name
@@ -66,6 +69,7 @@ def read_packets(info: VideoInfo) -> tuple[dict[int, Packets], list[str]]:
                 packets.times.append(packet.pts if packet.pts is not None else packet.dts or 0)
                 packets.durations.append(packet.duration or 0)
     finally:
+        av.logging.set_skip_repeated(skips)
         av.logging.set_level(level)
     return found, [text.strip() for _, source, text in log if source == name] + ended
 

@@ -32,6 +32,10 @@ _DEMUXERS = (
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
 
 
+_CLOCKS = ("mpegts", "mpeg")
+"""Demuxers of containers whose times say nothing of where a file begins."""
+_FAR = 60
+"""Seconds from 0 at which no time line begins on purpose."""
 _LOOKED_AT = 8
 """Frames that are decoded to learn what a video brings along."""
 
@@ -50,6 +54,8 @@ class Stream:
     tags: dict[str, str] = field(default_factory=dict)
     codec_tag: str = ""
     """The container's own name of the codec, four characters."""
+    empty: bool = False
+    """Whether it has no packet."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class VideoInfo:
     tags: dict[str, str] = field(default_factory=dict)
     """Of the whole file."""
     origin: int = 0
-    """PTS that is time 0 of a result, where no other start is asked for; below 0 if the file begins there."""
+    """PTS that is time 0 of a result, where no other start is asked for: see _origin()."""
     animation: bool = False
     loop: int | None = None
     """Of an animation: how often it is played, 0 for ever, None once."""
@@ -171,6 +177,7 @@ def probe(path: Path) -> VideoInfo:
         origin = _origin(container, frame.pts, time_base)
         own = _own_duration(stream)
         rate = _plain_rate(stream)
+        empty = _empty(path)
         return VideoInfo(
             path=path,
             container=container.format.name,
@@ -195,7 +202,7 @@ def probe(path: Path) -> VideoInfo:
             interlaced=frame.interlaced_frame,
             hdr=hdr(frame),
             alpha=any(component.is_alpha for component in layout.components),
-            streams=tuple(_stream(one) for one in container.streams),
+            streams=tuple(_stream(one, empty=one.index in empty) for one in container.streams),
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
@@ -260,17 +267,26 @@ def _first_frames(container: Any, stream: Any, path: Path) -> list[av.video.fram
 
 
 def _origin(container: Any, first: int | None, time_base: Fraction) -> int:
-    """Return the PTS that becomes time 0: the file's beginning if its video begins before 0, else 0.
+    """Return the PTS that becomes time 0: where the earliest stream begins, if the file's clock has no 0.
 
-    MPEG-TS whose clock wraps around a little later begins so, and MP4 without the edit list that would undo
-    it. No container that is written can say it (MKV has no such times, players of MP4 drop what lies before
-    0), so everything is shown later, each stream by as much. Sound that begins before 0 by itself is only
-    what its decoder starts on, and stays there.
+    MPEG streams carry a broadcast's clock, and pieces of live streams begin far from 0. Other files keep
+    their time line, unless it begins before 0, as MP4 without the edit list that would undo it: no container
+    that is written can say that (MKV has no such times, players of MP4 drop them). Sound that begins before
+    0 by itself is only what its decoder starts on, and stays there.
     """
-    if first is None or first >= 0:
-        return 0
-    starts = [one.start_time * one.time_base for one in container.streams if one.start_time is not None]
-    return min(first, floor(min(starts, default=Fraction(0)) / time_base))
+    starts = [
+        one.start_time * one.time_base
+        for one in container.streams
+        if one.start_time is not None
+        and one.type in ("video", "audio", "subtitle")
+        and not one.disposition & av.stream.Disposition.attached_pic
+    ]
+    begin = floor(min(starts, default=Fraction(0)) / time_base)
+    if first is not None and first < 0:
+        return min(first, begin)
+    if first is not None:
+        begin = min(first, begin)
+    return begin if container.format.name in _CLOCKS or begin * time_base > _FAR else 0
 
 
 def _own_duration(stream: Any) -> Fraction | None:
@@ -297,7 +313,19 @@ def _container_duration(container: Any) -> Fraction | None:
     return Fraction(container.duration, 1_000_000) if container.duration else None
 
 
-def _stream(stream: Any) -> Stream:
+def _empty(path: Path) -> set[int]:
+    """Return which streams of sound, text and data have no packet; reads on until each has shown one."""
+    with open_container(path) as container, contextlib.suppress(av.error.FFmpegError):
+        silent = {one.index for one in container.streams if one.type in ("audio", "subtitle", "data")}
+        for packet in container.demux() if silent else ():
+            if packet.size:
+                silent.discard(packet.stream_index)
+            if not silent:
+                break
+    return silent
+
+
+def _stream(stream: Any, *, empty: bool) -> Stream:
     kinds: tuple[StreamKind, ...] = ("video", "audio", "subtitle", "attachment")
     kind: StreamKind = next((known for known in kinds if known == stream.type), "data")
     context = stream.codec_context
@@ -309,6 +337,7 @@ def _stream(stream: Any) -> Stream:
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
         tags=dict(stream.metadata),
         codec_tag=_codec_tag(context),
+        empty=empty,
     )
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import av.error
 
+from emt_cli.errors import InputError
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video.animation import read_animation
 from emt_cli.media.video.damage import Losses, has_index, one_to_one
 from emt_cli.media.video.filters import Converter, Timed, deinterlaced
+from emt_cli.media.video.hidden import shows_picture
 from emt_cli.media.video.probe import VideoInfo, open_container
 
 _FAR = 10
@@ -110,7 +112,8 @@ class VideoReader:
 def timestamps(info: VideoInfo) -> list[int]:
     """Return the PTS of every frame that can be decoded, in order, in the file's time base.
 
-    Packets tell them where every packet is a frame that is shown; else all frames are decoded.
+    Packets tell them where every packet is a frame that is shown; else all frames are decoded. InputError
+    where the clock starts anew in the middle of the file.
     """
     if info.animation:
         return [picture.pts for picture in read_animation(info)]
@@ -133,9 +136,10 @@ def _packet_times(info: VideoInfo) -> list[int] | None:
     """Return the PTS of all frames by the packets alone, or None where those do not tell them for certain."""
     times = []
     first_key: int | None = None
+    last_key: int | None = None
     with open_container(info.path) as container:
         for packet in container.demux(_video(container, info)):
-            if not packet.size or packet.is_discard:
+            if not packet.size or packet.is_discard or not shows_picture(packet, info.codec):
                 continue
             if packet.pts is None or packet.is_corrupt:
                 return None
@@ -143,6 +147,10 @@ def _packet_times(info: VideoInfo) -> list[int] | None:
                 if not packet.is_keyframe:
                     return None
                 first_key = packet.pts
+            if packet.is_keyframe:
+                if last_key is not None and packet.pts < last_key:
+                    return None
+                last_key = packet.pts
             times.append(packet.pts)
     times.sort()
     unique = len(set(times)) == len(times)
@@ -152,31 +160,31 @@ def _packet_times(info: VideoInfo) -> list[int] | None:
 def _timed(
     info: VideoInfo, start: int | None, losses: Losses, keyframes: int = 2
 ) -> Generator[Timed, None, None]:
-    """Yield decoded frames with rising PTS, beginning that many keyframes before start."""
+    """Yield decoded frames with rising PTS, beginning that many keyframes before start.
+
+    InputError where the clock starts anew in the middle of the file.
+    """
     with open_container(info.path) as container:
         stream = _video(container, info)
         key = _keyframe(info, start, keyframes)
         if key is not None:
             container.seek(key, stream=stream)
+        first: int | None = None
         last: int | None = None
-        shift = 0
         for frame in _decode(container, stream, losses):
             duration = frame.duration or None
             usual = duration or (max(1, round(1 / info.rate / info.time_base)) if info.rate else 1)
             pts = frame.pts if frame.pts is not None else frame.dts
-            pts = pts + shift if pts is not None else 0 if last is None else last + usual
+            pts = pts if pts is not None else 0 if last is None else last + usual
+            first = pts if first is None else first
             if last is not None and pts <= last:
-                # Two frames of one time, or a clock that begins anew in the middle of a recording.
                 if info.seconds(last - pts) > 1:
-                    losses.say(
-                        last,
-                        "the file's clock begins anew; pictures go on, sound does not: copy it into MKV with"
-                        " `ffmpeg -i`, and enlarge that",
+                    after = float(info.seconds(last - first))
+                    raise InputError(
+                        f"{info.path}: its clock starts anew {after:.3f} s after its first picture, as where"
+                        " recordings were joined; `ffmpeg -i FILE -c copy NEW.mkv` mends it: enlarge that"
                     )
-                    shift += last + usual - pts
-                    pts = last + usual
-                else:
-                    pts = last + 1
+                pts = last + 1  # two frames of one time
             last = pts
             yield Timed(frame, pts, duration)
 

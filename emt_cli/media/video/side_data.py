@@ -65,8 +65,9 @@ def orientation(frame: av.video.frame.VideoFrame) -> tuple[int, bool]:
     if data is None:
         return 0, False
     a, b, _, c, d, *_ = struct.unpack("=9i", data)
-    if abs(b) > abs(a):  # x' = c y, y' = b x
-        return (90, b < 0) if c < 0 else (270, b > 0)
+    # ISO 14496-12, 6.2.2: x' = a x + c y, y' = b x + d y, with y downwards.
+    if abs(b) > abs(a):
+        return (90, c > 0) if b > 0 else (270, c < 0)
     return (0, a < 0) if d >= 0 else (180, a > 0)
 
 

@@ -49,10 +49,10 @@ class VideoWriter:
 
     path: its suffix names the container; of .nut, .mov and .mp4 the times are exact, of .mkv to 1 ms.
     width, height: of the frames. sar: a pixel's width over its height. time_base: the unit of PTS in
-    seconds. rate: frames per second on the average, for the encoder's decisions only. colour: what is
-    written and tagged. bits: of the source, 8 or more. hdr: static metadata to keep. The file begins with a
-    keyframe and needs no other (closed GOPs). OutputError when it cannot be written, UsageError for
-    impossible settings.
+    seconds; files count in one of its numerator's parts, since MP4 knows no other units. rate: frames per
+    second on the average, for the encoder's decisions only. colour: what is written and tagged. bits: of
+    the source, 8 or more. hdr: static metadata to keep. The file begins with a keyframe and needs no other
+    (closed GOPs). OutputError when it cannot be written, UsageError for impossible settings.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class VideoWriter:
         self.path = path
         self.width, self.height = width, height
         self.pix_fmt, _ = choose_pix_fmt(encoding, width=width, height=height, bits=bits)
-        self.time_base = time_base
+        self.time_base = Fraction(1, time_base.denominator)
+        self._ticks = time_base.numerator
         self.colour = encoded_colour(encoding, colour, bits=bits)
         self._tags = code_points(self.colour)
         layout = av.VideoFormat(self.pix_fmt)
@@ -145,7 +146,7 @@ class VideoWriter:
             pixels = np.dstack((pixels, convert(alpha, pixels.dtype)))
             kind = "rgba" if pixels.dtype == np.uint8 else "rgba64le"
         frame = av.VideoFrame.from_numpy_buffer(_padded(pixels), kind)
-        frame.pts, frame.time_base = pts, self.time_base
+        frame.pts, frame.time_base = pts * self._ticks, self.time_base
         graph = self._graphs.get(kind)
         if graph is None:
             graph = self._graphs[kind] = self._graph(kind)

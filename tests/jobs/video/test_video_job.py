@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import clips
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from PIL import Image
 
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
+from emt_cli.errors import InputError
 from emt_cli.jobs.picture.plan import Target
 from emt_cli.jobs.video.duplicates import RecentFrames
-from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.plan import VideoJob, _part
 from emt_cli.jobs.video.run import run_video
 from emt_cli.jobs.video.task import Settings
 from emt_cli.media.resize import resize
@@ -65,6 +67,25 @@ def test_odd_times_survive(
     assert clips.times(Path(facts["output"])) == clips.times(source)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+@pytest.mark.parametrize("rate", ["1000000/33333", "100/667", "150001/10000"])
+def test_units_of_time_of_more_than_one_part_keep_every_time(
+    tmp_path: Path, rate: str, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    codec = ("-c:v", "mjpeg", "-pix_fmt", "yuvj420p")
+    seconds, path = float(9 / Fraction(rate)), tmp_path / "odd.avi"
+    source = clips.clip(path, rate=rate, seconds=seconds, codec=codec, size="32x32", audio=True)
+    assert probe(source).time_base.numerator > 1
+
+    facts = enlarge(source, tmp_path / f"result{suffix}", segment=4)
+
+    assert facts["verified"], facts["checks"]
+    result = probe(Path(facts["output"]))
+    assert result.time_base.numerator == 1
+    for time, found in both(clips.times(source), clips.times(result.path)):
+        assert abs(found - time) <= result.time_base / 2
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_a_video_that_begins_before_time_0_is_shown_later_with_its_sound(
     tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
@@ -82,6 +103,140 @@ def test_a_video_that_begins_before_time_0_is_shown_later_with_its_sound(
     assert min(clips.times(source)) < -1
     assert max(pictures | sounds) - min(pictures | sounds) <= Fraction(1, 1000)
     assert 0 <= min(clips.times(result)) < Fraction(1, 10)
+
+
+@pytest.mark.parametrize("seconds", ["1.4", "26000"])
+@pytest.mark.parametrize("end", [None, Fraction(4, 5)])
+def test_a_broadcast_begins_at_0_with_its_sound_beside_it(
+    tmp_path: Path, seconds: str, end: Fraction | None, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.offset(tmp_path / "broadcast.ts", seconds)
+
+    facts = enlarge(source, tmp_path / "result.mkv", segment=9, end=end)
+
+    assert facts["verified"], facts["checks"]
+    starts = [
+        (clips.times(path)[0], clips.packets(path, "0:a:0")[0].time)
+        for path in (source, tmp_path / "result.mkv")
+    ]
+    assert min(starts[0]) > 1
+    assert min(starts[1]) == 0
+    assert abs((starts[1][0] - starts[1][1]) - (starts[0][0] - starts[0][1])) <= Fraction(1, 1000)
+
+
+def test_a_live_recording_that_begins_hours_late_begins_at_0(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.offset(tmp_path / "live.mkv", "7200")
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    assert min(clips.times(source)) >= 7200
+    assert min(clips.times(Path(facts["output"]))) < Fraction(1, 10)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_a_clock_that_starts_anew_is_refused_before_the_work_with_its_place(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    parts = [clips.offset(tmp_path / f"{seconds}{suffix}", seconds) for seconds in ("20", "10")]
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    with pytest.raises(InputError, match=r"clock starts anew 0\.9\d\d s after its first picture"):
+        enlarge(joined)
+
+    assert not list(tmp_path.glob("*_x2*"))
+    mended = tmp_path / "mended.mkv"
+    clips.ffmpeg("-i", joined, "-c", "copy", mended)
+    assert suffix != ".ts" or enlarge(mended)["verified"]
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_places_and_numbers_of_tracks_count_as_kept(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    tags = ("-metadata", "location=+12.34567-098.76543+123.456/", "-metadata", "track=03/12")
+    source = clips.clip(tmp_path / "phone.mkv", *tags, size="32x32", seconds=0.2)
+
+    facts = enlarge(source, tmp_path / f"result{suffix}")
+
+    assert facts["verified"], facts["checks"]
+
+
+def with_sound(path: Path, *sound: str) -> Path:
+    """A tiny clip with sound of a codec, and timed text."""
+    texts = path.with_name("texts.srt")
+    texts.write_text("1\n00:00:00,000 --> 00:00:00,200\nHello\n")
+    text = "srt" if path.suffix == ".mkv" else "mov_text"
+    clips.ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=32x32:duration=0.4", "-f", "lavfi", "-i", "sine=duration=0.4",
+        "-i", texts, *clips.X264, "-c:a", *sound, "-c:s", text, path,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize(("name", "written"), [("film.mkv", ".mkv"), ("film.mp4", ".mkv")])
+def test_mp2_sound_goes_into_mkv_which_is_said_before_the_work(
+    tmp_path: Path, model: str, name: str, written: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = with_sound(tmp_path / name, "mp2")
+    target = tmp_path / ("result.mkv" if name == "film.mp4" else "result.mp4")
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source, target)
+    facts = enlarge(source, target)
+
+    assert task.target.suffix == written
+    assert any("result.mkv instead" in note or "became SubRip" in note for note in task.notes)
+    assert facts["verified"], facts["checks"]
+    assert "Audio: mp2" in clips.facts(task.target)
+
+
+def silent_track(path: Path) -> Path:
+    """A clip whose first sound track has no packet, and whose second one has all."""
+    source = clips.clip(path.with_name("sound.mp4"), size="32x32", seconds=0.4, audio=True)
+    with av.open(str(source)) as plain, av.open(str(path), "w") as target:
+        picture, sound = plain.streams.video[0], plain.streams.audio[0]
+        streams = {picture.index: target.add_stream_from_template(picture)}
+        target.add_stream_from_template(sound)
+        streams[sound.index] = target.add_stream_from_template(sound)
+        for packet in [packet for packet in plain.demux() if packet.size]:
+            packet.stream = streams[packet.stream_index]
+            target.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(("suffix", "tracks"), [(".mkv", 2), (".mp4", 1), (".mov", 1)])
+def test_a_track_without_packets_is_no_loss_and_its_absence_is_said_before_the_work(
+    tmp_path: Path, model: str, suffix: str, tracks: int, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source, target = silent_track(tmp_path / "silent.mkv"), tmp_path / f"result{suffix}"
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source, target)
+    facts = enlarge(source, target)
+
+    assert facts["verified"], facts["checks"]
+    said = "stream 1: audio aac has no packets, and is left out"
+    assert (said in task.notes, facts["notes"].count(said)) == ((tracks == 1), int(tracks == 1))
+    assert clips.facts(target).count("Audio: aac") == tracks
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_data_of_a_broadcast_cannot_be_copied_which_is_said_before_the_work(
+    tmp_path: Path, model: str, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    data, source, target = tmp_path / "data.bin", tmp_path / "data.ts", tmp_path / f"result{suffix}"
+    data.write_bytes(bytes(2000))
+    film = clips.clip(tmp_path / "film.mp4", size="32x32", seconds=0.4)
+    clips.ffmpeg("-i", film, "-f", "data", "-i", data, "-map", "0:v", "-map", "1", "-c", "copy", source)
+
+    task = VideoJob(Settings(target=Target(2), model=model)).open(source, target)
+    facts = enlarge(source, target)
+
+    assert task.target == target
+    assert any(note.endswith("cannot be copied, and is left out") for note in task.notes)
+    assert facts["verified"], facts["checks"]
 
 
 def test_a_part_of_a_video_that_begins_before_time_0_begins_at_0(
@@ -260,6 +415,40 @@ def test_a_cut_right_after_a_frame_shortens_it(
     assert facts["frames"] == 10
     assert over is not None
     assert abs(over - times[0] - end) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "part"),
+    [("1/2", "1", "0m00.5s-0m01s"), (None, "3/4", "0m00s-0m00.75s"), ("1/2", None, "0m00.5s-end")],
+)
+def test_a_part_is_not_taken_for_the_whole(
+    tmp_path: Path, start: str | None, end: str | None, part: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    first, last = (None if seconds is None else Fraction(seconds) for seconds in (start, end))
+
+    facts = enlarge(source, start=first, end=last)
+
+    assert facts["output"] == str(tmp_path / f"clip_x2_{part}.mkv")
+    assert facts["verified"], facts["checks"]
+
+
+def test_hours_stand_in_the_name_of_a_part() -> None:
+    assert _part(Fraction(3600), Fraction(7384)) == "_1h00m00s-2h03m04s"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are short there")
+def test_a_name_may_have_as_many_bytes_as_the_file_system_takes(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.2)
+    target = tmp_path / ("\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 125 + "x.mkv")
+
+    facts = enlarge(source, target)
+
+    assert facts["verified"], facts["checks"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", target.name]
+    assert len(target.name.encode()) == 255
 
 
 def test_a_preview_is_the_middle_under_another_name(

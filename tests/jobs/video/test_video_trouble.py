@@ -55,6 +55,18 @@ def test_what_was_damaged_is_reported_and_the_rest_is_kept(
     assert clips.times(Path(tolerant["output"])) == clips.times(Path(strict["output"]))
 
 
+def test_unverified_results_replace_nothing(tmp_path: Path, enlarge: Callable[..., dict[str, Any]]) -> None:
+    healthy = clips.clip(tmp_path / "healthy.mkv", "-g", "5", size="64x64", seconds=2)
+    source = clips.damaged(tmp_path / "damaged.mkv", healthy)
+    there = tmp_path / "damaged_x2.unverified.mkv"
+    there.write_text("precious")
+
+    facts = enlarge(source, segment=10)
+
+    assert facts["output"] == str(tmp_path / "damaged_x2.unverified-2.mkv")
+    assert there.read_text() == "precious"
+
+
 def lose_a_frame(segments: list[Path]) -> None:
     """Write a segment again without the frame that is shown last."""
     path = segments[0]

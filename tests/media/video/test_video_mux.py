@@ -59,7 +59,7 @@ def copy(
                 time_base=info.time_base, rate=info.rate, colour=info.colour, bits=info.bits, hdr=info.hdr,
             ) as writer:  # fmt: skip
                 for frame in reader.frames(first, last):
-                    writer.write(frame.pixels, frame.pts)
+                    writer.write(frame.pixels, frame.pts - info.origin)
     notes = join(segments, info, target, start=start, end=end, colour=writer.colour)
     for segment in segments:
         segment.unlink()
@@ -83,12 +83,14 @@ def tick_of(target: Path, info: VideoInfo) -> Fraction:
 def test_every_frame_keeps_its_exact_time(tmp_path: Path, name: str, suffix: str) -> None:
     source, target = tmp_path / name, tmp_path / f"out{suffix}"
     SOURCES[name](source)
-    expected = clips.times(source)
+    info = probe(source)
+    # The clock of MPEG-TS has no 0 of its own: the earliest stream begins there.
+    expected = [time - info.seconds(info.origin) for time in clips.times(source)]
 
-    copy(probe(source), target)
+    copy(info, target)
 
     found = clips.times(target)
-    tick = tick_of(target, probe(source))
+    tick = tick_of(target, info)
     assert len(found) == len(expected)
     assert max(abs(one - other) for one, other in zip(found, expected, strict=True)) <= tick / 2
     if suffix != ".mkv" or name.endswith("mkv"):
@@ -130,14 +132,18 @@ def test_every_other_stream_is_copied_packet_for_packet(tmp_path: Path, name: st
     (clips.every_stream if name == "all.mkv" else SOURCES[name])(source)
     target = tmp_path / ("out.mkv" if name != "plain.mp4" else "out.mp4")
 
-    copy(probe(source), target)
+    info = probe(source)
 
+    copy(info, target)
+
+    begin = info.seconds(info.origin)
     streams = ["0:a:0", "0:a:1", "0:s:0", "0:s:1", "0:s:2"] if name == "all.mkv" else ["0:a"]
     for stream in streams:
         before, after = clips.packets(source, stream), clips.packets(target, stream)
         assert len(after) == len(before)
         assert all(
-            abs(one.time - other.time) < Fraction(1, 1000) for one, other in zip(after, before, strict=True)
+            abs(one.time + begin - other.time) < Fraction(1, 1000)
+            for one, other in zip(after, before, strict=True)
         )
         if name != "late.ts":  # whose sound has a header in every packet
             assert [one.digest for one in after] == [one.digest for one in before]
@@ -309,3 +315,34 @@ def test_failure_of_ffmpeg_is_one_line_and_leaves_nothing(
         copy(info, tmp_path / "out.mp4")
 
     assert {path for path in tmp_path.iterdir() if path.suffix != SEGMENT_SUFFIX} == before
+
+
+@pytest.mark.parametrize("name", ["source.mov", "source.mp4", "source.mkv"])
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_where_it_was_filmed_keeps_its_text(tmp_path: Path, name: str, suffix: str) -> None:
+    place = ("-metadata", "location=+12.34567-098.76543+123.456/")
+    info = probe(clips.clip(tmp_path / name, *place, size="32x32", seconds=0.2))
+    target = tmp_path / f"out{suffix}"
+
+    copy(info, target)
+
+    before, after = (
+        {tag.lower(): value for tag, value in found.tags.items() if tag.lower().startswith("location")}
+        for found in (info, probe(target))
+    )
+    assert before == after
+    assert "location" in after
+    if suffix != ".mkv":  # what follows the boxes is still in its place
+        assert clips.times(target) == clips.times(info.path)
+
+
+@pytest.mark.parametrize(("suffix", "track"), [(".mp4", "3/12"), (".mov", "03/12"), (".mkv", "03/12")])
+def test_tags_of_an_album_survive(tmp_path: Path, suffix: str, track: str) -> None:
+    tags = ("-metadata", "track=03/12", "-metadata", "title=One", "-metadata", "composer=Somebody")
+    info = probe(clips.clip(tmp_path / "source.mkv", *tags, size="32x32", seconds=0.2))
+    target = tmp_path / f"out{suffix}"
+
+    copy(info, target)
+
+    found = {name.lower(): value for name, value in probe(target).tags.items()}
+    assert (found["track"], found["title"], found["composer"]) == (track, "One", "Somebody")

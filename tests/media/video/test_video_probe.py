@@ -46,6 +46,24 @@ def test_rotated_clip_is_described_and_read_upright(tmp_path: Path, degrees: int
     assert corner[1:].max() < 15
 
 
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+@pytest.mark.parametrize("flip", [(), ("-display_hflip",)])
+def test_each_of_the_eight_display_matrices_shows_what_ffmpeg_shows(
+    tmp_path: Path, turn: int, flip: tuple[str, ...]
+) -> None:
+    flat, path, raw = tmp_path / "flat.mp4", tmp_path / "turned.mp4", tmp_path / "shown.rgb"
+    clips.clip(flat, "-pix_fmt", "yuv444p", seconds=0.1)
+    clips.ffmpeg("-display_rotation", str(turn), *flip, "-i", flat, "-c", "copy", path)
+    clips.ffmpeg("-i", path, "-frames:v", "1", "-pix_fmt", "rgb24", "-f", "rawvideo", raw)
+
+    info = probe(path)
+    with VideoReader(info) as reader:
+        pixels = next(iter(reader.frames())).pixels
+
+    theirs = np.fromfile(raw, np.uint8).reshape(info.height, info.width, 3)
+    assert np.abs(pixels.astype(int) - theirs).mean() < 2  # the turned picture is off by more than 50
+
+
 def test_quarter_turn_turns_the_sample_aspect_as_well(tmp_path: Path) -> None:
     flat = clips.clip(tmp_path / "flat.mp4", "-vf", "setsar=4/3")
     turned = tmp_path / "turned.mp4"
