@@ -181,6 +181,9 @@ def _window(info: VideoInfo, times: list[int], settings: Settings) -> tuple[int 
         end = start + settings.preview
     first = None if not start else pts(start)
     last = None if end is None or pts(end) > times[-1] else pts(end)
+    if last is not None:
+        # A frame that would be shown for less than MKV's unit of time is cut off as well.
+        last = next((t for t in times if t < last and info.seconds(last - t) < Fraction(1, 1000)), last)
     return first, last
 
 

@@ -169,7 +169,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
     for kind, path in joined.items():
         target = task.target if kind == RESULT else task.compare_path
         if not verified:
-            target = unverified_path(target)
+            target = unverified_path(target, overwrite=job.settings.overwrite)
         commit_file(path, target, overwrite=job.settings.overwrite)
         facts["output" if kind == RESULT else "compare"] = str(target)
     work.clear()

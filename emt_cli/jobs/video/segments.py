@@ -132,13 +132,13 @@ def work_path(target: Path) -> Path:
     return target.with_name(name)
 
 
-def unverified_path(target: Path) -> Path:
-    """Return a free name for a result that failed its verification: NAME.unverified.EXT, or -2 and so on."""
+def unverified_path(target: Path, *, overwrite: bool) -> Path:
+    """Return the name of a result that failed its verification: NAME.unverified.EXT, or -2 if it is taken."""
     for number in itertools.count(1):
         ending = f".unverified{f'-{number}' if number > 1 else ''}{target.suffix}"
         stem = os.fsencode(target.stem)[: _LONGEST_NAME - len(os.fsencode(ending))]
         path = target.with_name(stem.decode(errors="ignore") + ending)
-        if not path.exists():
+        if overwrite or not path.exists():
             break
     return path
 

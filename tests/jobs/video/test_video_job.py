@@ -451,6 +451,18 @@ def test_a_name_may_have_as_many_bytes_as_the_file_system_takes(
     assert len(target.name.encode()) == 255
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_an_end_a_hair_past_a_frame_is_at_that_frame(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="32x32", audio=True)
+
+    facts = enlarge(source, tmp_path / f"result{suffix}", end=Fraction(4001, 10000))
+
+    assert facts["verified"], facts["checks"]
+    assert facts["frames"] == 10
+
+
 def test_a_preview_is_the_middle_under_another_name(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:

@@ -65,6 +65,7 @@ def test_unverified_results_replace_nothing(tmp_path: Path, enlarge: Callable[..
 
     assert facts["output"] == str(tmp_path / "damaged_x2.unverified-2.mkv")
     assert there.read_text() == "precious"
+    assert enlarge(source, segment=10, overwrite=True)["output"] == str(there)
 
 
 def lose_a_frame(segments: list[Path]) -> None:
