@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from math import ceil, isqrt
 from threading import Event
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from emt_cli.assets.catalog import find_model
 from emt_cli.engine.agreement import disagrees
@@ -20,15 +20,13 @@ from emt_cli.engine.device import (
     device_type,
     free_memory,
 )
-from emt_cli.engine.precision import precision_of
+from emt_cli.engine.pixels import WHITE, Pixels, check, finisher, floats, with_border
+from emt_cli.engine.precision import MEASURED, precision_of
 from emt_cli.engine.runner import BatchRunner, Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
-from emt_cli.engine.weights import Weights, is_faithful, load_weights
+from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.steps import Steps, finish, part
-
-Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
-"""RGB (h, w, 3) or gray (h, w); uint8, uint16, or float32 with white at 1."""
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +45,6 @@ GRAY, CALM = np.float32(127.5), np.float32(0.8)
 
 BATCH_PIXELS, MOST_BATCHED = 1 << 18, 16
 """On a GPU, pictures smaller than these many pixels are computed several at once."""
-
-_WHITE = {"uint8": 1.0, "uint16": 257.0, "float32": 1 / 255}
-"""What a picture's own numbers are, for each step of the network's 0..255."""
 
 
 class Upscaler:
@@ -82,7 +77,7 @@ class Upscaler:
         self._runner: Runner | None = make_runner(engine, weights, device, precision)
         self.memory = memory
         self.border = 0 if exact else BORDER
-        self._guarded = not exact and is_faithful(weights)
+        self._guarded = not exact and shows_its_source(weights)
         self._substitute: Runner | None = None
         self.tile = tile
         self.ensemble = ensemble
@@ -205,7 +200,7 @@ class Upscaler:
         ends with StoppedError. Raises DeviceError when not even the smallest tile fits the memory, and
         ValueError for what is no picture.
         """
-        _check(image)
+        check(image)
         if image.ndim == 3 and image.shape[2] == 4:
             answer: Pixels = finish(self._with_alpha(image, dtype), progress, stop)
             return answer
@@ -220,7 +215,7 @@ class Upscaler:
         plane = yield from part(self.steps(alpha, dtype=alpha.dtype), 0.5, 1)
         keep_extremes(plane, alpha)
         if plane.dtype != large.dtype:
-            plane = _finisher(large.dtype)(plane.astype(np.float32) / np.float32(_WHITE[plane.dtype.name]))
+            plane = finisher(large.dtype)(plane.astype(np.float32) / np.float32(WHITE[plane.dtype.name]))
         answer: Any = np.concatenate([large, plane[..., None]], axis=2)
         return answer
 
@@ -247,13 +242,13 @@ class Upscaler:
         kind = np.dtype(dtype or images[0].dtype)
         (whole,) = plan_tiles(*images[0].shape[:2], size=1 << 30, halo=0, multiple=1)
         try:
-            sources = [_floats(_with_border(image, whole, self.border)) for image in images]
+            sources = [floats(with_border(image, whole, self.border)) for image in images]
             answers = runner.batch(np.stack(sources))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             return [self.upscale(image, dtype=dtype) for image in images]
-        finish_pixels, enlarged = _finisher(kind), []
+        finish_pixels, enlarged = finisher(kind), []
         for image, source, answer in zip(images, sources, answers, strict=True):
             if self._guarded and disagrees(source, answer, self.scale):
                 enlarged.append(self.upscale(image, dtype=dtype))
@@ -278,7 +273,7 @@ class Upscaler:
         kind = np.dtype(dtype or image.dtype)
         picture: Pixels = np.empty((height * self.scale, width * self.scale, *image.shape[2:]), kind)
         colours = picture[..., None] if image.ndim == 2 else picture
-        mosaic = Mosaic(colours, _finisher(kind), scale=self.scale)
+        mosaic = Mosaic(colours, finisher(kind), scale=self.scale)
         first_row, size = 0, self.tile_size(height, width)
         while first_row < height:
             for tile in self._plan(height, width, size, first_row):
@@ -301,9 +296,9 @@ class Upscaler:
 
     def _enlarge(self, image: Pixels, tile: Tile, notes: set[str]) -> Steps[Floats | None]:
         """Run the network on what a tile reads, to (h, w, 3 or 1); None when memory ran out."""
-        region = _with_border(image, tile, self.border)
+        region = with_border(image, tile, self.border)
         try:
-            pixels = _floats(region)
+            pixels = floats(region)
             answer = yield from self.runner.steps(pixels, ensemble=self.ensemble)
             if self._guarded and disagrees(pixels, answer, self.scale):
                 answer = yield from self._again(pixels, notes)
@@ -354,45 +349,10 @@ class Upscaler:
         return self._limit
 
 
-def _with_border(image: Pixels, tile: Tile, border: int) -> Pixels:
-    """Return what a tile reads and border pixels more on each side, mirrored where the picture ends.
+def shows_its_source(weights: Weights) -> bool:
+    """Tell whether a model's answer, reduced, is known to be its input: of the bundled and released ones.
 
-    All tiles get them on all sides, so that their windows lie as those of the whole picture.
+    Those that take damage away say so in their header ("restores"). Of models of one's own nothing is known: a
+    badly trained one is to answer as it does.
     """
-    height, width = image.shape[:2]
-    top, bottom = tile.read_top - border, tile.read_bottom + border
-    left, right = tile.read_left - border, tile.read_right + border
-    inside = image[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    pads = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)))
-    if not any(map(any, pads)):
-        return inside
-    padded: Any = np.pad(inside, (*pads, *((0, 0),) * (image.ndim - 2)), mode="reflect")
-    region: Pixels = padded
-    return region
-
-
-def _check(image: Pixels) -> None:
-    """Raise ValueError for what is no picture."""
-    plane = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
-    if image.dtype.name not in _WHITE or not plane or 0 in image.shape:
-        raise ValueError(
-            "a picture is RGB (h, w, 3), RGBA (h, w, 4) or gray (h, w) in uint8, uint16 or float32"
-            f" (white is 1), not {image.dtype.name} {image.shape}"
-        )
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise ValueError("the picture holds NaN or infinite values")
-
-
-def _floats(image: Pixels) -> Floats:
-    """Return RGB (h, w, 3), 0..255, of any sample type, or of a gray plane."""
-    pixels = image.astype(np.float32) / np.float32(_WHITE[image.dtype.name])
-    return np.repeat(pixels[..., None], 3, axis=2) if image.ndim == 2 else pixels
-
-
-def _finisher(kind: np.dtype[Any]) -> Callable[[Floats], Pixels]:
-    """Return the one rounding: from floats 0..255 to the picture's own type."""
-    white = np.float32(_WHITE[kind.name])
-    if kind == np.float32:
-        return lambda rows: rows * white
-    most = np.iinfo(kind).max
-    return lambda rows: np.rint(np.clip(rows * white, 0, most)).astype(kind)
+    return weights.sha256 in MEASURED and not weights.metadata.get("restores")

@@ -74,16 +74,6 @@ def model_scales(model: str) -> tuple[int, ...]:
     return scales_of(model)
 
 
-def is_faithful(weights: Weights) -> bool:
-    """Tell whether a model's answer, reduced, is to be its input: not of those that take damage away.
-
-    The header says so ("restores"), or the recipe that `emt train` leaves there.
-    """
-    training = weights.metadata.get("training")
-    recipe = training if isinstance(training, dict) else {}
-    return not weights.metadata.get("restores") and recipe.get("degradation", "bicubic") == "bicubic"
-
-
 def save_weights(path: Path, config: EMTConfig, tensors: Mapping[str, Any], metadata: dict[str, Any]) -> None:
     """Write a model as .safetensors, with config and metadata (JSON values) in its header.
 
