@@ -352,7 +352,7 @@ class Upscaler:
 def shows_its_source(weights: Weights) -> bool:
     """Tell whether a model's answer, reduced, is known to be its input: of the bundled and released ones.
 
-    Those that take damage away say so in their header ("restores"). Of models of one's own nothing is known: a
-    badly trained one is to answer as it does.
+    Those that take damage away say so in their header ("restores"). Of models of one's own nothing is known:
+    a badly trained one is to answer as it does.
     """
     return weights.sha256 in MEASURED and not weights.metadata.get("restores")
