@@ -117,12 +117,12 @@ def multiply_add_of(shapes: Shapes) -> MultiplyAdd:
     return bf16.dot if shapes.bf16 else Function.multiply_add
 
 
-def to(out: str) -> Write:
+def store_to(out: str) -> Write:
     """Store the values in a row."""
     return lambda f, value, offset, step: f.store(value, f.at(out, offset, step))
 
 
-def plus(row: str, out: str) -> Write:
+def add_to(row: str, out: str) -> Write:
     """Store the values, added to those at the same places of another row."""
 
     def write(f: Function, value: str, offset: str, step: int) -> None:
@@ -208,14 +208,14 @@ def ring_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], 
 
 
 def _head(shapes: Shapes) -> Function:
-    """Write head: rows top..bottom of the first convolution: pixels (h + 2, w + 2, 4) into now."""
-    arguments = [("pixels", "ptr"), ("now", "ptr"), ("weights", "ptr")]
+    """Write head: rows top..bottom of the first convolution: pixels (h + 2, w + 2, 4) into front."""
+    arguments = [("pixels", "ptr"), ("front", "ptr"), ("weights", "ptr")]
     f = Function("head", [*arguments, ("top", "i64"), ("bottom", "i64"), ("width", "i64")], shapes.cpu)
     source = rows_of(f, "%pixels", "%width", INPUT_CHANNELS)
-    target = rows_of(f, "%now", "%width", shapes.features.stride)
+    target = rows_of(f, "%front", "%width", shapes.features.stride)
     with f.loop("%top", "%bottom") as row:
         rows = [source(f.integer("add", row.index, dy)) for dy in (-1, 0, 1)]
-        head_row(f, shapes, rows, "%width", to(target(row.index)))
+        head_row(f, shapes, rows, "%width", store_to(target(row.index)))
     return f
 
 
@@ -226,12 +226,12 @@ def head_row(f: Function, shapes: Shapes, rows: Sequence[str], width: str, write
 
 
 def _project(shapes: Shapes) -> Function:
-    """Write project: rows top..bottom of an attention layer's last product, of answer, added to now."""
-    arguments = [("answer", "ptr"), ("now", "ptr"), ("weights", "ptr")]
+    """Write project: rows top..bottom of an attention layer's last product, of answer, added to front."""
+    arguments = [("answer", "ptr"), ("front", "ptr"), ("weights", "ptr")]
     f = Function("project", [*arguments, ("top", "i64"), ("bottom", "i64"), ("width", "i64")], shapes.cpu)
     stride = shapes.answer_stride
     source = rows_of(f, "%answer", "%width", stride)
-    target = rows_of(f, "%now", "%width", shapes.features.stride)
+    target = rows_of(f, "%front", "%width", shapes.features.stride)
     with f.loop("%top", "%bottom") as row:
         first, groups, start = source(row.index), [], 0
         for part in shapes.parts:
@@ -245,32 +245,32 @@ def _project(shapes: Shapes) -> Function:
             "%weights",
             "%width",
             in_stride=stride,
-            write=plus(out, out),
+            write=add_to(out, out),
             multiply_add=multiply_add_of(shapes),
         )
     return f
 
 
 def _layer(shapes: Shapes, *, mixed: bool) -> Function:
-    """Write layer or mixed_layer: rows top..bottom of the MLP, after the pixel mixer if mixed, now into then.
+    """Write layer or mixed_layer: rows top..bottom of the MLP, after the pixel mixer if mixed; front to back.
 
     Rows go through rings: a row of mixed features, then one of hidden channels, then one of the answer, each
     as soon as its neighbours are there. In bf16 the MLP reads rows of its own, rounded once.
     """
-    arguments = ["now", "then", "mixer", "fc1", "fc2", "scratch"]
+    arguments = ["front", "back", "mixer", "fc1", "fc2", "scratch"]
     f = Function(
         "mixed_layer" if mixed else "layer",
         [*((name, "ptr") for name in arguments), *((n, "i64") for n in ("top", "bottom", "height", "width"))],
         shapes.cpu,
     )
     dim, features, hidden = shapes.config.dim, shapes.features, shapes.hidden
-    now, then = (rows_of(f, base, "%width", features.stride) for base in ("%now", "%then"))
+    front, back = (rows_of(f, base, "%width", features.stride) for base in ("%front", "%back"))
     base, rings = "%scratch", []
     for stride in shapes.rings:
         rings.append(ring_of(f, base, "%width", stride))
         base = f.at(base, f.integer("mul", f.integer("add", "%width", 2), 3 * stride))
-    ring = rings[0] if mixed else now
-    source = rings[-2] if mixed or shapes.bf16 else now
+    ring = rings[0] if mixed else front
+    source = rings[-2] if mixed or shapes.bf16 else front
     hidden_ring = rings[-1]
     in_stride, hidden_stride = shapes.rings[-2:]
     shifted, silu = (_shifted_pairs, _silu_bf16) if shapes.bf16 else (_shifted, _silu)
@@ -281,9 +281,9 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
             inside, outside = (f.compare(how, row, "%height") for how in ("ult", "uge"))
             with f.when(inside):
                 if mixed:
-                    _mix_row(f, shapes, now, row, ring(row), source(row))
+                    _mix_row(f, shapes, front, row, ring(row), source(row))
                 else:
-                    _narrow_row(f, now(row), source(row), f.integer("mul", "%width", features.stride))
+                    _narrow_row(f, front(row), source(row), f.integer("mul", "%width", features.stride))
             with f.when(outside):
                 zero(f, source(row), f.integer("mul", "%width", in_stride))
         with f.when(f.compare("sge", row, "%top")):
@@ -298,7 +298,7 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                     "%width",
                     in_stride=in_stride,
                     write=silu(hidden_ring(middle)),
-                    ahead=(now(f.integer("add", row, 2)), features.stride),
+                    ahead=(front(f.integer("add", row, 2)), features.stride),
                     multiply_add=multiply_add_of(shapes),
                 )
             with f.when(outside):
@@ -312,8 +312,8 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                 "%fc2",
                 "%width",
                 in_stride=hidden_stride,
-                write=plus(ring(last), then(last)),
-                ahead=(then(f.integer("add", last, 1)), features.stride),
+                write=add_to(ring(last), back(last)),
+                ahead=(back(f.integer("add", last, 1)), features.stride),
                 multiply_add=multiply_add_of(shapes),
             )
     return f
@@ -325,7 +325,9 @@ def _narrow_row(f: Function, source: str, target: str, floats: str) -> None:
         bf16.store(f, f.load(f.at(source, place.index)), bf16.at(f, target, place.index))
 
 
-def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, out: str, narrow: str) -> None:
+def _mix_row(
+    f: Function, shapes: Shapes, front: Callable[[str], str], row: str, out: str, narrow: str
+) -> None:
     """Write a row of x + BatchNorm(PixelMix(x) - x): a sum over five pixels; borders are circular.
 
     narrow: where it is also written in bf16, if products are.
@@ -337,7 +339,7 @@ def _mix_row(f: Function, shapes: Shapes, now: Callable[[str], str], row: str, o
     above = f.select(f.compare("slt", above, 0), "i64", f.integer("sub", "%height", 1), above)
     below = f.integer("add", row, 1)
     below = f.select(f.compare("eq", below, "%height"), "i64", 0, below)
-    rows = {-1: now(above), 0: now(row), 1: now(below)}
+    rows = {-1: front(above), 0: front(row), 1: front(below)}
     for start in range(0, stride, MIXED * lanes):
         channels = range(start, min(start + MIXED * lanes, stride), lanes)
         size = 1 + len(offsets)

@@ -138,7 +138,7 @@ class NativeRunner:
         if run is None or (run.height, run.width) != pixels.shape[:2]:
             run = None  # its memory goes before the other's is taken
             run = _Run(self, *pixels.shape[:2])
-        kept = run.now.nbytes <= KEPT_BYTES
+        kept = run.front.nbytes <= KEPT_BYTES
         answer = yield from run.enlarge(pixels, spend=not kept)
         if kept:
             self._free.append(run)
@@ -179,8 +179,8 @@ class _Run:
         floats = (height + 2) * (width + 2)
         # Zeros, because of the borders: kernels never write there.
         self.pixels = np.zeros((height + 2, width + 2, INPUT_CHANNELS), np.float32)
-        self.now = aligned_zeros(floats * shapes.features.stride)
-        self.then = aligned_zeros(self.now.size)
+        self.front = aligned_zeros(floats * shapes.features.stride)
+        self.back = aligned_zeros(self.front.size)
         self.answer = None
         if shapes.answer_stride != shapes.features.stride:
             self.answer = aligned_zeros(floats * shapes.answer_stride)
@@ -201,19 +201,19 @@ class _Run:
         for colour, mean in enumerate(packed.mean):  # one after the other: numpy is slow on short axes
             np.subtract(pixels[..., colour], mean, out=self.pixels[1:-1, 1:-1, colour])
         source, head = _address(self.pixels), _address(packed.head)
-        now, then = _address(self.now), _address(self.then)
-        self._rows(lambda top, bottom, _: self.call("head", source, now, head, top, bottom, width))
+        front, back = _address(self.front), _address(self.back)
+        self._rows(lambda top, bottom, _: self.call("head", source, front, head, top, bottom, width))
         for index, layer in enumerate(packed.layers):
             if isinstance(layer.mixer, PackedAttention):
-                self._attend(layer.mixer, now, then if self.answer is None else _address(self.answer))
-            self._local(layer, now, then)
-            now, then = then, now
+                self._attend(layer.mixer, front, back if self.answer is None else _address(self.answer))
+            self._local(layer, front, back)
+            front, back = back, front
             yield (index + 1) / len(packed.layers)
-        spare = self.now if len(packed.layers) % 2 else self.then
+        spare = self.front if len(packed.layers) % 2 else self.back
         shape = (height * scale, width * scale, 3)
         fits = spend and spare.size >= prod(shape)
         image = spare[: prod(shape)].reshape(shape) if fits else np.empty(shape, np.float32)
-        addresses = (source, now, head, _address(packed.tail))
+        addresses = (source, front, head, _address(packed.tail))
         out = _address(image)
         self._rows(
             lambda top, bottom, scratch: self.call(
@@ -222,11 +222,11 @@ class _Run:
         )
         return image
 
-    def _local(self, layer: PackedLayer, now: int, then: int) -> None:
-        """Pixel mixer, if it is one, and MLP, from now into then."""
+    def _local(self, layer: PackedLayer, front: int, back: int) -> None:
+        """Pixel mixer, if it is one, and MLP, from front into back."""
         mixed = not isinstance(layer.mixer, PackedAttention)
         mixer = _address(layer.mixer) if not isinstance(layer.mixer, PackedAttention) else 0
-        addresses = (now, then, mixer, _address(layer.fc1), _address(layer.fc2))
+        addresses = (front, back, mixer, _address(layer.fc1), _address(layer.fc2))
         name = "mixed_layer" if mixed else "layer"
         size = (self.height, self.width)
 
@@ -235,16 +235,16 @@ class _Run:
 
         self._rows(rows)
 
-    def _attend(self, attention: PackedAttention, now: int, answer: int) -> None:
-        """Add the attention's answer to now."""
+    def _attend(self, attention: PackedAttention, front: int, answer: int) -> None:
+        """Add the attention's answer to front."""
         for index, shape in enumerate(zip(attention.windows, attention.shifts, strict=True)):
-            self._windows(index, self._order(*shape), now, answer, _address(attention.qv[index]))
+            self._windows(index, self._order(*shape), front, answer, _address(attention.qv[index]))
         proj = _address(attention.proj)
-        self._rows(lambda top, bottom, _: self.call("project", answer, now, proj, top, bottom, self.width))
+        self._rows(lambda top, bottom, _: self.call("project", answer, front, proj, top, bottom, self.width))
 
-    def _windows(self, index: int, order: _Order, now: int, answer: int, weights: int) -> None:
+    def _windows(self, index: int, order: _Order, front: int, answer: int, weights: int) -> None:
         pieces = min(order.count, 8 * self.runner.threads)
-        addresses = (now, answer, weights, *order.addresses)
+        addresses = (front, answer, weights, *order.addresses)
 
         def windows(piece: int, scratch: int) -> None:
             first, last = (order.count * end // pieces for end in (piece, piece + 1))

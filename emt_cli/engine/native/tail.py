@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emt_cli.engine.native.llvm import Function
-from emt_cli.engine.native.rows import head_row, plus, row_product, rows_of, slot_of, to, zero
+from emt_cli.engine.native.rows import add_to, head_row, row_product, rows_of, slot_of, store_to, zero
 from emt_cli.engine.native.shapes import GROUP, INPUT_CHANNELS, PIECE, PLACES, Shapes
 
 INPUTS = np.array(
@@ -51,11 +51,11 @@ BIAS_PLACE = 1
 
 
 def write_tail_kernel(shapes: Shapes) -> Function:
-    """Write tail: rows top..bottom of the last convolution, of now plus the head, into the image.
+    """Write tail: rows top..bottom of the last convolution, of front plus the head, into the image.
 
     %tail: for each of the six products what a row product takes, for three rows of features.
     """
-    names = ["pixels", "now", "weights", "tail", "scratch", "image"]
+    names = ["pixels", "front", "weights", "tail", "scratch", "image"]
     f = Function(
         "tail",
         [*((name, "ptr") for name in names), *((n, "i64") for n in ("top", "bottom", "height", "width"))],
@@ -63,7 +63,7 @@ def write_tail_kernel(shapes: Shapes) -> Function:
     )
     stride, output = shapes.features.stride, shapes.output
     source = rows_of(f, "%pixels", "%width", INPUT_CHANNELS)
-    now = rows_of(f, "%now", "%width", stride)
+    front = rows_of(f, "%front", "%width", stride)
     sizes = shapes.tail_scratch
     line = "%scratch"
     ring = f.at(line, sizes[0])
@@ -86,12 +86,12 @@ def write_tail_kernel(shapes: Shapes) -> Function:
             row = step.index
             inside, outside = (f.compare(how, row, "%height") for how in ("ult", "uge"))
             with f.when(inside):
-                features = f.at(now(row), f.integer("mul", first, stride))
+                features = f.at(front(row), f.integer("mul", first, stride))
                 pixels = [
                     f.at(source(f.integer("add", row, dy)), f.integer("mul", first, INPUT_CHANNELS))
                     for dy in (-1, 0, 1)
                 ]
-                head_row(f, shapes, pixels, count, plus(features, start))
+                head_row(f, shapes, pixels, count, add_to(features, start))
                 row_of_pixels = Groups(line, GROUP * stride, stride)
                 _transform(f, INPUTS, row_of_pixels, Groups(slot(row), stride, plane), groups, stride)
             with f.when(outside):
@@ -104,7 +104,7 @@ def write_tail_kernel(shapes: Shapes) -> Function:
                     taken = [(f.at(row, f.integer("mul", place.index, plane)), stride) for row in rows]
                     weights = f.at("%tail", f.integer("mul", place.index, matrix))
                     out = f.at(products, f.integer("mul", place.index, PIECE // GROUP * output.stride))
-                    row_product(f, output, taken, weights, groups, in_stride=stride, write=to(out))
+                    row_product(f, output, taken, weights, groups, in_stride=stride, write=store_to(out))
                 size = output.stride
                 made = Groups(products, size, PIECE // GROUP * size)
                 _transform(f, OUTPUTS, made, Groups(enlarged, GROUP * size, size), groups, size)

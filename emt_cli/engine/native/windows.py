@@ -29,12 +29,12 @@ def write_window_kernels(shapes: Shapes) -> list[Function]:
 
 
 def _window(shapes: Shapes, index: int) -> Function:
-    """Write window0 ...: windows first..last of one shape, softmax(q q^T) v of now into its part of answer.
+    """Write window0 ...: windows first..last of one shape, softmax(q q^T) v of front into its part of answer.
 
     rows, columns: for each row of windows (and column) the rows (columns) of the map its tokens are read
     from; rows_out, columns_out: those they are written to, below 0 for none.
     """
-    names = ["now", "answer", "weights", "rows", "columns", "rows_out", "columns_out", "scratch"]
+    names = ["front", "answer", "weights", "rows", "columns", "rows_out", "columns_out", "scratch"]
     numbers = ["first", "last", "across", "width"]
     f = Function(f"window{index}", [*((n, "ptr") for n in names), *((n, "i64") for n in numbers)], shapes.cpu)
     part, lanes = shapes.parts[index], f.lanes
@@ -75,7 +75,7 @@ def _window(shapes: Shapes, index: int) -> Function:
 
 
 def _list_tokens(f: Function, shapes: Shapes, part: Part, window: str, sources: str, targets: str) -> None:
-    """Fill sources and targets with each token's offset in now and answer, -1 where nothing is written."""
+    """Fill sources and targets with each token's offset in front and answer, -1 where nothing is written."""
     tall, wide = part.window
     down = f.integer("mul", f.integer("sdiv", window, "%across"), tall)
     right = f.integer("mul", f.integer("srem", window, "%across"), wide)
@@ -99,13 +99,13 @@ def _list_tokens(f: Function, shapes: Shapes, part: Part, window: str, sources: 
 
 
 def _gather(f: Function, shapes: Shapes, part: Part, sources: str, tokens: str) -> None:
-    """Read a window's tokens from now, and turn them into (channels, tokens)."""
+    """Read a window's tokens from front, and turn them into (channels, tokens)."""
     padded, lanes = part.padded_tokens, f.lanes
     with f.loop(0, padded, step=lanes) as token, f.loop(0, shapes.features.stride, step=lanes) as channel:
         lines = []
         for lane in range(lanes):
             offset = f.load_integer(sources, f.integer("add", token.index, lane))
-            lines.append(f.load(f.at("%now", offset, channel.index)))
+            lines.append(f.load(f.at("%front", offset, channel.index)))
         for lane, line in enumerate(f.transpose(lines)):
             place = f.integer("mul", f.integer("add", channel.index, lane), padded)
             f.store(line, f.at(tokens, place, token.index))

@@ -27,13 +27,13 @@ def write_ones(f: Function, part: Part, values: str) -> None:
 
 
 def gather(f: Function, shapes: Shapes, part: Part, sources: str, tokens: str) -> None:
-    """Read a window's tokens from now, and turn them into (channels / 2, tokens), pairs of channels."""
+    """Read a window's tokens from front, and turn them into (channels / 2, tokens), pairs of channels."""
     padded = part.padded_tokens
     with f.loop(0, padded, step=LANES) as token, f.loop(0, shapes.features.stride, step=2 * LANES) as channel:
         lines = []
         for lane in range(LANES):
             offset = f.load_integer(sources, f.integer("add", token.index, lane))
-            place = f.at("%now", offset, channel.index)
+            place = f.at("%front", offset, channel.index)
             lines.append(bf16.pair(f, f.load(place), f.load(f.at(place, LANES))))
         half = f.integer("sdiv", channel.index, 2)
         for lane, line in enumerate(f.transpose(lines)):
