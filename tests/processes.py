@@ -20,7 +20,9 @@ import psutil
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 if FORKS:
-    CONTEXT.set_forkserver_preload(["emt_cli.cli", "emt_cli.jobs.picture.job", "emt_cli.media.picture.io"])
+    CONTEXT.set_forkserver_preload(
+        ["torch", "emt_cli.cli", "emt_cli.jobs.picture.job", "emt_cli.media.picture.io"]
+    )
 OUT, ERR = "stdout.txt", "stderr.txt"
 RUNS = 300
 """Commands that one process runs before another takes its place."""

@@ -158,7 +158,7 @@ def weights(path: Path) -> dict[str, bytes]:
     """The tensors of a model; its header tells of the time it took."""
     from emt_cli.engine.weights import load_weights
 
-    return {name: tensor.numpy().tobytes() for name, tensor in load_weights(path).tensors.items()}
+    return {name: tensor.tobytes() for name, tensor in load_weights(path).tensors.items()}
 
 
 def test_pull_killed_at_any_moment_leaves_no_half_model(
