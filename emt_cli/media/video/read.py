@@ -182,7 +182,7 @@ def _timed(
                     after = float(info.seconds(last - first))
                     raise InputError(
                         f"{info.path}: its clock starts anew {after:.3f} s after its first picture, as where"
-                        " recordings were joined; `ffmpeg -i FILE -c copy NEW.mkv` mends it: enlarge that"
+                        " recordings were joined; `ffmpeg -i FILE -c copy NEW.mkv` fixes it: enlarge that"
                     )
                 pts = last + 1  # two frames of one time
             last = pts
