@@ -151,6 +151,7 @@ def _described(path: Path) -> dict[str, Any]:
         "scale": weights.config.scale,
         "file": str(path),
         "sha256": weights.sha256,
+        **({} if weights.sharpness is None else {"sharpness": weights.sharpness}),
         "parameters": weights.config.parameters,
         "multiply_adds_per_pixel": weights.config.multiply_adds,
         "config": asdict(weights.config),

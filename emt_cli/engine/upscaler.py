@@ -95,13 +95,15 @@ class Upscaler:
         ensemble: bool = False,
         engine: str = "auto",
         memory: int | None = None,
+        sharpness: float | None = None,
     ) -> Upscaler:
         """Load a model by name (auto, emt-lite ...; x4 unless told), or from a file, whose own scale counts.
 
-        device, precision and engine: as the command line takes them. Nothing is fetched. Raises EmtError.
+        device, precision, engine and sharpness: as the command line takes them. Nothing is fetched. Raises
+        EmtError.
         """
         found = find_model(model, scale or 4)
-        weights = load_weights(found.path)
+        weights = load_weights(found.path, sharpness=sharpness)
         if scale not in (None, weights.config.scale):
             raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
         chosen = choose_device(device)

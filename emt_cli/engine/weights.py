@@ -23,6 +23,8 @@ from emt_cli.model.config import LARGEST, EMTConfig
 
 COUNTER = "num_batches_tracked"
 """End of the names of batch normalisation's counters, the only whole numbers in a model."""
+FAITHFUL = "faithful."
+"""Before the names of a second set of tensors: those the first set, the sharp one, was trained on from."""
 _ZIP = b"PK\x03\x04"
 _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 FILE_LIMIT = 256 << 20
@@ -40,13 +42,16 @@ class Weights:
     """Free-form JSON values: name, sources, licence, steps, scores."""
     sha256: str
     """Of the file the model was read from."""
+    sharpness: float | None = None
+    """Share of the sharp tensors in the mix, 0 to 1; None for a file of one set."""
 
 
-def load_weights(path: Path, *, config: EMTConfig | None = None) -> Weights:
+def load_weights(path: Path, *, config: EMTConfig | None = None, sharpness: float | None = None) -> Weights:
     """Read a model from our .safetensors or a released .pth; nothing in the file is executed.
 
-    config: for a .pth whose windows and heads are not the paper's.
-    Raises ModelError for whatever is no intact model.
+    config: for a .pth whose windows and heads are not the paper's. sharpness: what is mixed of a file
+    that holds faithful and sharp tensors, from 0 (faithful) to 1 (sharp); None takes the file's own choice.
+    Raises ModelError for whatever is no intact model, and for a sharpness it does not offer.
     """
     data = _read(path)
     sha256 = hashlib.sha256(data).hexdigest()
@@ -64,7 +69,32 @@ def load_weights(path: Path, *, config: EMTConfig | None = None) -> Weights:
             tensors = _arrays(data)
         except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"{path}: damaged or cut off; fetch or copy it again") from error
-    return Weights(config, _checked(tensors, config, path), metadata, sha256)
+    faithful = {name[len(FAITHFUL) :]: value for name, value in tensors.items() if name.startswith(FAITHFUL)}
+    checked = _checked({n: v for n, v in tensors.items() if not n.startswith(FAITHFUL)}, config, path)
+    if not faithful:
+        if sharpness is not None:
+            raise ModelError(f"{path}: has no sharpness to choose; --sharpness is for models like emt-photo")
+        return Weights(config, checked, metadata, sha256)
+    share = _share(metadata.get("sharpness", 1.0) if sharpness is None else sharpness, path)
+    return Weights(config, _mixed(_checked(faithful, config, path), checked, share), metadata, sha256, share)
+
+
+def _share(sharpness: Any, path: Path) -> float:
+    if type(sharpness) not in (int, float) or not 0 <= sharpness <= 1:
+        raise ModelError(f"{path}: a sharpness is a number from 0 to 1, not {reprlib.repr(sharpness)}")
+    return float(sharpness)
+
+
+def _mixed(faithful: dict[str, Floats], sharp: dict[str, Floats], share: float) -> dict[str, Floats]:
+    """Mix two networks of which one was trained on from the other, as ESRGAN does (arXiv 1809.00219, 3.4)."""
+    if share in (0, 1):
+        return sharp if share else faithful
+    return {
+        name: value
+        if name.endswith(COUNTER)
+        else faithful[name] + np.float32(share) * (value - faithful[name])
+        for name, value in sharp.items()
+    }
 
 
 def model_scales(model: str) -> tuple[int, ...]:
@@ -74,16 +104,25 @@ def model_scales(model: str) -> tuple[int, ...]:
     return scales_of(model)
 
 
-def save_weights(path: Path, config: EMTConfig, tensors: Mapping[str, Any], metadata: dict[str, Any]) -> None:
+def save_weights(
+    path: Path,
+    config: EMTConfig,
+    tensors: Mapping[str, Any],
+    metadata: dict[str, Any],
+    faithful: Mapping[str, Any] | None = None,
+) -> None:
     """Write a model as .safetensors, with config and metadata (JSON values) in its header.
 
-    tensors: arrays, or torch's on the CPU, under the names of EMT. A file of that name stays until the
-    new one is whole. Raises ModelError for tensors that load_weights would refuse, OSError where the file
-    cannot be written.
+    tensors: arrays, or torch's on the CPU, under the names of EMT. faithful: those they were trained on from,
+    for --sharpness. A file of that name stays until the new one is whole. Raises ModelError for tensors that
+    load_weights would refuse, OSError where the file cannot be written.
     """
-    arrays = {name: np.asarray(value) for name, value in tensors.items()}
+    arrays = _checked({name: np.asarray(value) for name, value in tensors.items()}, config, path)
+    if faithful is not None:
+        second = _checked({name: np.asarray(value) for name, value in faithful.items()}, config, path)
+        arrays |= {FAITHFUL + name: value for name, value in second.items()}
     header = {"emt": header_text(asdict(config), metadata)}
-    write_atomically(path, safetensors.numpy.save(_checked(arrays, config, path), metadata=header))
+    write_atomically(path, safetensors.numpy.save(arrays, metadata=header))
 
 
 def _released_metadata(path: Path, sha256: str) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Networks:
     """One --model value on one or several devices; threads may share it.
 
     devices: as --device takes them: auto, cpu, cuda:0,cuda:1 ...; precision by name; tile,
-    ensemble and engine: as Upscaler takes them. Raises EmtError for whatever of it is not there.
+    ensemble and engine: as Upscaler takes them; sharpness: as load_weights does. Raises EmtError for whatever
+    of it is not there.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Networks:
         ensemble: bool = False,
         engine: str = "auto",
         memory: int | None = None,
+        sharpness: float | None = None,
     ) -> None:
         self.model = model
+        self.sharpness = sharpness
         self.devices = choose_devices(devices)
         for device in self.devices:
             choose_precision(precision, device)
@@ -138,14 +141,15 @@ class Networks:
         """Return a sha256 over the weights of these scales (default: all), to tell runs apart in journals."""
         with self._lock:
             files = [
-                f"{scale} {self._read(self.found(scale).path).sha256}"
+                f"{scale} {weights.sha256}" + ("" if weights.sharpness is None else f" {weights.sharpness}")
                 for scale in sorted(scales or self.scales)
+                for weights in [self._read(self.found(scale).path)]
             ]
         return hashlib.sha256("\n".join(files).encode()).hexdigest()
 
     def _read(self, path: Path) -> Weights:
         if path not in self._weights:
-            self._weights[path] = load_weights(path)
+            self._weights[path] = load_weights(path, sharpness=self.sharpness)
         return self._weights[path]
 
 
@@ -166,6 +170,8 @@ class EnlargeSettings:
     """Average over eight flips and rotations."""
     memory: int | None = None
     """Bytes that one picture or frame may need; None: what is free."""
+    sharpness: float | None = None
+    """0 (faithful) to 1 (sharp), for models that offer it; None: the model's own choice."""
 
     def networks(self) -> Networks:
         """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
@@ -177,4 +183,5 @@ class EnlargeSettings:
             ensemble=self.ensemble,
             engine=self.engine,
             memory=self.memory,
+            sharpness=self.sharpness,
         )

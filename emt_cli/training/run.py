@@ -51,6 +51,10 @@ class Run:
         self.wrapped, *self.optimizers = fabric.setup(self.network, *make_optimizers(self.network, config))
         self.losses = Losses(config.losses, fabric.device)
         self.adversary = None
+        self.faithful: dict[str, Tensor] | None = None
+        """What a sharp network is trained on from, for --sharpness."""
+        if config.discriminator.weight and config.init:
+            self.faithful = {name: value.cpu().clone() for name, value in self.network.state_dict().items()}
         if config.discriminator.weight:
             self.adversary = Adversary(config.discriminator, config.seed + 1, fabric)
 
@@ -244,7 +248,7 @@ class Run:
             "training": settings,
         }
         tensors = {name: value.cpu() for name, value in self.average.tensors.items()}
-        save_weights(path, self.config.network, tensors, metadata)
+        save_weights(path, self.config.network, tensors, metadata, self.faithful)
 
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:

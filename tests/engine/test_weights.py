@@ -483,3 +483,58 @@ def test_archive_whose_members_share_their_bytes_is_refused(tmp_path: Path) -> N
     (tmp_path / "x.pth").write_bytes(stream.getvalue())
 
     refused(tmp_path / "x.pth")
+
+
+def test_sharpness_mixes_faithful_and_sharp_tensors(
+    tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT
+):
+    path = tmp_path / "sharp.safetensors"
+    faithful = {name: value.numpy() for name, value in tiny_network.state_dict().items()}
+    sharp = {name: value if value.dtype.kind == "i" else value * 1.5 for name, value in faithful.items()}
+    save_weights(path, tiny_config, sharp, METADATA, faithful)
+
+    for sharpness, factor in ((0, 1.0), (0.25, 1.125), (1, 1.5), (None, 1.5)):
+        loaded = load_weights(path, sharpness=sharpness)
+
+        assert loaded.sharpness == (1 if sharpness is None else sharpness)
+        for name, value in faithful.items():
+            expected = value if value.dtype.kind == "i" else value * factor
+            np.testing.assert_allclose(loaded.tensors[name], expected, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_sharpness_unless_told_is_the_files_own(tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT):
+    path = tmp_path / "sharp.safetensors"
+    state = tiny_network.state_dict()
+    save_weights(path, tiny_config, state, {"sharpness": 0.7}, state)
+
+    assert load_weights(path).sharpness == 0.7
+    assert load_weights(path, sharpness=0.2).sharpness == 0.2
+
+
+def test_sharpness_of_a_model_of_one_set_is_refused(tiny_file: Path):
+    with pytest.raises(ModelError, match=r"tiny\.safetensors: has no sharpness to choose"):
+        load_weights(tiny_file, sharpness=0.5)
+
+
+@pytest.mark.parametrize("sharpness", [-0.1, 1.1, float("nan")])
+def test_sharpness_outside_of_0_to_1_is_refused(
+    tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT, sharpness: float
+):
+    path = tmp_path / "sharp.safetensors"
+    save_weights(path, tiny_config, tiny_network.state_dict(), METADATA, tiny_network.state_dict())
+
+    with pytest.raises(ModelError, match="a sharpness is a number from 0 to 1"):
+        load_weights(path, sharpness=sharpness)
+
+
+def test_half_a_second_set_of_tensors_is_refused(tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT):
+    path = tmp_path / "half.safetensors"
+    state = tiny_network.state_dict()
+    save_weights(path, tiny_config, state, METADATA, state)
+    with safetensors.safe_open(path, "pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors.pop(next(name for name in tensors if name.startswith("faithful.")))
+    safetensors.torch.save_file(tensors, path, header)
+
+    with pytest.raises(ModelError, match="is missing"):
+        load_weights(path)

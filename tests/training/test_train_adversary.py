@@ -16,6 +16,7 @@ pytest.importorskip("lightning_fabric")
 
 from lightning_fabric import Fabric
 
+from emt_cli.engine.weights import load_weights
 from emt_cli.errors import InputError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.training.adversary import Adversary
@@ -193,3 +194,18 @@ def test_run_without_a_discriminator_may_go_on_with_one(tmp_path: Path, config: 
     steps = finish(config, tmp_path / "run", "auto")
 
     assert all("discriminator" in step.losses for step in steps)
+
+
+def test_sharp_model_keeps_the_weights_it_was_trained_on_from(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, discriminator=DiscriminatorConfig(), steps=2), tmp_path / "first")
+    first = tmp_path / "first" / "last.safetensors"
+
+    finish(replace(config, init=str(first)), tmp_path / "second")
+    sharp = tmp_path / "second" / "last.safetensors"
+
+    started, mixed = load_weights(first), load_weights(sharp, sharpness=0)
+    for name, value in started.tensors.items():
+        assert np.array_equal(mixed.tensors[name], value), name
+    assert not all(
+        np.array_equal(load_weights(sharp).tensors[name], value) for name, value in started.tensors.items()
+    )
