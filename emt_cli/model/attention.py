@@ -86,6 +86,9 @@ def attend(
 
 def mix_values(q: Tensor, v: Tensor) -> Tensor:
     """Return softmax(q q^T) v for (n, heads, tokens, d)."""
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # normalisation gave float32
+        kind = torch.get_autocast_dtype("cpu")
+        q, v = q.to(kind), v.to(kind)
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         flat: Tensor = _MixValues.apply(q.flatten(0, 1), v.flatten(0, 1))  # type: ignore[no-untyped-call]
         return flat.view_as(v)

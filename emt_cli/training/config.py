@@ -70,6 +70,8 @@ class TrainConfig:
     init: str = ""
     """Model to start from, by name or a file; a tail of another scale is resampled, wider MLPs are narrowed.
     Empty: a new network."""
+    freeze_norm: bool = False
+    """Normalise by init's statistics instead of each batch's: for small batches."""
     identity_start: bool = False
     """Start a new network close to an identity mapping instead of at random."""
     optimizer: Literal["adam", "muon"] = "adam"
@@ -127,6 +129,8 @@ class TrainConfig:
             + losses.perceptual_weight * bool(losses.perceptual)
         ):
             raise UsageError("losses: give one of the weights a value above 0")
+        if self.freeze_norm and not self.init:
+            raise UsageError("freeze_norm keeps the statistics of init: name that model")
         self._check_data()
 
     def _check_data(self) -> None:

@@ -24,7 +24,7 @@ from emt_cli.training.first_network import first_network
 from emt_cli.training.losses import Losses
 from emt_cli.training.optimizer import Average, check_state, learning_rate_share, make_optimizers
 from emt_cli.training.recipe import settings_of
-from emt_cli.training.shared_norm import share_statistics
+from emt_cli.training.shared_norm import freeze_statistics, share_statistics
 from emt_cli.training.validation import SCORES, enlarged, score_pictures
 
 BAD_STEPS = 20
@@ -43,7 +43,9 @@ class Run:
         self.seconds = 0.0
         self.bad_steps = 0
         self.network = first_network(config).to(fabric.device)
-        if fabric.world_size > 1:
+        if config.freeze_norm:
+            freeze_statistics(self.network)
+        elif fabric.world_size > 1:
             share_statistics(self.network)
         self.average = Average(self.network, config.ema)
         self.wrapped: nn.Module

@@ -1,4 +1,4 @@
-"""Batch normalisation over the batches of all processes, so that their number does not change the run."""
+"""Batch normalisation over the batches of all processes, whatever their number, or by kept statistics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ def share_statistics(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is ChannelNorm:
             module.__class__ = SharedNorm
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Make every ChannelNorm in network normalise by its running statistics, and leave them as they are."""
+    for module in network.modules():
+        if isinstance(module, ChannelNorm):
+            module.eval()
 
 
 class SharedNorm(ChannelNorm):

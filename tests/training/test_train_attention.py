@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from emt_cli.model import attention
 from emt_cli.model.attention import mix_values
@@ -43,3 +44,15 @@ def test_chunks_in_bf16_agree_with_single_precision(monkeypatch: pytest.MonkeyPa
     for ours, theirs in pairs:
         error = (ours.float() - theirs).norm() / theirs.norm()
         assert error < 0.02
+
+
+def test_mixed_precision_takes_the_chunks_whatever_the_normalisation_gave(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", None)  # slow in bf16 on a CPU
+    torch.manual_seed(0)
+    q, v = 0.5 * torch.randn(5, 3, 32, 10), torch.randn(5, 3, 32, 10)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = gradients(mix_values, q, v)
+
+    for mixed, exact in zip(ours, gradients(plain, q, v), strict=True):
+        assert (mixed.float() - exact).norm() / exact.norm() < 0.02

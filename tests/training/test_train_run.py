@@ -559,3 +559,15 @@ def test_events_are_those_that_tensorboard_reads(tmp_path: Path) -> None:
     events = reader.EventAccumulator(str(tmp_path / "events")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(50, 25), (100, 50), (150, 3)]
     assert [(event.step, event.value) for event in events.Scalars("psnr")] == [(150, 30.5)]
+
+
+def test_frozen_normalisation_keeps_the_statistics_of_init(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "first")
+    first = tmp_path / "first/last.safetensors"
+
+    finish(replace(config, init=str(first), freeze_norm=True, identity_start=False), tmp_path / "second")
+
+    started, trained = tensors_of(first), tensors_of(tmp_path / "second/last.safetensors")
+    for name, value in started.items():
+        kept = any(part in name for part in ("running_mean", "running_var", "num_batches_tracked"))
+        assert torch.equal(value, trained[name]) is kept, name
