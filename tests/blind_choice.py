@@ -3,9 +3,9 @@
 python tests/blind_choice.py sheets ANSWERS OURS OTHER OUT [--seed N]   # of tests/photo_comparison.py
 python tests/blind_choice.py count OUT VOTES [VOTES ...]
 
-ANSWERS is the OUT of tests/photo_comparison.py, OURS and OTHER are names of models there. Sheets are called
-OUT/01.png and so on: the same crop twice, side by side, which is whose lies in OUT/key.json. A viewer writes a
-text file with a line for each sheet, such as "01 left", "02 right" or "03 same".
+ANSWERS is the OUT of tests/photo_comparison.py, OURS and OTHER are names of models there. Sheets are
+called OUT/01.png and so on: the same crop twice, side by side; which is whose lies in OUT/key.json. A viewer
+writes a text file with a line for each sheet, such as "01 left", "02 right" or "03 same".
 """
 
 from __future__ import annotations
