@@ -228,6 +228,6 @@ def test_discriminator_learns_in_a_hundred_steps_what_a_faint_grid_is(photo: np.
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss) / 2)
+        losses.append(loss.item() / 2)
 
     assert sum(losses[-20:]) / 20 < 0.3  # a guess would come to 0.69
