@@ -17,8 +17,9 @@ from typing import Any
 
 from emt_cli.errors import EmtError, InputError, OutputError, StoppedError
 from emt_cli.jobs.networks import Networks
-from emt_cli.jobs.picture.job import PictureJob, Settings
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.picture.job import PictureJob
+from emt_cli.jobs.picture.task import Settings
+from emt_cli.jobs.target import Target
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.steps import finish
 

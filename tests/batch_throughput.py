@@ -20,8 +20,9 @@ from emt_cli.jobs.batch.local import default_threads, places_for_pictures, room_
 from emt_cli.jobs.batch.plan import Shard, plan_batch
 from emt_cli.jobs.batch.run import RunStats, held, run_batch, tag_of
 from emt_cli.jobs.batch.stages import PictureWork
-from emt_cli.jobs.picture.job import PictureJob, Settings
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.picture.job import PictureJob
+from emt_cli.jobs.picture.task import Settings
+from emt_cli.jobs.target import Target
 from emt_cli.media.picture.io import read_picture
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from emt_cli.engine.weights import save_weights
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.plan import VideoJob
 from emt_cli.jobs.video.run import run_video
 from emt_cli.jobs.video.task import Settings

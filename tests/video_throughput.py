@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from emt_cli.jobs.networks import Networks
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.plan import VideoJob
 from emt_cli.jobs.video.run import run_video
 from emt_cli.jobs.video.task import Settings

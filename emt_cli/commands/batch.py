@@ -90,7 +90,7 @@ def batch(
     precision: options.PrecisionChoice = options.Precision.auto,
     engine: options.EngineChoice = options.Engine.auto,
     tile: options.TileSide = "auto",
-    tta: options.Ensemble = False,
+    ensemble: options.Ensemble = False,
     format: options.FormatChoice = None,
     quality: options.Quality = 95,
     suffix: options.Suffix = None,
@@ -148,8 +148,8 @@ def batch(
     from emt_cli.jobs.batch.plan import plan_batch
     from emt_cli.jobs.batch.run import RunStats, held, run_batch, run_here, tag_of
     from emt_cli.jobs.cluster.scheduler import connected
-    from emt_cli.jobs.picture.job import PictureJob, Settings
-    from emt_cli.jobs.picture.plan import Target
+    from emt_cli.jobs.picture.job import PictureJob
+    from emt_cli.jobs.picture.task import Settings
     from emt_cli.stop import stop_signals
 
     if output is None:
@@ -158,23 +158,7 @@ def batch(
         raise UsageError(f"-o {output}: is a file; results of a batch need a folder")
     if name is not None and suffix is not None:
         raise UsageError("--name gives the whole name; leave out --suffix")
-    settings = Settings(
-        target=Target.asked(scale, width, height, long_side),
-        model=model,
-        device=device,
-        precision=precision.value,
-        engine=engine.value,
-        tile=options.tile_side(tile),
-        ensemble=tta,
-        format=format.value if format else None,
-        quality=quality,
-        suffix=suffix,
-        overwrite=overwrite,
-        strip_metadata=strip_metadata,
-        keep_dates=keep_dates,
-        compare=compare,
-        max_pixels=max_pixels,
-    )
+    settings = options.settings(Settings, locals())
     part, template = _shard(shard), None if name is None else Template(name)
     record = None if report is None else Report(report, overwrite=overwrite)
     reporter = Reporter(as_json=as_json, quiet=quiet, verbose=verbose, record=record)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 import typer.core
 
 from emt_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from emt_cli.jobs.networks import EnlargeSettings
+
+Kind = TypeVar("Kind", bound="EnlargeSettings")
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -215,6 +222,19 @@ class RayCommand(typer.core.TyperCommand):
             if args[place] == "--ray" and not _RAY_ADDRESS.fullmatch(following):
                 args = [*args[:place], "--ray=local", *args[place + 1 :]]
         return super().parse_args(ctx, args)
+
+
+def settings(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
+    """Return settings filled from a command's arguments, given by locals(): those named like their fields.
+
+    The size comes from scale, width, height and long_side.
+    """
+    from emt_cli.jobs.target import Target
+
+    values = {field.name: given[field.name] for field in fields(kind) if field.name in given}
+    values["target"] = Target.asked(given["scale"], given["width"], given["height"], given["long_side"])
+    values["tile"] = tile_side(given["tile"])
+    return kind(**{name: value.value if isinstance(value, Enum) else value for name, value in values.items()})
 
 
 def tile_side(text: str) -> int | None:

@@ -16,7 +16,8 @@ from emt_cli.errors import EmtError, InputError, OutputError, UsageError
 from emt_cli.steps import finish
 
 if TYPE_CHECKING:
-    from emt_cli.jobs.picture.job import PictureJob, Task
+    from emt_cli.jobs.picture.job import PictureJob
+    from emt_cli.jobs.picture.task import Task
 
 EPILOG = options.examples(
     "emt upscale photo.png --scale 4",
@@ -42,7 +43,7 @@ def upscale(
     precision: options.PrecisionChoice = options.Precision.auto,
     engine: options.EngineChoice = options.Engine.auto,
     tile: options.TileSide = "auto",
-    tta: options.Ensemble = False,
+    ensemble: options.Ensemble = False,
     format: options.FormatChoice = None,
     quality: options.Quality = 95,
     suffix: options.Suffix = None,
@@ -60,26 +61,10 @@ def upscale(
 
     The result lies beside its input as NAME_x4 in the same format, unless -o or --format say otherwise.
     """
-    from emt_cli.jobs.picture.job import PictureJob, Settings
-    from emt_cli.jobs.picture.plan import Target
+    from emt_cli.jobs.picture.job import PictureJob
+    from emt_cli.jobs.picture.task import Settings
 
-    settings = Settings(
-        target=Target.asked(scale, width, height, long_side),
-        model=model,
-        device=device,
-        precision=precision.value,
-        engine=engine.value,
-        tile=options.tile_side(tile),
-        ensemble=tta,
-        format=format.value if format else None,
-        quality=quality,
-        suffix=suffix,
-        overwrite=overwrite,
-        strip_metadata=strip_metadata,
-        keep_dates=keep_dates,
-        compare=compare,
-        max_pixels=max_pixels,
-    )
+    settings = options.settings(Settings, locals())
     where, folder = _place(inputs, output, as_json=as_json)
     job = PictureJob(settings)
     reporter = Reporter(as_json=as_json, quiet=quiet or as_json, verbose=verbose)

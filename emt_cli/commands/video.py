@@ -50,7 +50,7 @@ def video(
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.TileSide = "auto",
     engine: options.EngineChoice = options.Engine.auto,
-    tta: options.Ensemble = False,
+    ensemble: options.Ensemble = False,
     codec: Annotated[
         str | None,
         typer.Option(
@@ -111,32 +111,13 @@ def video(
 
     Stopped by Ctrl-C, a crash or a full disk, the same command goes on. The result is verified in the end.
     """
-    from emt_cli.jobs.picture.plan import Target
     from emt_cli.jobs.video.plan import VideoJob
     from emt_cli.jobs.video.run import make_here, run_video
     from emt_cli.jobs.video.task import Settings
 
-    settings = Settings(
-        target=Target.asked(scale, width, height, long_side),
-        model=model,
-        device=device,
-        precision=precision.value,
-        engine=engine.value,
-        tile=options.tile_side(tile),
-        ensemble=tta,
-        codec=codec,
-        crf=crf,
-        preset=preset,
-        pix_fmt=pix_fmt,
-        start=seconds_of("--start", start),
-        end=seconds_of("--end", end),
-        preview=seconds_of("--preview", preview),
-        deinterlace=deinterlace,
-        compare=compare,
-        tolerant=tolerant,
-        overwrite=overwrite,
-        segment=segment,
-    )
+    seconds = {"start": seconds_of("--start", start), "end": seconds_of("--end", end)}
+    seconds["preview"] = seconds_of("--preview", preview)
+    settings = options.settings(Settings, locals() | seconds)
     job = VideoJob(settings)
     task = job.open(source, output, here=ray is None)
     quiet = quiet or as_json

@@ -20,7 +20,7 @@ from emt_cli.engine.device import (
 from emt_cli.engine.precision import precision_of, result_precision
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.target import Target
 
 
 class Networks:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
-from emt_cli.jobs.picture.plan import LARGEST, Target, enlarge, plan_picture
+from emt_cli.jobs.picture.enlarge import enlarge
+from emt_cli.jobs.picture.plan import LARGEST, plan_picture
+from emt_cli.jobs.target import Target
 from emt_cli.media.picture.io import Picture
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish

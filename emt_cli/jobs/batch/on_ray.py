@@ -17,7 +17,8 @@ from emt_cli.jobs.batch.stages import TEMPORARY_NAME, Failure, PictureWork, Writ
 from emt_cli.jobs.cluster.scheduler import Completed, spread
 from emt_cli.jobs.cluster.shared_storage import Mark, marked
 from emt_cli.jobs.cluster.workers import Share
-from emt_cli.jobs.picture.job import PictureJob, Settings, compare_path
+from emt_cli.jobs.picture.job import PictureJob
+from emt_cli.jobs.picture.task import Settings, compare_path
 
 _LOOKED_AT = 20
 """Sources that each node looks for before the work."""

@@ -17,8 +17,10 @@ from emt_cli.errors import EmtError, InputError, OutputExistsError, UsageError
 from emt_cli.jobs.batch.find import Findings, Found
 from emt_cli.jobs.batch.naming import Template, escaped, find_collisions
 from emt_cli.jobs.batch.records import canonical, is_own, read_records
-from emt_cli.jobs.picture.job import Cost, PictureJob, compare_path
+from emt_cli.jobs.picture.cost import Cost, cost_of
+from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.jobs.picture.plan import Plan, name_ending
+from emt_cli.jobs.picture.task import compare_path
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.media.picture.head import Head, read_head
 
@@ -229,8 +231,8 @@ class _Planner:
         like = (head.height, head.width, head.gray, head.alpha, head.itemsize, format)
         if like not in self._costs:
             samples = 1 if head.gray else 3
-            self._costs[like] = self.job.cost(
-                plan, format, samples=samples, alpha=head.alpha, itemsize=head.itemsize
+            self._costs[like] = cost_of(
+                self.job.networks, plan, format, samples=samples, alpha=head.alpha, itemsize=head.itemsize
             )
         return self._costs[like]
 

@@ -18,7 +18,8 @@ from emt_cli.errors import EmtError, OutputError, is_out_of_memory
 from emt_cli.jobs.batch.plan import Item
 from emt_cli.jobs.journal import Journal, content_hash
 from emt_cli.jobs.memory import check_memory, too_little_memory
-from emt_cli.jobs.picture.job import PictureJob, Task, alike
+from emt_cli.jobs.picture.job import PictureJob, alike
+from emt_cli.jobs.picture.task import Task
 from emt_cli.media.files import commit_file, copy_times, make_folder, remove_temporary, temporary_file
 from emt_cli.media.picture.io import Picture, encode_picture, read_bytes, read_picture
 from emt_cli.steps import Steps, finish

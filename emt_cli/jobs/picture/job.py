@@ -4,125 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from emt_cli.assets.catalog import FoundModel
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
 from emt_cli.jobs.memory import check_memory, enough_memory, named
-from emt_cli.jobs.networks import EnlargeSettings, Networks
-from emt_cli.jobs.picture.plan import Plan, enlarge, enlarge_together, plan_picture, result_path
+from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.picture.cost import cost_of
+from emt_cli.jobs.picture.enlarge import enlarge, enlarge_together
+from emt_cli.jobs.picture.plan import Plan, plan_picture, result_path
+from emt_cli.jobs.picture.task import STDIN, File, Settings, Task, compare_path
 from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.files import check_folder, check_target, copy_times, make_folder
-from emt_cli.media.picture.encode import ENCODER_BYTES
 from emt_cli.media.picture.formats import PictureFormat, check_output, format_from_name
-from emt_cli.media.picture.io import MAX_PIXELS, Picture, read_picture, write_picture
+from emt_cli.media.picture.io import Picture, read_picture, write_picture
 from emt_cli.media.samples import convert
 from emt_cli.steps import Steps
-
-STDIN, STDOUT = "standard input", "standard output"
-_KEPT = 100 << 20
-"""Engines keep the memory of pictures up to about this size for the next one."""
-
-
-@dataclass(frozen=True)
-class Settings(EnlargeSettings):
-    """How pictures are enlarged and written; the same for all pictures of a run."""
-
-    format: PictureFormat | None = None
-    """Kind of file to write; None keeps the input's, or takes the one of the output's name."""
-    quality: int = 95
-    """For formats that lose detail, 1 to 100."""
-    suffix: str | None = None
-    """Put after a result's name; None is _x4 and so on."""
-    overwrite: bool = False
-    strip_metadata: bool = False
-    keep_dates: bool = False
-    """Give results the times of their sources."""
-    compare: bool = False
-    """Write a labelled before/after picture beside the result."""
-    max_pixels: int = MAX_PIXELS
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a picture will take beside its decoded self: tiles, and bytes, estimated."""
-
-    tiles: int
-    """Of the colour picture, all passes together."""
-    enlarging: int
-    """Pixels before and after the dearest pass."""
-    network: int
-    """Memory of the network in its dearest pass."""
-    writing: int
-    """Pixels to write, and what the encoder holds."""
-
-    @property
-    def pixels(self) -> int:
-        """Most bytes outside the network."""
-        return max(self.enlarging, self.writing)
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A picture that has been read, planned and found possible."""
-
-    name: str
-    picture: Picture
-    plan: Plan
-    target: Path | BinaryIO
-    format: PictureFormat
-    models: tuple[FoundModel, ...]
-    """Of each pass."""
-    cost: Cost
-    source: Path | None = None
-    """The file it came from, if it did."""
-
-    @property
-    def memory(self) -> int:
-        """Bytes it will need in all, estimated."""
-        held = self.picture.pixels.nbytes * (1 + self.picture.transparent)
-        kept = min(self.cost.network, _KEPT)
-        return held + max(self.cost.enlarging + self.cost.network, self.cost.writing + kept)
-
-    @property
-    def target_name(self) -> str:
-        """The target for people."""
-        return str(self.target) if isinstance(self.target, Path) else STDOUT
-
-    @property
-    def compare_path(self) -> Path | None:
-        """Where the before/after picture goes; None when the result goes to standard output."""
-        return compare_path(self.target) if isinstance(self.target, Path) else None
-
-    def facts(self) -> dict[str, Any]:
-        """Describe the task in JSON values."""
-        return {
-            "input": self.name,
-            "output": self.target_name,
-            "width": self.plan.width,
-            "height": self.plan.height,
-            "out_width": self.plan.out_width,
-            "out_height": self.plan.out_height,
-            "format": self.format,
-            "model": self.models[0].name,
-            "passes": list(self.plan.passes),
-            "resized": self.plan.resized,
-            "tiles": self.cost.tiles,
-            "memory": self.memory,
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class File:
-    """A picture to write."""
-
-    target: Path | BinaryIO
-    picture: Picture
-    format: PictureFormat
 
 
 class PictureJob:
@@ -176,7 +75,7 @@ class PictureJob:
         models = tuple(self.networks.found(scale) for scale in plan.passes)
         samples = 1 if picture.gray else 3
         size, alpha = picture.pixels.itemsize, picture.transparent
-        cost = self.cost(plan, format, samples=samples, alpha=alpha, itemsize=size)
+        cost = cost_of(self.networks, plan, format, samples=samples, alpha=alpha, itemsize=size)
         task = Task(name, picture, plan, target, format, models, cost)
         check_output(
             format,
@@ -262,27 +161,6 @@ class PictureJob:
         target = self.settings.target
         return target.suffix(*target.size(height, width))
 
-    def cost(self, plan: Plan, format: PictureFormat, *, samples: int, alpha: bool, itemsize: int) -> Cost:
-        """Estimate what a picture will take; samples: of a pixel's colour, 1 or 3, of itemsize bytes each."""
-        tiles, height, width, enlarging, network = 0, plan.height, plan.width, 0, 0
-        for index, scale in enumerate(plan.passes):
-            upscaler = self.upscaler(scale)
-            tiles += len(upscaler.tiles(height, width))
-            last = index == len(plan.passes) - 1
-            kept = itemsize if last and not plan.resized else 4
-            before = height * width * samples * (itemsize if index == 0 else 4)
-            after = height * width * scale**2 * samples * kept
-            enlarging = max(enlarging, before + after)
-            network = max(network, upscaler.peak_bytes(height, width))
-            height, width = height * scale, width * scale
-        whole = prod(plan.passes) ** 2 * plan.height * plan.width
-        # An enlarged picture waits while its alpha is enlarged.
-        written = plan.out_height * plan.out_width * (samples + alpha) * itemsize
-        resizing = (whole * samples * 4 + written) if plan.resized else 0
-        encoding = written + ENCODER_BYTES.get(format, 4) * plan.out_height * plan.out_width
-        waiting = written if alpha else 0
-        return Cost(tiles, waiting + enlarging, network, waiting + max(resizing, encoding))
-
     def _check(self, task: Task, *, folder: bool) -> None:
         target = task.target
         if isinstance(target, Path):
@@ -309,8 +187,3 @@ def alike(one: Task, other: Task) -> bool:
     a, b = one.picture, other.picture
     same = one.plan == other.plan and (a.gray, a.pixels.dtype) == (b.gray, b.pixels.dtype)
     return same and not (a.transparent or b.transparent)
-
-
-def compare_path(target: Path) -> Path:
-    """Return where the before/after picture of a result goes."""
-    return target.with_name(f"{target.stem}_compare.png")

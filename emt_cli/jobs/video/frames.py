@@ -12,7 +12,7 @@ from threading import Event
 
 import numpy as np
 
-from emt_cli.jobs.picture.plan import enlarge
+from emt_cli.jobs.picture.enlarge import enlarge
 from emt_cli.jobs.pipeline import run_pipeline
 from emt_cli.jobs.video.cost import QUEUE, REMEMBERED
 from emt_cli.jobs.video.duplicates import RecentFrames

@@ -13,7 +13,8 @@ from pathlib import Path
 from emt_cli.errors import InputError, OutputError, UsageError
 from emt_cli.jobs.memory import check_memory
 from emt_cli.jobs.networks import Networks
-from emt_cli.jobs.picture.plan import Plan, Target, plan_picture
+from emt_cli.jobs.picture.plan import Plan, plan_picture
+from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.cost import disk_of, memory_of, seconds_a_frame, tiles_of
 from emt_cli.jobs.video.segments import plan_segments, segment_length, work_path
 from emt_cli.jobs.video.task import Settings, VideoTask

@@ -144,7 +144,7 @@ def test_nodes_that_see_another_file_are_named_before_the_work(
     tmp_path: Path, clip: Path, model: Path
 ) -> None:
     from emt_cli.jobs.cluster.shared_storage import Mark
-    from emt_cli.jobs.picture.plan import Target
+    from emt_cli.jobs.target import Target
     from emt_cli.jobs.video.on_ray import VideoWorker, VideoWorkers
     from emt_cli.jobs.video.plan import VideoJob
     from emt_cli.jobs.video.task import Settings
@@ -174,7 +174,7 @@ def test_a_worker_counts_its_own_memory_not_the_drivers(
     tmp_path: Path, clip: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from emt_cli.jobs.cluster.shared_storage import Mark
-    from emt_cli.jobs.picture.plan import Target
+    from emt_cli.jobs.target import Target
     from emt_cli.jobs.video.on_ray import VideoWorker, VideoWorkers
     from emt_cli.jobs.video.plan import VideoJob
     from emt_cli.jobs.video.task import Settings

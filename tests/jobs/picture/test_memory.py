@@ -27,9 +27,9 @@ FAILURES = {
 }
 PLACES = (
     "emt_cli.media.picture.io.decode",
-    "emt_cli.jobs.picture.plan.bleed_alpha",
+    "emt_cli.jobs.picture.enlarge.bleed_alpha",
     "emt_cli.engine.tiling.Mosaic.add",
-    "emt_cli.jobs.picture.plan.resize",
+    "emt_cli.jobs.picture.enlarge.resize",
     "emt_cli.jobs.picture.job.compare_with_bicubic",
     "emt_cli.jobs.picture.job.write_picture",
 )

@@ -22,8 +22,10 @@ from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
 from emt_cli.errors import UsageError
-from emt_cli.jobs.picture.job import PictureJob, Task
-from emt_cli.jobs.picture.plan import Target, plan_picture
+from emt_cli.jobs.picture.job import PictureJob
+from emt_cli.jobs.picture.plan import plan_picture
+from emt_cli.jobs.picture.task import Task
+from emt_cli.jobs.target import Target
 from emt_cli.media.resize import bicubic_downscale, resize
 
 EMT = [sys.executable, "-m", "emt_cli"]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from emt_cli.errors import OutputError, UsageError
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.plan import VideoJob
 from emt_cli.jobs.video.task import Settings
 from emt_cli.media.video.probe import probe

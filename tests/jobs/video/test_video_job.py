@@ -17,7 +17,7 @@ from PIL import Image
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import InputError
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.duplicates import RecentFrames
 from emt_cli.jobs.video.plan import VideoJob, _part
 from emt_cli.jobs.video.run import run_video

@@ -19,7 +19,7 @@ import pytest
 
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import DeviceError, EmtError, OutputError, StoppedError, UsageError
-from emt_cli.jobs.picture.plan import Target
+from emt_cli.jobs.target import Target
 from emt_cli.jobs.video import run as video_run
 from emt_cli.jobs.video.plan import VideoJob
 from emt_cli.jobs.video.task import Settings
