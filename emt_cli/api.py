@@ -182,29 +182,30 @@ class Session:
         pictures.
         """
         from emt_cli.jobs.batch.find import Selection, find_pictures
-        from emt_cli.jobs.batch.plan import Shard, plan_batch
-        from emt_cli.jobs.batch.run import RunStats, held, run_batch, run_here
+        from emt_cli.jobs.batch.folder import BatchFolder
+        from emt_cli.jobs.batch.plan import plan_batch
+        from emt_cli.jobs.batch.run import RunStats, run_batch, run_here
 
         stop = stop or Event()
         wanted = Target.asked(scale, None, None, long_side)
         job = self._job(wanted, format=format, quality=quality, overwrite=overwrite)
-        into, part = Path(output), Shard()
+        into = BatchFolder(Path(output))
         findings = find_pictures([str(source)], [], Selection(recursive, (), ()), into, base=None)
-        with held(into, part):
+        with into.held():
             batch = plan_batch(findings, job, into)
             if not batch.total:
                 raise InputError(f"{source}: no pictures to enlarge")
             stats = RunStats(batch.total)
-            with closing(run_here(batch, job, part, stop)) as events:
-                for _ in run_batch(batch, into, part, events, stop, stats):
+            with closing(run_here(batch, job, into, stop)) as events:
+                for _ in run_batch(batch, into, events, stop, stats):
                     if progress is not None:
                         progress(stats.ended / batch.total)
         if stats.broken is not None:
             raise stats.broken
         if stats.left and not stats.full:
-            raise StoppedError(f"{into}: stopped; {stats.left} pictures are left, the same call goes on")
+            raise StoppedError(f"{output}: stopped; {stats.left} pictures are left, the same call goes on")
         if stats.full:
-            raise OutputError(f"{into}: the disk is full; {stats.left} pictures are left")
+            raise OutputError(f"{output}: the disk is full; {stats.left} pictures are left")
         return FolderResult(stats.done, stats.skipped, stats.failures)
 
 

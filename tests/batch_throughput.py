@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from emt_cli.jobs.batch.find import Selection, find_pictures
+from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.local import default_threads, places_for_pictures, room_for_pictures, run_locally
-from emt_cli.jobs.batch.plan import Shard, plan_batch
-from emt_cli.jobs.batch.run import RunStats, held, run_batch, tag_of
+from emt_cli.jobs.batch.plan import plan_batch
+from emt_cli.jobs.batch.run import RunStats, run_batch
 from emt_cli.jobs.batch.stages import PictureWork
 from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.jobs.picture.task import Settings
@@ -54,16 +55,16 @@ def main() -> None:
         pure, pure_cpu = time.perf_counter() - start, time.process_time() - pure_cpu
         del decoded
 
-        shard, stop = Shard(), threading.Event()
+        into, stop = BatchFolder(output), threading.Event()
         start, cpu = time.perf_counter(), time.process_time()
-        with held(output, shard):
-            batch = plan_batch(find_pictures([str(source)], [], Selection(), output), job, output)
+        with into.held():
+            batch = plan_batch(find_pictures([str(source)], [], Selection(), into), job, into)
             stats, threads = RunStats(batch.total), default_threads(job.networks.devices)
             places = places_for_pictures(batch.items, job.networks)
             room = room_for_pictures(batch.items, len(places), threads)
-            work = PictureWork(job, tag_of(shard))
+            work = PictureWork(job, into)
             events = run_locally(batch.items, work, places=places, threads=threads, room=room, stop=stop)
-            for _ in run_batch(batch, output, shard, events, stop, stats):
+            for _ in run_batch(batch, into, events, stop, stats):
                 pass
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     assert stats.done == count

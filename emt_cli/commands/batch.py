@@ -16,7 +16,7 @@ from emt_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from emt_cli.jobs.batch.find import Findings, Selection
-    from emt_cli.jobs.batch.plan import Shard
+    from emt_cli.jobs.batch.folder import BatchFolder, Shard
 
 EPILOG = options.examples(
     "emt batch photos/ -r -o large/",
@@ -143,10 +143,11 @@ def batch(
     """
     from emt_cli.jobs.batch.estimate import expect
     from emt_cli.jobs.batch.find import Selection
+    from emt_cli.jobs.batch.folder import BatchFolder
     from emt_cli.jobs.batch.naming import Template
     from emt_cli.jobs.batch.on_ray import run_on_cluster
     from emt_cli.jobs.batch.plan import plan_batch
-    from emt_cli.jobs.batch.run import RunStats, held, run_batch, run_here, tag_of
+    from emt_cli.jobs.batch.run import RunStats, run_batch, run_here
     from emt_cli.jobs.cluster.scheduler import connected
     from emt_cli.jobs.picture.job import PictureJob
     from emt_cli.jobs.picture.task import Settings
@@ -159,46 +160,49 @@ def batch(
     if name is not None and suffix is not None:
         raise UsageError("--name gives the whole name; leave out --suffix")
     settings = options.settings(Settings, locals())
-    part, template = _shard(shard), None if name is None else Template(name)
+    into, template = BatchFolder(output, _shard(shard)), None if name is None else Template(name)
     record = None if report is None else Report(report, overwrite=overwrite)
     reporter = Reporter(as_json=as_json, quiet=quiet, verbose=verbose, record=record)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
-    findings = _find(inputs or [], lists or [], selection, output, base=base, null=null)
+    findings = _find(inputs or [], lists or [], selection, into, base=base, null=null)
     job = PictureJob(settings)
-    with nullcontext() if dry_run else held(output, part):
+    with nullcontext() if dry_run else into.held():
         with ui.progress(quiet=reporter.quiet) as update:
             plan = plan_batch(
                 findings,
                 job,
-                output,
+                into,
                 name=template,
                 skip_existing=skip_existing,
-                shard=part,
                 report=partial(update, "looking into files"),
             )
         reporter.found(findings)
         reporter.collisions(plan)
         if not plan.total:
             raise InputError("no pictures to enlarge; see `emt batch --help`")
-        reporter.plan(plan, job, expect(plan, job, output, try_anyway=dry_run), dry_run=dry_run)
+        reporter.plan(plan, job, expect(plan, job, into, try_anyway=dry_run), dry_run=dry_run)
         if dry_run:
             raise typer.Exit(0 if not plan.failures else 4 if len(plan.failures) == plan.total else 3)
         stats = RunStats(plan.total)
         with nullcontext() if ray is None else connected(ray), stop_signals() as stop:
             if ray is None:
-                events = run_here(plan, job, part, stop, jobs)
+                events = run_here(plan, job, into, stop, jobs)
             else:
-                events = run_on_cluster(
-                    plan.items, job, tag_of(part), output, cpus=ray_cpus, stop=stop, say=reporter.note
-                )
+                events = run_on_cluster(plan.items, job, into, cpus=ray_cpus, stop=stop, say=reporter.note)
             with closing(events):  # before the lock goes, whatever happens
-                reporter.run(run_batch(plan, output, part, events, stop, stats), stats, plan, stop)
+                reporter.run(run_batch(plan, into, events, stop, stats), stats, plan, stop)
     if code := reporter.summary(stats):
         raise typer.Exit(code)
 
 
 def _find(
-    inputs: list[str], lists: list[Path], selection: Selection, output: Path, *, base: Path | None, null: bool
+    inputs: list[str],
+    lists: list[Path],
+    selection: Selection,
+    into: BatchFolder,
+    *,
+    base: Path | None,
+    null: bool,
 ) -> Findings:
     """Find what inputs, and lists in files or on standard input, name."""
     from emt_cli.jobs.batch.find import find_pictures, read_list
@@ -216,7 +220,7 @@ def _find(
         except OSError as error:
             raise InputError(f"--list {path}: cannot be read ({error.strerror})") from error
     named = [text for text in inputs if text != "-"]
-    return find_pictures(named, listed, selection, output, base=base)
+    return find_pictures(named, listed, selection, into, base=base)
 
 
 def _read_stdin() -> bytes:
@@ -228,7 +232,7 @@ def _read_stdin() -> bytes:
 
 
 def _shard(text: str) -> Shard:
-    from emt_cli.jobs.batch.plan import Shard
+    from emt_cli.jobs.batch.folder import Shard
 
     number, slash, of = text.partition("/")
     if not (slash and number.isdecimal() and of.isdecimal()):

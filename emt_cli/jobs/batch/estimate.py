@@ -6,10 +6,10 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from emt_cli.errors import EmtError, OutputError
-from emt_cli.jobs.batch.plan import Batch, Item, free_room
+from emt_cli.jobs.batch.folder import BatchFolder
+from emt_cli.jobs.batch.plan import Batch, Item
 from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.media.picture.io import Picture, encode_picture, read_picture
@@ -33,19 +33,19 @@ class Estimate:
     """To be written to the disk."""
 
 
-def expect(batch: Batch, job: PictureJob, output: Path, *, try_anyway: bool) -> Estimate | None:
+def expect(batch: Batch, job: PictureJob, folder: BatchFolder, *, try_anyway: bool) -> Estimate | None:
     """Say what is to be expected of a batch; None when it surely fits the disk and nobody wants to know more.
 
     Raises OutputError when the results will not fit.
     """
     pending = batch.pending
-    free = free_room(output)
+    free = folder.free()
     if not try_anyway and sum(item.pixels for item in pending) * _LARGEST < free:
         return None
     expected = estimate(pending, job)
     if expected.bytes > free:
         raise OutputError(
-            f"{output}: {len(pending)} results need about {expected.bytes / 1e9:.1f} GB,"
+            f"{folder.path}: {len(pending)} results need about {expected.bytes / 1e9:.1f} GB,"
             f" {free / 1e9:.1f} GB are free; make room, choose another disk, or write JPEG with --format jpeg"
         )
     return expected

@@ -11,7 +11,7 @@ from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from emt_cli.errors import EmtError, InputError, UsageError
-from emt_cli.jobs.batch.records import JOURNALS, canonical, written_files
+from emt_cli.jobs.batch.folder import JOURNALS, BatchFolder, canonical
 from emt_cli.media.picture.formats import SUFFIXES
 
 
@@ -76,7 +76,7 @@ def find_pictures(
     named: Sequence[str],
     listed: Sequence[str],
     selection: Selection,
-    output: Path,
+    into: BatchFolder,
     *,
     base: Path | None = None,
 ) -> Findings:
@@ -87,7 +87,7 @@ def find_pictures(
     named as pictures are taken; hidden ones, the output folder and results of earlier batches are passed
     over. Links are followed, each folder is read once.
     """
-    search = _Search(selection, output, base)
+    search = _Search(selection, into, base)
     for text, literal in [*((text, False) for text in named), *((text, True) for text in listed)]:
         path = Path(text)
         try:
@@ -106,14 +106,13 @@ def find_pictures(
 class _Search:
     """The state of one search."""
 
-    def __init__(self, selection: Selection, output: Path, base: Path | None) -> None:
+    def __init__(self, selection: Selection, into: BatchFolder, base: Path | None) -> None:
         self.selection = selection
         self.base = base
-        self.output = output
         self.findings = Findings()
         self._taken: set[str] = set()
-        self._own = written_files(output) if output.is_dir() else set[str]()
-        self._output_id = _identity(output) if output.is_dir() else None
+        self._own = into.results()
+        self._output_id = _identity(into.path) if into.path.is_dir() else None
 
     def file(self, path: Path) -> None:
         """Take a file that was named."""
@@ -195,7 +194,7 @@ class _Search:
                 self.findings.failures.append((str(folder), unread))
                 continue
             if inside.parts and any(fnmatchcase(entry.name, JOURNALS) for entry in listing):
-                self._own |= written_files(folder)
+                self._own |= BatchFolder(folder).results()
             deeper: list[tuple[Path, PurePosixPath]] = []
             for entry in listing:
                 path, place = folder / entry.name, inside / entry.name

@@ -11,9 +11,10 @@ from emt_cli.assets.catalog import absolute_model
 from emt_cli.atomic import unregister
 from emt_cli.engine.device import set_cpu_threads
 from emt_cli.errors import DeviceError
+from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.local import Ended, ItemEvent, Started, Tick
 from emt_cli.jobs.batch.plan import Item
-from emt_cli.jobs.batch.stages import TEMPORARY_NAME, Failure, PictureWork, Written, failure, remove_leftovers
+from emt_cli.jobs.batch.stages import Failure, PictureWork, Written, failure
 from emt_cli.jobs.cluster.scheduler import Completed, spread
 from emt_cli.jobs.cluster.shared_storage import Mark, marked
 from emt_cli.jobs.cluster.workers import Share
@@ -29,7 +30,7 @@ class PictureWorkers:
     """Makes workers on nodes, each of which must see the same files and have the same program and weights."""
 
     settings: Settings
-    tag: str
+    into: BatchFolder
     digest: str
     """Of the weights of all scales in use."""
     precisions: tuple[str, ...]
@@ -53,7 +54,7 @@ class PictureWorker:
         self.order = order
         settings = replace(order.settings, device="cpu" if cpus else "cuda")
         self.job = PictureJob(settings)
-        self.work = PictureWork(self.job, order.tag)
+        self.work = PictureWork(self.job, order.into)
         self._device = Lock()
 
     def problems(self) -> list[str]:
@@ -80,8 +81,7 @@ class PictureWorker:
 def run_on_cluster(
     items: Sequence[Item],
     job: PictureJob,
-    tag: str,
-    output: Path,
+    into: BatchFolder,
     *,
     cpus: int,
     stop: Event,
@@ -96,11 +96,11 @@ def run_on_cluster(
     sources = tuple(item.source for item in looked_at if item.source.exists())
     memory = max((item.memory + item.network for item in items), default=0)
     share = Share(cpus=cpus, gpus=settings.device != "cpu", memory=memory)
-    folder = output.absolute()
+    folder = BatchFolder(into.path.absolute(), into.shard)
     try:
-        with marked(folder, TEMPORARY_NAME.format(tag=tag, token="{token}"), shown=folder) as mark:
+        with marked(folder.path, folder.waiting_name("{token}"), shown=folder.path) as mark:
             digest, precisions = job.networks.digest(scales), job.networks.cpu_precisions(scales)
-            order = PictureWorkers(settings, tag, digest, precisions, scales, mark, sources)
+            order = PictureWorkers(settings, folder, digest, precisions, scales, mark, sources)
             for event in spread(remote, order, share=share, stop=stop, say=say):
                 if event is None:
                     yield Tick(0.0)
@@ -111,7 +111,7 @@ def run_on_cluster(
                 else:
                     yield Started(item)
     finally:
-        remove_leftovers(output, tag)  # of workers that died between writing and telling
+        into.remove_leftovers()  # of workers that died between writing and telling
 
 
 def _outcome(item: Item, event: Completed[Item, Written | Failure | None]) -> Written | Failure | None:

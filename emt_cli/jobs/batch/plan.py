@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +14,8 @@ from typing import Any
 
 from emt_cli.errors import EmtError, InputError, OutputExistsError, UsageError
 from emt_cli.jobs.batch.find import Findings, Found
+from emt_cli.jobs.batch.folder import BatchFolder, canonical
 from emt_cli.jobs.batch.naming import Template, escaped, find_collisions
-from emt_cli.jobs.batch.records import canonical, is_own, read_records
 from emt_cli.jobs.picture.cost import Cost, cost_of
 from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.jobs.picture.plan import Plan, name_ending
@@ -26,25 +25,6 @@ from emt_cli.media.picture.head import Head, read_head
 
 _LOOKING = 8
 """Threads that look into files; disks on a network like to be asked several things at once."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One of several equal parts of a batch, 1 to `of`; the part of a picture depends on its path alone."""
-
-    number: int = 1
-    of: int = 1
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.of:
-            raise UsageError(
-                f"--shard {self.number}/{self.of}: count from 1/{self.of} to {self.of}/{self.of}"
-            )
-
-    def takes(self, path: str) -> bool:
-        """Whether a path belongs to this part."""
-        digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
-        return int.from_bytes(digest[:8], "big") % self.of == self.number - 1
 
 
 @dataclass(frozen=True)
@@ -99,19 +79,18 @@ class Batch:
 def plan_batch(
     findings: Findings,
     job: PictureJob,
-    output: Path,
+    folder: BatchFolder,
     *,
     name: Template | None = None,
     skip_existing: bool = False,
-    shard: Shard = Shard(),
     report: Callable[[int, int], None] | None = None,
 ) -> Batch:
     """Look into all files and plan each; what cannot be enlarged is among the failures.
 
     report is told how many files of how many have been looked into.
     """
-    planner = _Planner(job, output, name)
-    batch = Batch(failures=[pair for pair in findings.failures if shard.takes(pair[0])])
+    planner = _Planner(job, folder, name)
+    batch = Batch(failures=[pair for pair in findings.failures if folder.shard.takes(pair[0])])
     planned: list[tuple[Found, Item | EmtError]] = []
     with ThreadPoolExecutor(_LOOKING) as pool:
         heads = pool.map(planner.look, findings.pictures)
@@ -130,9 +109,9 @@ def plan_batch(
     ]
     for found, item in planned:
         if isinstance(item, EmtError):
-            if shard.takes(str(found.path)):
+            if folder.shard.takes(str(found.path)):
                 batch.failures.append((str(found.path), item))
-        elif shard.takes(item.name):
+        elif folder.shard.takes(item.name):
             planner.settle(item, batch, skip_existing=skip_existing)
     return batch
 
@@ -140,16 +119,16 @@ def plan_batch(
 class _Planner:
     """What planning one picture needs to know of the others."""
 
-    def __init__(self, job: PictureJob, output: Path, name: Template | None) -> None:
+    def __init__(self, job: PictureJob, folder: BatchFolder, name: Template | None) -> None:
         self.job = job
-        self.output = output
+        self.folder = folder
         self.name = name
         self.format = job.settings.format
         if name is not None and name.format is not None:
             if self.format not in (None, name.format):
                 raise UsageError(f"--name {name.text}: its ending does not fit --format {self.format}")
             self.format = name.format
-        self.records = {record["name"]: record for record in read_records(output)}  # the newest of each
+        self.records = {record["name"]: record for record in folder.records()}  # the newest of each
         self._costs: dict[tuple[int, int, bool, bool, int, PictureFormat], Cost] = {}
         self._keys: dict[tuple[int, ...], str] = {}
 
@@ -178,7 +157,7 @@ class _Planner:
         decoded = head.pixels * (4 if head.alpha else 3) * head.itemsize
         return Item(
             source=found.path,
-            target=self.output / name,
+            target=self.folder.path / name,
             name=str(name),
             format=format,
             key=self._key(plan.passes),
@@ -200,7 +179,7 @@ class _Planner:
             return
         record = self.records.get(item.name)
         present = [target for target in targets if os.path.lexists(target)]
-        own = record is not None and all(is_own(target, record, self.output) for target in present)
+        own = record is not None and all(self.folder.is_own(target, record) for target in present)
         if own and len(present) == len(targets):
             batch.items.append(replace(item, record=record, replace=True))
         elif own or not present or self.job.settings.overwrite:
@@ -247,14 +226,6 @@ class _Planner:
             text = json.dumps(settings, sort_keys=True)
             self._keys[passes] = hashlib.sha256(text.encode()).hexdigest()[:24]
         return self._keys[passes]
-
-
-def free_room(output: Path) -> int:
-    """Bytes free on the disk a folder is on, or will be on."""
-    place = output.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
 
 
 def _network_pixels(plan: Plan) -> int:

@@ -1,15 +1,14 @@
-"""Run a planned batch: hold its output folder, note what is done, tell what happens."""
+"""Run a planned batch: note what is done, tell what happens."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event
 from typing import Any, Literal, TypeAlias
 
 from emt_cli.errors import EmtError
+from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.local import (
     Ended,
     ItemEvent,
@@ -19,11 +18,10 @@ from emt_cli.jobs.batch.local import (
     room_for_pictures,
     run_locally,
 )
-from emt_cli.jobs.batch.plan import Batch, Item, Shard
-from emt_cli.jobs.batch.stages import Failure, PictureWork, Written, commit, failure, remove_leftovers
+from emt_cli.jobs.batch.plan import Batch, Item
+from emt_cli.jobs.batch.stages import Failure, PictureWork, Written, commit, failure
 from emt_cli.jobs.journal import Journal
 from emt_cli.jobs.picture.job import PictureJob
-from emt_cli.lock import lock
 
 Events: TypeAlias = Generator[ItemEvent, None, None]
 
@@ -70,41 +68,19 @@ class RunStats:
         return self.total - self.ended
 
 
-def tag_of(shard: Shard) -> str:
-    """Return what the names of a run's files have in them."""
-    return f"{shard.number}of{shard.of}"
-
-
-@contextlib.contextmanager
-def held(output: Path, shard: Shard) -> Iterator[None]:
-    """Hold an output folder for one run: parts of one sharding go together, other runs do not.
-
-    What killed runs left waiting is removed. Raises UsageError when another run is at work there.
-    """
-    busy = f"{output}: another run is at work in this folder; wait for it, or choose another -o"
-    own = output / f".emt-batch-{tag_of(shard)}.lock"
-    with contextlib.ExitStack() as stack:
-        with lock(output / ".emt-batch.gate", busy=busy, wait=True):
-            for other in output.glob(".emt-batch-*.lock"):
-                if other.stem.rpartition("of")[2] != str(shard.of):
-                    with lock(other, busy=busy):
-                        pass  # left by a run that was killed
-            stack.enter_context(lock(own, busy=busy))
-        remove_leftovers(output, tag_of(shard) if shard.of > 1 else None)
-        yield
-
-
-def run_here(batch: Batch, job: PictureJob, shard: Shard, stop: Event, threads: int | None = None) -> Events:
+def run_here(
+    batch: Batch, job: PictureJob, into: BatchFolder, stop: Event, threads: int | None = None
+) -> Events:
     """Enlarge a batch's pictures on this machine's devices; threads: that read, and that write."""
     threads = threads or default_threads(job.networks.devices)
     places = places_for_pictures(batch.items, job.networks)
     room = room_for_pictures(batch.items, len(places), threads)
-    work = PictureWork(job, tag_of(shard))
+    work = PictureWork(job, into)
     return run_locally(batch.items, work, places=places, threads=threads, room=room, stop=stop)
 
 
 def run_batch(
-    batch: Batch, output: Path, shard: Shard, events: Iterable[ItemEvent], stop: Event, stats: RunStats
+    batch: Batch, into: BatchFolder, events: Iterable[ItemEvent], stop: Event, stats: RunStats
 ) -> Iterator[BatchEvent]:
     """Commit results as they come, and tell what happens; the stats is kept up to date.
 
@@ -118,7 +94,7 @@ def run_batch(
         stats.failures.append((source, error))
         yield BatchEvent("failed", source, error=error)
     try:
-        with Journal(output / f".emt-batch-{tag_of(shard)}.jsonl") as journal:
+        with into.journal() as journal:
             for event in events:
                 if isinstance(event, Started):
                     yield BatchEvent("started", str(event.item.source), {"output": str(event.item.target)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import secrets
 import time
 import traceback
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_cli.errors import EmtError, OutputError, is_out_of_memory
+from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.plan import Item
 from emt_cli.jobs.journal import Journal, content_hash
 from emt_cli.jobs.memory import check_memory, too_little_memory
@@ -23,9 +23,6 @@ from emt_cli.jobs.picture.task import Task
 from emt_cli.media.files import commit_file, copy_times, make_folder, remove_temporary, temporary_file
 from emt_cli.media.picture.io import Picture, encode_picture, read_bytes, read_picture
 from emt_cli.steps import Steps, finish
-
-TEMPORARY_NAME = ".emt-batch-{tag}-{token}.tmp"
-"""Names of results that wait to be journaled and put in their place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +59,12 @@ class Failure:
 class PictureWork:
     """The steps of one picture; the first two know nothing of each other's threads.
 
-    tag: what the names of this run's waiting files have in them.
+    into: the folder of the results.
     """
 
-    def __init__(self, job: PictureJob, tag: str) -> None:
+    def __init__(self, job: PictureJob, into: BatchFolder) -> None:
         self.job = job
-        self.tag = tag
+        self.into = into
 
     def read(self, item: Item, *, check: bool = False) -> Opened | None:
         """Read and plan a picture; None when the journal says that the same was done with the same content.
@@ -119,7 +116,7 @@ class PictureWork:
         try:
             for part in self.job.files(opened.task, result):
                 assert isinstance(part.target, Path)
-                aside = folder / TEMPORARY_NAME.format(tag=self.tag, token=secrets.token_hex(8))
+                aside = folder / self.into.waiting_name()
                 with temporary_file(aside, part.target) as stream:
                     notes += encode_picture(
                         stream,
@@ -190,18 +187,6 @@ def discard(moves: list[tuple[Path, Path]] | tuple[tuple[Path, Path], ...]) -> N
     """Remove files that wait beside their place."""
     for aside, _ in moves:
         remove_temporary(aside)
-
-
-def remove_leftovers(output: Path, tag: str | None) -> int:
-    """Remove files that killed runs left waiting in an output folder, of one tag or of all; count them."""
-    removed = 0
-    for path in output.rglob(TEMPORARY_NAME.format(tag=tag or "*", token="*")):
-        try:
-            path.unlink()
-            removed += 1
-        except OSError:
-            continue  # the next run may succeed
-    return removed
 
 
 def failure(error: Exception, item: Item) -> Failure:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
 from emt_cli.engine.upscaler import Upscaler
+from emt_cli.jobs.batch.folder import BatchFolder, Shard
 from emt_cli.jobs.batch.local import Room
 from emt_cli.jobs.journal import read_journal
 
@@ -348,7 +349,7 @@ def test_dry_run_tells_time_and_disk_and_writes_nothing(photos: Path, out: Path)
 def test_a_disk_without_room_is_refused_before_the_start(
     photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emt_cli.jobs.batch.estimate.free_room", lambda output: 1000)
+    monkeypatch.setattr(BatchFolder, "free", lambda folder: 1000)
 
     result = batch(photos, "-o", out)
 
@@ -631,12 +632,10 @@ def test_a_second_run_on_the_same_folder_is_refused_and_harms_nothing(many: Path
 
 def test_shards_run_side_by_side(photos: Path, out: Path) -> None:
     from emt_cli.errors import UsageError
-    from emt_cli.jobs.batch.plan import Shard
-    from emt_cli.jobs.batch.run import held
 
-    with held(out, Shard(1, 2)), held(out, Shard(2, 2)):
+    with BatchFolder(out, Shard(1, 2)).held(), BatchFolder(out, Shard(2, 2)).held():
         for shard in (Shard(), Shard(1, 2), Shard(1, 12)):
-            with pytest.raises(UsageError, match="another run"), held(out, shard):
+            with pytest.raises(UsageError, match="another run"), BatchFolder(out, shard).held():
                 pass
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from emt_cli.errors import UsageError
 from emt_cli.jobs.batch.find import Findings, Selection, find_pictures, read_list
+from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.naming import Template, find_collisions
 from emt_cli.jobs.journal import Journal
 
@@ -39,7 +40,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def find(*inputs: str, output: str = "out", listed: tuple[str, ...] = (), **options: Any) -> Findings:
     """Find pictures; base is told apart from what selects them."""
     base = options.pop("base", None)
-    return find_pictures(inputs, listed, Selection(**options), Path(output), base=base)
+    return find_pictures(inputs, listed, Selection(**options), BatchFolder(Path(output)), base=base)
 
 
 def places(findings: Findings) -> list[str]:

@@ -1,4 +1,4 @@
-"""Journals of batches that somebody or something has changed."""
+"""An output folder whose journals somebody or something has changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emt_cli.jobs.batch.records import is_own, read_records, written_files
+from emt_cli.jobs.batch.folder import BatchFolder
 
 
 def record(folder: Path) -> dict[str, object]:
@@ -32,16 +32,16 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_file_is_known_by_its_time_or_its_content(folder: Path) -> None:
     write(folder, record(folder))
-    (known,) = read_records(folder)
+    (known,) = BatchFolder(folder).records()
 
     os.utime(folder / "a.png", (1, 1))
-    moved_in_time = is_own(folder / "a.png", known, folder)
+    moved_in_time = BatchFolder(folder).is_own(folder / "a.png", known)
     (folder / "a.png").write_bytes(b"another")
     os.utime(folder / "a.png", (1, 1))
-    changed = is_own(folder / "a.png", known, folder)
+    changed = BatchFolder(folder).is_own(folder / "a.png", known)
 
     assert (moved_in_time, changed) == (True, False)
-    assert not is_own(folder / "gone.png", known, folder)
+    assert not BatchFolder(folder).is_own(folder / "gone.png", known)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_a_file_is_known_by_its_time_or_its_content(folder: Path) -> None:
 def test_a_forged_record_is_skipped_and_the_others_count(folder: Path, field: str, value: object) -> None:
     write(folder, record(folder) | {field: value}, record(folder))
 
-    assert read_records(folder) == [record(folder)]
-    assert [Path(path).name for path in written_files(folder)] == ["a.png"]
+    assert BatchFolder(folder).records() == [record(folder)]
+    assert [Path(path).name for path in BatchFolder(folder).results()] == ["a.png"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need permissions there")
@@ -76,4 +76,4 @@ def test_a_path_through_a_circle_of_links_is_a_path(folder: Path) -> None:
     file = {"path": "loop/x.png", "size": 1, "time": 1, "sha256": ""}
     write(folder, record(folder) | {"files": [file]})
 
-    assert len(written_files(folder)) == 1
+    assert len(BatchFolder(folder).results()) == 1
