@@ -7,7 +7,7 @@ import time
 from emt_cli.errors import InputError
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.plan import Plan
-from emt_cli.media.video.probe import VideoInfo
+from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.read import VideoReader
 
 QUEUE = 16 << 20

@@ -22,9 +22,10 @@ from emt_cli.media.files import check_target
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation_write import check_durations
 from emt_cli.media.video.codecs import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
-from emt_cli.media.video.containers import container_for, map_streams
-from emt_cli.media.video.probe import VideoInfo, probe
-from emt_cli.media.video.read import timestamps
+from emt_cli.media.video.containers import map_streams
+from emt_cli.media.video.info import VideoInfo
+from emt_cli.media.video.probe import probe
+from emt_cli.media.video.read import survey
 
 _CONTAINERS = {"ffv1": ".mkv", "prores": ".mov"}
 """Where codecs go that not every container holds."""
@@ -47,7 +48,8 @@ class VideoJob:
         """
         settings = self.settings
         info = probe(source)
-        everything = timestamps(info)
+        known = survey(info)
+        everything = known.times
         if not everything:
             raise InputError(f"{source}: has no frames that can be decoded; get an undamaged copy")
         start, end = _window(info, everything, settings)
@@ -61,7 +63,9 @@ class VideoJob:
         plan = _even(plan, settings.target)
         encoding = Encoding(settings.codec, settings.crf, settings.preset, settings.pix_fmt)
         encoding = replace(encoding, codec=encoding.name(info.bits))
-        target, notes = self._target(info, plan, encoding, output)
+        codec = encoding.name(info.bits)
+        mapping = map_streams(info, self._target(info, plan, codec, output), codec, empty=known.empty)
+        target, notes = mapping.target, list(mapping.notes)
         if target.suffix.lower() in ANIMATIONS:
             _refuse_encoding(settings, target)
             check_durations(target, (info.seconds(after - before) for before, after in pairwise(times)))
@@ -80,7 +84,7 @@ class VideoJob:
             info=info,
             plan=plan,
             encoding=encoding,
-            target=target,
+            mapping=mapping,
             models=tuple(self.networks.found(scale) for scale in plan.passes),
             times=times,
             start=start,
@@ -117,21 +121,16 @@ class VideoJob:
         deinterlace = self.settings.deinterlace
         return seconds_a_frame(self.networks, task.info, task.plan, pts=middle, deinterlace=deinterlace)
 
-    def _target(
-        self, info: VideoInfo, plan: Plan, encoding: Encoding, output: Path | None
-    ) -> tuple[Path, list[str]]:
-        settings, source, codec = self.settings, info.path, encoding.name(info.bits)
+    def _target(self, info: VideoInfo, plan: Plan, codec: str, output: Path | None) -> Path:
+        settings, source = self.settings, info.path
         if output is not None and not output.is_dir():
             if output.exists() and not output.is_file():
                 raise UsageError(f"{output}: no place for a video; name a file or a folder")
-            target = output
-        else:
-            size = settings.target.suffix(plan.out_height, plan.out_width)
-            part = "_preview" if settings.preview is not None else _part(settings.start, settings.end)
-            suffix = _CONTAINERS.get(codec, ".mp4" if info.animation and settings.codec else source.suffix)
-            target = (output or source.parent) / f"{source.stem}{size}{part}{suffix}"
-        target, notes = container_for(target, info, codec)
-        return target, [*notes, *map_streams(info, target).notes]
+            return output
+        size = settings.target.suffix(plan.out_height, plan.out_width)
+        part = "_preview" if settings.preview is not None else _part(settings.start, settings.end)
+        suffix = _CONTAINERS.get(codec, ".mp4" if info.animation and settings.codec else source.suffix)
+        return (output or source.parent) / f"{source.stem}{size}{part}{suffix}"
 
     def _check(self, task: VideoTask, *, here: bool) -> None:
         settings, source = self.settings, task.info.path

@@ -21,7 +21,6 @@ from emt_cli.jobs.video.task import VideoTask
 from emt_cli.jobs.video.verify import Check, verify
 from emt_cli.media.files import commit_file
 from emt_cli.media.video.codecs import encoded_colour, kept_hdr
-from emt_cli.media.video.containers import map_streams
 from emt_cli.media.video.mux import join
 from emt_cli.media.video.packets import read_packets
 from emt_cli.steps import Steps, part
@@ -143,7 +142,13 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
     for kind in (RESULT, COMPARE) if job.settings.compare else (RESULT,):
         joined[kind] = work.folder / f"joined-{kind}{task.target.suffix}"
         notes += join(
-            work.files(kind), task.info, joined[kind], start=task.start, end=task.end, colour=colour
+            work.files(kind),
+            task.info,
+            joined[kind],
+            task.mapping,
+            start=task.start,
+            end=task.end,
+            colour=colour,
         )
     packets, complaints = read_packets(task.info)
     damage = list(dict.fromkeys(text for done in parts for text in done.damage))
@@ -158,7 +163,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         size=(task.plan.out_width, task.plan.out_height),
         colour=colour,
         hdr=kept_hdr(task.encoding, task.info.hdr, bits=task.bits)[0],
-        carried=map_streams(task.info, task.target),
+        carried=task.mapping,
         shift=task.info.seconds(task.origin),
         whole=task.whole,
         end=task.end,

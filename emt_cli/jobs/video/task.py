@@ -16,7 +16,8 @@ from emt_cli.jobs.picture.plan import Plan
 from emt_cli.jobs.video.segments import Segment
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.codecs import ANIMATION, Encoding
-from emt_cli.media.video.probe import VideoInfo
+from emt_cli.media.video.containers import StreamMapping
+from emt_cli.media.video.info import VideoInfo
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class VideoTask:
     info: VideoInfo
     plan: Plan
     encoding: Encoding
-    target: Path
+    mapping: StreamMapping
     models: tuple[FoundModel, ...]
     """Of each pass."""
     times: tuple[int, ...]
@@ -88,6 +89,11 @@ class VideoTask:
     def name(self) -> str:
         """The source for people."""
         return str(self.info.path)
+
+    @property
+    def target(self) -> Path:
+        """The file of the result."""
+        return self.mapping.target
 
     @property
     def whole(self) -> bool:

@@ -14,10 +14,11 @@ from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation import probe_animation
 from emt_cli.media.video.colour import Colour
 from emt_cli.media.video.containers import StreamMapping
+from emt_cli.media.video.info import Stream, VideoInfo
 from emt_cli.media.video.mp4 import track_durations
 from emt_cli.media.video.packets import Packets, find_place, greatest_delay, read_packets
-from emt_cli.media.video.probe import Stream, VideoInfo, open_container, probe
-from emt_cli.media.video.read import timestamps
+from emt_cli.media.video.probe import open_container, probe
+from emt_cli.media.video.read import survey
 from emt_cli.media.video.side_data import Hdr
 
 _WRITERS_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name"}
@@ -101,7 +102,7 @@ def verify(
             checks.append(_check_stream(name, (before, after), packets, shift, whole=whole))
     if whole:
         checks.append(_same("chapters", _chapters(source.path, shift), _chapters(result)))
-    checks += _check_tags(source, result)
+    checks += _check_tags(source.tags, made.tags)
     return checks
 
 
@@ -161,7 +162,7 @@ def _check_animation(made: VideoInfo, times: Sequence[Fraction], last: Fraction)
     tick = Fraction(1, 100 if made.container == "gif" else 1000)
     # PNG has fractions of 16 bits.
     tick = max(tick, *((after - before) / 65535 for before, after in pairwise([*times, times[-1] + last])))
-    found = [made.seconds(pts) for pts in timestamps(made)]
+    found = [made.seconds(pts) for pts in survey(made).times]
     wanted = [Fraction(0), *times[1:]]
     wrong = [time for time in found if min(abs(time - one) for one in wanted) > tick]
     merged = len(times) - len(found)
@@ -271,19 +272,18 @@ def _chapters(path: Path, shift: Fraction = Fraction(0)) -> str:
     return "; ".join(words) or "none"
 
 
-def _check_tags(source: VideoInfo, result: Path) -> list[Check]:
+def _check_tags(source: Mapping[str, str], made: Mapping[str, str]) -> list[Check]:
     """Check that each tag of the source that tells of its content is in the result."""
-    before, after = _tags(source.path), _tags(result)
+    before, after = _tags(source), _tags(made)
     lost = {name: value for name, value in before.items() if after.get(name) != value}
     found = "; ".join(f"{name}: {after.get(name, 'none')}" for name in lost) or "the same"
     expected = "; ".join(f"{name}: {value}" for name, value in (lost or before).items()) or "none"
     return [Check("tags", not lost, _short(expected), _short(found))]
 
 
-def _tags(path: Path) -> Mapping[str, str]:
-    with open_container(path) as container:
-        tags = {name.lower(): value for name, value in container.metadata.items()}
-    return {name: _plain(name, value) for name, value in tags.items() if name not in _WRITERS_TAGS}
+def _tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    lower = {name.lower(): value for name, value in tags.items()}
+    return {name: _plain(name, value) for name, value in lower.items() if name not in _WRITERS_TAGS}
 
 
 def _plain(name: str, value: str) -> str:

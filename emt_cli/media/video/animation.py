@@ -24,7 +24,7 @@ from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import SIGNATURE
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video.colour import Colour
-from emt_cli.media.video.probe import Stream, VideoInfo
+from emt_cli.media.video.info import Stream, VideoInfo
 
 AnimationFormat = Literal["GIF", "WEBP", "PNG"]
 

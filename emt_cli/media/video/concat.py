@@ -12,7 +12,8 @@ from typing import IO, Any
 import av
 
 from emt_cli.errors import OutputError
-from emt_cli.media.video.probe import VideoInfo, open_container
+from emt_cli.media.video.info import VideoInfo
+from emt_cli.media.video.probe import open_container
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from emt_cli.media.video.hidden import shows_picture
-from emt_cli.media.video.probe import VideoInfo
+from emt_cli.media.video.info import VideoInfo
 
 _INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _WHOLE = ("h264", "hevc", "vp9", "av1", "prores", "mjpeg", "ffv1", "dnxhd")

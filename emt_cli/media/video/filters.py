@@ -15,7 +15,7 @@ import numpy as np
 
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video.colour import FLAGS, WHITE_16, chroma_location, stretch, swscale_matrix, white_of
-from emt_cli.media.video.probe import VideoInfo
+from emt_cli.media.video.info import VideoInfo
 
 _UNSPECIFIED = 2  # of H.273's code points
 

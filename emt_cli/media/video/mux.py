@@ -24,9 +24,10 @@ from emt_cli.media.video.animation_write import write_animation
 from emt_cli.media.video.codecs import FORMATS
 from emt_cli.media.video.colour import Colour
 from emt_cli.media.video.concat import StreamOrder, feed, pipe_format, put_in_order
-from emt_cli.media.video.containers import StreamMapping, map_streams
+from emt_cli.media.video.containers import StreamMapping
+from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.mp4 import add_location
-from emt_cli.media.video.probe import VideoInfo, file_url, input_arguments, open_container, probe
+from emt_cli.media.video.probe import file_url, input_arguments, open_container, probe
 
 _FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
 """Of what ffmpeg says once something has failed already."""
@@ -43,6 +44,7 @@ def join(
     segments: Sequence[Path],
     info: VideoInfo,
     target: Path,
+    plan: StreamMapping,
     *,
     start: int | None = None,
     end: int | None = None,
@@ -51,16 +53,14 @@ def join(
     """Write target: the segments one after the other, and the source's other streams, all by stream copy.
 
     segments: files of VideoWriter of one encoding, in order, with the source's PTS counted from its origin.
-    info: of the source.
-    target: as container_for() names it; replaced when it is there. start, end: PTS of a cut; the other
-    streams are cut there as well, and the result's time 0 is start. colour: VideoWriter.colour, which some
-    codecs (FFV1) do not say themselves; None asks the segments. Returns notes for people. OutputError when it
-    cannot be written, or the segments do not fit together.
+    info: of the source. target: of plan's kind; replaced when it is there. plan: what becomes of the other
+    streams. start, end: PTS of a cut; the other streams are cut there as well, and the result's time 0 is
+    start. colour: VideoWriter.colour, which some codecs (FFV1) do not say themselves; None asks the segments.
+    Returns notes for people. OutputError when it cannot be written, or the segments do not fit together.
     """
     origin = info.origin if start is None else start
     if target.suffix.lower() in ANIMATIONS:
         return _animate(segments, info, target, origin, end)
-    plan = map_streams(info, target)
     with new_file(target, overwrite=True) as file, temporary_folder() as folder:
         video, order = probe(segments[0]), put_in_order(segments, info, origin)
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-copyts"]
@@ -86,7 +86,7 @@ def join(
         if place is not None and FORMATS[target.suffix.lower()] in ("mp4", "mov"):
             languages = [name.partition("-")[2] for name in _location(info)]
             add_location(Path(file.name), place, max(languages) or "und")
-    return plan.notes
+    return []
 
 
 def _animate(

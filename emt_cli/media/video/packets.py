@@ -13,7 +13,8 @@ import av
 import av.error
 import av.logging
 
-from emt_cli.media.video.probe import VideoInfo, open_container
+from emt_cli.media.video.info import VideoInfo
+from emt_cli.media.video.probe import open_container
 
 _HASH = 8
 """Bytes of a packet's hash."""

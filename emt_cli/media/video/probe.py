@@ -1,15 +1,16 @@
-"""Facts about a video file: what streams it has, and how its frames lie in time, space and colour."""
+"""Open video files, and read what they say of themselves."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from math import floor
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import av
 import av.container
@@ -17,11 +18,12 @@ import av.error
 import av.video.frame
 
 from emt_cli.errors import InputError
-from emt_cli.media.video.colour import CONVERTIBLE, Colour, guess_colour
+from emt_cli.media.video.animation import animation_format, probe_animation
+from emt_cli.media.video.codecs import FORMATS
+from emt_cli.media.video.colour import CONVERTIBLE, guess_colour
+from emt_cli.media.video.info import Stream, StreamKind, VideoInfo
 from emt_cli.media.video.mp4 import is_cut_short
-from emt_cli.media.video.side_data import Hdr, hdr, left_out, orientation
-
-StreamKind = Literal["video", "audio", "subtitle", "attachment", "data"]
+from emt_cli.media.video.side_data import hdr, left_out, orientation
 
 # Only real containers are opened: a playlist or a list of files (hls, dash, concat, image2, ...) would name
 # other files and addresses, and only the file asked for is ever read.
@@ -40,111 +42,12 @@ _LOOKED_AT = 8
 """Frames that are decoded to learn what a video brings along."""
 
 
-@dataclass(frozen=True)
-class Stream:
-    """One stream of a file."""
-
-    index: int
-    kind: StreamKind
-    codec: str
-    """ffmpeg's name; empty where it knows none."""
-    language: str | None = None
-    disposition: tuple[str, ...] = ()
-    """ffmpeg's names: default, forced, attached_pic, ..."""
-    tags: dict[str, str] = field(default_factory=dict)
-    codec_tag: str = ""
-    """The container's own name of the codec, four characters."""
-    empty: bool = False
-    """Whether it has no packet."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """A video file and the one video stream of it that counts."""
-
-    path: Path
-    container: str
-    """ffmpeg's name of the demuxer."""
-    stream: int
-    """Index of the best video stream that is not an attached picture."""
-    track: int
-    """The container's own number of that stream."""
-    codec: str
-    width: int
-    """Pixels of the upright picture, before the sample aspect ratio is applied."""
-    height: int
-    sar: Fraction
-    """Width of a pixel over its height, upright."""
-    rotation: int
-    """Degrees clockwise that turn the stored picture upright: 0, 90, 180 or 270."""
-    mirrored: bool
-    """Whether it is mirrored left to right after it is turned."""
-    time_base: Fraction
-    """Unit of PTS, in seconds."""
-    start_pts: int | None
-    rate: Fraction | None
-    """Average frames per second."""
-    frames: int | None
-    """How many the container declares."""
-    duration: Fraction | None
-    """Of the video stream, in seconds, or of the whole file where that is all that is known."""
-    declares_end: bool
-    """Whether the duration is the video stream's own, so that a shorter one means a part is missing."""
-    bits: int
-    """Of a sample: 8, 10, 12 or 16."""
-    pixel_format: str
-    colour: Colour
-    interlaced: bool
-    hdr: Hdr | None
-    alpha: bool
-    streams: tuple[Stream, ...]
-    chapters: int
-    tags: dict[str, str] = field(default_factory=dict)
-    """Of the whole file."""
-    origin: int = 0
-    """PTS that is time 0 of a result, where no other start is asked for: see _origin()."""
-    animation: bool = False
-    loop: int | None = None
-    """Of an animation: how often it is played, 0 for ever, None once."""
-    left_out: tuple[str, ...] = ()
-    """What its frames bring along that no result has, for people."""
-
-    @property
-    def dtype(self) -> Literal["uint8", "uint16"]:
-        """Type of the pixels that VideoReader gives."""
-        return "uint8" if self.bits == 8 else "uint16"
-
-    def seconds(self, pts: int) -> Fraction:
-        """Return a PTS of this file in seconds."""
-        return pts * self.time_base
-
-    def last_duration(self, last: Fraction, usual: Fraction) -> Fraction:
-        """Return how long the last frame, shown at `last`, stays: to the end that the file declares.
-
-        All in seconds. Where it declares none, or one that is out of reason, that is the usual duration.
-        """
-        rest = usual if self.end is None else self.end - last
-        return rest if 0 < rest <= max(usual * 10, Fraction(1)) else usual
-
-    @property
-    def end(self) -> Fraction | None:
-        """When the video is over, in seconds, if the file declares that."""
-        if self.duration is None or not self.declares_end:
-            return None
-        # MKV tells the time of its end, others how long they are.
-        begin = 0 if self.container.startswith("matroska") else self.start_pts or 0
-        return self.seconds(begin) + self.duration
-
-
 def probe(path: Path) -> VideoInfo:
     """Read what a video file says of itself, decoding its first frame.
 
     Neither the network nor another file is touched, whatever the file names. InputError: not a video, no
     video stream, no frame that can be decoded, an unknown codec, colours of a kind that is not converted.
     """
-    # Not at the top, since animations are described in this module's terms.
-    from emt_cli.media.video.animation import animation_format, probe_animation
-
     format = animation_format(path) if path.is_file() else None
     if format is not None:
         return probe_animation(path, format)
@@ -177,7 +80,6 @@ def probe(path: Path) -> VideoInfo:
         origin = _origin(container, frame.pts, time_base)
         own = _own_duration(stream)
         rate = _plain_rate(stream)
-        empty = _empty(path)
         return VideoInfo(
             path=path,
             container=container.format.name,
@@ -202,7 +104,7 @@ def probe(path: Path) -> VideoInfo:
             interlaced=frame.interlaced_frame,
             hdr=hdr(frame),
             alpha=any(component.is_alpha for component in layout.components),
-            streams=tuple(_stream(one, empty=one.index in empty) for one in container.streams),
+            streams=tuple(map(_stream, container.streams)),
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
@@ -313,19 +215,7 @@ def _container_duration(container: Any) -> Fraction | None:
     return Fraction(container.duration, 1_000_000) if container.duration else None
 
 
-def _empty(path: Path) -> set[int]:
-    """Return which streams of sound, text and data have no packet; reads on until each has shown one."""
-    with open_container(path) as container, contextlib.suppress(av.error.FFmpegError):
-        silent = {one.index for one in container.streams if one.type in ("audio", "subtitle", "data")}
-        for packet in container.demux() if silent else ():
-            if packet.size:
-                silent.discard(packet.stream_index)
-            if not silent:
-                break
-    return silent
-
-
-def _stream(stream: Any, *, empty: bool) -> Stream:
+def _stream(stream: Any) -> Stream:
     kinds: tuple[StreamKind, ...] = ("video", "audio", "subtitle", "attachment")
     kind: StreamKind = next((known for known in kinds if known == stream.type), "data")
     context = stream.codec_context
@@ -337,8 +227,19 @@ def _stream(stream: Any, *, empty: bool) -> Stream:
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
         tags=dict(stream.metadata),
         codec_tag=_codec_tag(context),
-        empty=empty,
+        muxers=tuple(filter(partial(_takes, stream), dict.fromkeys(FORMATS.values()))),
     )
+
+
+def _takes(stream: Any, muxer: str) -> bool:
+    """Whether a muxer takes a copy of a stream: it is asked."""
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError, NotImplementedError):
+        return False
+    return True
 
 
 def _codec_tag(context: Any) -> str:

@@ -15,7 +15,8 @@ from emt_cli.media.video.animation import read_animation
 from emt_cli.media.video.damage import Losses, has_index, one_to_one
 from emt_cli.media.video.filters import Converter, Timed, deinterlaced
 from emt_cli.media.video.hidden import shows_picture
-from emt_cli.media.video.probe import VideoInfo, open_container
+from emt_cli.media.video.info import VideoInfo
+from emt_cli.media.video.probe import open_container
 
 _FAR = 10
 """Seconds ahead from which a seek beats decoding on."""
@@ -109,19 +110,29 @@ class VideoReader:
         self._source = self._ahead = self._behind = None
 
 
-def timestamps(info: VideoInfo) -> list[int]:
-    """Return the PTS of every frame that can be decoded, in order, in the file's time base.
+@dataclass(frozen=True)
+class Survey:
+    """What only reading a file to its end tells."""
 
-    Packets tell them where every packet is a frame that is shown; else all frames are decoded. InputError
-    where the clock starts anew in the middle of the file.
+    times: list[int]
+    """PTS of every frame that can be decoded, in order, in the file's time base."""
+    empty: frozenset[int] = frozenset()
+    """Streams of sound, text and data without a packet."""
+
+
+def survey(info: VideoInfo) -> Survey:
+    """Read all packets of a video once; InputError where the clock starts anew in the middle of the file.
+
+    Packets tell the times where every packet is a frame that is shown; else all frames are decoded.
     """
     if info.animation:
-        return [picture.pts for picture in read_animation(info)]
-    if one_to_one(info):
-        found = _packet_times(info)
-        if found is not None:
-            return found
-    return [timed.pts for timed in _timed(info, None, Losses(info, None, []))]
+        return Survey([picture.pts for picture in read_animation(info)])
+    silent = {one.index for one in info.streams if one.kind in ("audio", "subtitle", "data")}
+    times = _packet_times(info, silent) if one_to_one(info) else None
+    if times is None:
+        losses = Losses(info, None, [])
+        times = [timed.pts for timed in _timed(info, None, losses, silent=silent)]
+    return Survey(times, frozenset(silent))
 
 
 def _animation_frames(info: VideoInfo, start: int | None, end: int | None) -> Iterator[Frame]:
@@ -132,13 +143,16 @@ def _animation_frames(info: VideoInfo, start: int | None, end: int | None) -> It
             yield Frame(picture.pixels, picture.pts, picture.duration, picture.alpha)
 
 
-def _packet_times(info: VideoInfo) -> list[int] | None:
-    """Return the PTS of all frames by the packets alone, or None where those do not tell them for certain."""
+def _packet_times(info: VideoInfo, silent: set[int]) -> list[int] | None:
+    """Return the PTS of all frames by the packets alone, or None where those do not tell them for certain.
+
+    Streams that have a packet are removed from silent.
+    """
     times = []
     first_key: int | None = None
     last_key: int | None = None
     with open_container(info.path) as container:
-        for packet in container.demux(_video(container, info)):
+        for packet in _packets(container, _video(container, info), silent):
             if not packet.size or packet.is_discard or not shows_picture(packet, info.codec):
                 continue
             if packet.pts is None or packet.is_corrupt:
@@ -157,12 +171,25 @@ def _packet_times(info: VideoInfo) -> list[int] | None:
     return times if times and unique and times[0] == first_key else None
 
 
+def _packets(container: Any, stream: Any, silent: set[int]) -> Iterator[Any]:
+    """Yield a stream's packets; every other stream that has one is removed from silent on the way."""
+    for packet in container.demux() if silent else container.demux(stream):
+        if packet.stream is stream:
+            yield packet
+        elif packet.size:
+            silent.discard(packet.stream_index)
+
+
 def _timed(
-    info: VideoInfo, start: int | None, losses: Losses, keyframes: int = 2
+    info: VideoInfo,
+    start: int | None,
+    losses: Losses,
+    keyframes: int = 2,
+    silent: set[int] | None = None,
 ) -> Generator[Timed, None, None]:
     """Yield decoded frames with rising PTS, beginning that many keyframes before start.
 
-    InputError where the clock starts anew in the middle of the file.
+    silent: as _packets takes it. InputError where the clock starts anew in the middle of the file.
     """
     with open_container(info.path) as container:
         stream = _video(container, info)
@@ -171,7 +198,7 @@ def _timed(
             container.seek(key, stream=stream)
         first: int | None = None
         last: int | None = None
-        for frame in _decode(container, stream, losses):
+        for frame in _decode(container, stream, losses, silent or set()):
             duration = frame.duration or None
             usual = duration or (max(1, round(1 / info.rate / info.time_base)) if info.rate else 1)
             pts = frame.pts if frame.pts is not None else frame.dts
@@ -227,8 +254,8 @@ def _keyframe(info: VideoInfo, start: int | None, count: int) -> int | None:
     return found
 
 
-def _decode(container: Any, stream: Any, losses: Losses) -> Generator[Any, None, None]:
-    packets = container.demux(stream)
+def _decode(container: Any, stream: Any, losses: Losses, silent: set[int]) -> Generator[Any, None, None]:
+    packets = _packets(container, stream, silent)
     while True:
         try:
             packet = next(packets, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from fractions import Fraction
@@ -593,3 +594,31 @@ def test_old_containers_become_mkv_with_their_sound(
     assert facts["output"] == str(tmp_path / "clip_x2.mkv")
     assert facts["verified"], facts["checks"]
     assert [check["name"] for check in facts["checks"]].count("audio") == 1
+
+
+@pytest.mark.parametrize("name", ["all.mkv", "sound.mp4", "sound.ts", "sound.avi"])
+def test_a_video_is_opened_twice_before_the_work_starts(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source = tmp_path / name
+    if name == "all.mkv":
+        clips.every_stream(source)
+    else:
+        clips.clip(source, audio=True)
+    opened: list[str] = []
+    open_file, process = av.open, subprocess.Popen
+
+    def counted_open(file: Any, *arguments: Any, **options: Any) -> Any:
+        opened.extend([file] if str(source) in str(file) else [])
+        return open_file(file, *arguments, **options)
+
+    def counted_process(command: list[str], *arguments: Any, **options: Any) -> Any:
+        opened.extend([command[0]] if str(source) in " ".join(command) else [])
+        return process(command, *arguments, **options)
+
+    monkeypatch.setattr(av, "open", counted_open)
+    monkeypatch.setattr(subprocess, "Popen", counted_process)
+
+    VideoJob(Settings(target=Target(2), model=model)).open(source)
+
+    assert len(opened) == 2

@@ -109,8 +109,8 @@ def test_sound_that_comes_late_fails(
     source = clips.clip(tmp_path / "clip.mkv", size="32x32", seconds=0.4, audio=True)
     join = video_run.join
 
-    def late(segments: list[Path], info: Any, target: Path, **options: Any) -> list[str]:
-        notes = join(segments, info, target, **options)
+    def late(segments: list[Path], info: Any, target: Path, *plan: Any, **options: Any) -> list[str]:
+        notes = join(segments, info, target, *plan, **options)
         shifted = target.with_name("late.mkv")
         clips.ffmpeg(
             "-i", target, "-itsoffset", "0.1", "-i", target, "-map", "0:v", "-map", "1:a",

@@ -15,10 +15,11 @@ from emt_cli.errors import InputError, OutputError
 from emt_cli.media.video.animation import gif_extent
 from emt_cli.media.video.animation_write import write_animation
 from emt_cli.media.video.codecs import ANIMATION, SEGMENT_SUFFIX, Encoding
-from emt_cli.media.video.containers import container_for
+from emt_cli.media.video.containers import map_streams
+from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.mux import join
-from emt_cli.media.video.probe import VideoInfo, probe
-from emt_cli.media.video.read import VideoReader, timestamps
+from emt_cli.media.video.probe import probe
+from emt_cli.media.video.read import VideoReader, survey
 from emt_cli.media.video.write import VideoWriter
 
 SUFFIXES = (".gif", ".webp", ".png")
@@ -48,7 +49,7 @@ def animation(path: Path, *, clear: bool = True, durations: tuple[int, ...] = (5
 
 def copy(info: VideoInfo, target: Path, encoding: Encoding = ANIMATION) -> list[str]:
     """Decode, encode in segments of two frames, and join."""
-    bounds = [*timestamps(info)[::2], None]
+    bounds = [*survey(info).times[::2], None]
     segments = []
     with VideoReader(info) as reader:
         for number, (start, end) in enumerate(itertools.pairwise(bounds)):
@@ -59,7 +60,7 @@ def copy(info: VideoInfo, target: Path, encoding: Encoding = ANIMATION) -> list[
             ) as writer:  # fmt: skip
                 for frame in reader.frames(start, end):
                     writer.write(frame.pixels, frame.pts, frame.alpha)
-    return join(segments, info, target, colour=writer.colour)
+    return join(segments, info, target, map_streams(info, target), colour=writer.colour)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -72,7 +73,7 @@ def test_animation_is_described_and_read_frame_by_frame(tmp_path: Path, suffix: 
     assert (info.animation, info.loop, info.frames, info.alpha) == (True, 3, 5, True)
     assert (info.width, info.height, info.duration) == (40, 30, Fraction(45, 100))
     assert [info.seconds(frame.pts) * 1000 for frame in frames] == [0, 50, 120, 230, 250]
-    assert [frame.pts for frame in frames] == timestamps(info)
+    assert [frame.pts for frame in frames] == survey(info).times
     for index, frame in enumerate(frames):
         assert frame.alpha is not None
         np.testing.assert_array_equal(frame.alpha, drawn(index)[..., 3])
@@ -82,7 +83,7 @@ def test_animation_is_described_and_read_frame_by_frame(tmp_path: Path, suffix: 
 
 def test_only_the_frames_asked_for_are_given(tmp_path: Path) -> None:
     info = probe(animation(tmp_path / "in.gif"))
-    times = timestamps(info)
+    times = survey(info).times
 
     with VideoReader(info) as reader:
         assert [frame.pts for frame in reader.frames(times[1], times[3])] == times[1:3]
@@ -119,7 +120,7 @@ def test_delays_of_png_are_exact_fractions(tmp_path: Path) -> None:
     write_animation(tmp_path / "out.png", lambda: iter(frames), thirds, loop=0)
 
     info = probe(tmp_path / "out.png")
-    ends = [info.seconds(pts) for pts in timestamps(info)]
+    ends = [info.seconds(pts) for pts in survey(info).times]
     assert ends == [0, *itertools.accumulate(thirds[:-1])]
     assert info.duration == sum(thirds)
 
@@ -131,7 +132,7 @@ def test_png_shows_frames_for_longer_than_a_minute_and_merged_ones_exactly(tmp_p
     write_animation(tmp_path / "out.png", lambda: iter(frames), durations, loop=0)
 
     info = probe(tmp_path / "out.png")
-    found = [info.seconds(pts) for pts in timestamps(info)]
+    found = [info.seconds(pts) for pts in survey(info).times]
     wanted = [Fraction(0), durations[0], sum(durations[:3]), sum(durations[:4])]
     assert max(abs(one - other) for one, other in zip(found, wanted, strict=True)) < Fraction(1, 1000)
     assert abs((info.duration or 0) - sum(durations)) < Fraction(1, 1000)
@@ -162,7 +163,7 @@ def test_rounded_delays_of_gif_do_not_drift(tmp_path: Path) -> None:
 
     info = probe(tmp_path / "out.gif")
     assert info.duration == Fraction(2)
-    found = [info.seconds(pts) for pts in timestamps(info)]
+    found = [info.seconds(pts) for pts in survey(info).times]
     assert all(abs(time - Fraction(index, 24)) <= Fraction(1, 200) for index, time in enumerate(found))
 
 
@@ -170,11 +171,12 @@ def test_rounded_delays_of_gif_do_not_drift(tmp_path: Path) -> None:
 def test_video_becomes_an_animation(tmp_path: Path, suffix: str) -> None:
     source = clips.clip(tmp_path / "in.mp4", rate="24000/1001", audio=True)
     info = probe(source)
-    target, notes = container_for(tmp_path / f"out{suffix}", info)
+    mapping = map_streams(info, tmp_path / f"out{suffix}")
+    target = mapping.target
 
     copy(info, target)
 
-    assert "audio aac" in notes[0]
+    assert "audio aac" in mapping.notes[0]
     found = probe(target)
     assert found.loop == 0
     assert abs((found.duration or 0) - Fraction(1001, 1000)) <= Fraction(1, 100)
@@ -184,11 +186,12 @@ def test_video_becomes_an_animation(tmp_path: Path, suffix: str) -> None:
 
 def test_animation_becomes_a_video(tmp_path: Path) -> None:
     info = probe(animation(tmp_path / "in.gif", clear=False))
-    target, notes = container_for(tmp_path / "out.mp4", info, "h264")
+    mapping = map_streams(info, tmp_path / "out.mp4")
+    target = mapping.target
 
     copy(info, target, Encoding("h264"))
 
-    assert notes == []
+    assert mapping.notes == ()
     assert [time * 1000 for time in clips.times(target)] == [0, 50, 120, 230, 250]
     assert probe(target).duration == Fraction(45, 100)
     assert probe(target).colour.matrix == "bt709"
@@ -197,7 +200,7 @@ def test_animation_becomes_a_video(tmp_path: Path) -> None:
 def test_frames_without_a_duration_are_shown_as_players_do(tmp_path: Path) -> None:
     info = probe(animation(tmp_path / "in.gif", durations=(0, 0, 50)))
 
-    assert [info.seconds(pts) for pts in timestamps(info)] == [0, Fraction(1, 10), Fraction(2, 10)]
+    assert [info.seconds(pts) for pts in survey(info).times] == [0, Fraction(1, 10), Fraction(2, 10)]
 
 
 def test_still_picture_of_png_is_no_frame(tmp_path: Path) -> None:
@@ -206,7 +209,7 @@ def test_still_picture_of_png_is_no_frame(tmp_path: Path) -> None:
 
     info = probe(tmp_path / "in.png")
 
-    assert (info.frames, len(timestamps(info))) == (3, 3)
+    assert (info.frames, len(survey(info).times)) == (3, 3)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

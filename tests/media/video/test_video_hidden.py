@@ -11,7 +11,7 @@ from av.bitstream import BitStreamFilterContext
 
 from emt_cli.media.video.hidden import shows_picture
 from emt_cli.media.video.probe import probe
-from emt_cli.media.video.read import VideoReader, timestamps
+from emt_cli.media.video.read import VideoReader, survey
 
 
 def hidden_references(path: Path, pix_fmt: str = "yuv420p") -> Path:
@@ -52,7 +52,7 @@ def test_hidden_reference_frames_in_packets_of_their_own_are_no_loss(tmp_path: P
 
     assert (count, damage) == (40, [])
     info = probe(path)
-    assert [info.seconds(pts) for pts in timestamps(info)] == shown
+    assert [info.seconds(pts) for pts in survey(info).times] == shown
 
 
 def test_what_ffmpeg_drops_as_hidden_is_hidden(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from emt_cli.errors import OutputError
 from emt_cli.media.video.codecs import SEGMENT_SUFFIX, Encoding
-from emt_cli.media.video.containers import container_for, map_streams
+from emt_cli.media.video.containers import StreamMapping, map_streams
+from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.mux import join
-from emt_cli.media.video.probe import VideoInfo, probe
-from emt_cli.media.video.read import VideoReader, timestamps
+from emt_cli.media.video.probe import probe
+from emt_cli.media.video.read import VideoReader, survey
 from emt_cli.media.video.write import VideoWriter
 
 SOURCES: dict[str, Callable[[Path], object]] = {
@@ -47,7 +48,7 @@ def copy(
     """Decode a video, encode it in segments, and join them; returns the notes."""
     encoding = Encoding(codec)
     chosen = [
-        pts for pts in timestamps(info) if (start is None or pts >= start) and (end is None or pts < end)
+        pts for pts in survey(info).times if (start is None or pts >= start) and (end is None or pts < end)
     ]
     bounds = [*chosen[::length], end]
     segments = []
@@ -60,10 +61,12 @@ def copy(
             ) as writer:  # fmt: skip
                 for frame in reader.frames(first, last):
                     writer.write(frame.pixels, frame.pts - info.origin)
-    notes = join(segments, info, target, start=start, end=end, colour=writer.colour)
+    plan = map_streams(info, target, codec or "h264")
+    assert plan.target == target
+    notes = join(segments, info, target, plan, start=start, end=end, colour=writer.colour)
     for segment in segments:
         segment.unlink()
-    return notes
+    return [*plan.notes, *notes]
 
 
 def tick_of(target: Path, info: VideoInfo) -> Fraction:
@@ -104,7 +107,7 @@ def test_every_frame_keeps_its_exact_time(tmp_path: Path, name: str, suffix: str
 def test_segments_of_any_length_and_codec_join_seamlessly(tmp_path: Path, codec: str, length: int) -> None:
     source = clips.vfr(tmp_path / "vfr.mp4")
     info = probe(source)
-    target, _ = container_for(tmp_path / "out.mp4", info, codec)
+    target = map_streams(info, tmp_path / "out.mp4", codec).target
 
     copy(info, target, codec=codec, length=length)
 
@@ -213,7 +216,7 @@ def test_cut_begins_at_zero_and_takes_the_sound_along(tmp_path: Path, name: str)
     source, target = tmp_path / name, tmp_path / f"out{Path(name).suffix}"
     (clips.every_stream if name == "all.mkv" else SOURCES[name])(source)
     info = probe(source)
-    times = timestamps(info)
+    times = survey(info).times
     start, end = times[6], times[16]
 
     copy(info, target, start=start, end=end)
@@ -237,14 +240,14 @@ def test_mp4_gives_way_to_mkv_where_it_cannot_hold_a_stream(tmp_path: Path) -> N
     everything = probe(clips.every_stream(tmp_path / "all.mkv"))
     plain = probe(clips.clip(tmp_path / "plain.mp4", audio=True))
 
-    assert container_for(tmp_path / "out.mp4", plain) == (tmp_path / "out.mp4", [])
-    target, notes = container_for(tmp_path / "out.mp4", everything)
-    assert target == tmp_path / "out.mkv"
-    assert "subtitle ass" in notes[0]
-    assert "attachments" in notes[0]
-    assert container_for(tmp_path / "out.mp4", plain, "ffv1")[0].suffix == ".mkv"
-    assert container_for(tmp_path / "out.avi", plain)[0].suffix == ".mkv"
-    assert container_for(tmp_path / "out.webm", plain, "av1")[0].suffix == ".mkv"
+    assert map_streams(plain, tmp_path / "out.mp4") == StreamMapping(tmp_path / "out.mp4", streams=(1,))
+    mapping = map_streams(everything, tmp_path / "out.mp4")
+    assert mapping.target == tmp_path / "out.mkv"
+    assert "subtitle ass" in mapping.notes[0]
+    assert "attachments" in mapping.notes[0]
+    assert map_streams(plain, tmp_path / "out.mp4", "ffv1").target.suffix == ".mkv"
+    assert map_streams(plain, tmp_path / "out.avi").target.suffix == ".mkv"
+    assert map_streams(plain, tmp_path / "out.webm", "av1").target.suffix == ".mkv"
 
 
 def test_timed_text_of_mp4_becomes_subrip_in_mkv(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_timed_text_of_mp4_becomes_subrip_in_mkv(tmp_path: Path) -> None:
     clips.ffmpeg("-i", plain, "-i", words, "-map", "0", "-map", "1", "-c", "copy", "-c:s", "mov_text", source)
     info = probe(source)
 
-    assert container_for(tmp_path / "out.mp4", info)[1] == []
+    assert map_streams(info, tmp_path / "out.mp4").notes == ()
     notes = copy(info, tmp_path / "out.mkv")
 
     assert "SubRip" in notes[0]
@@ -266,7 +269,7 @@ def test_timecode_track_is_no_reason_for_a_note(tmp_path: Path) -> None:
     info = probe(clips.clip(tmp_path / "code.mov", "-timecode", "01:00:00:00"))
 
     assert [stream.kind for stream in info.streams] == ["video", "data"]
-    assert map_streams(info, tmp_path / "out.mov").notes == []
+    assert map_streams(info, tmp_path / "out.mov").notes == ()
     copy(info, tmp_path / "out.mov")
     assert "01:00:00:00" in clips.facts(tmp_path / "out.mov")
 
@@ -293,7 +296,7 @@ def test_segments_of_other_settings_are_refused(tmp_path: Path) -> None:
             writer.write(frame.pixels[:, :width], number * 512)
 
     with pytest.raises(OutputError, match="another encoder"):
-        join(segments, info, tmp_path / "out.mp4")
+        join(segments, info, tmp_path / "out.mp4", map_streams(info, tmp_path / "out.mp4"))
 
     assert not (tmp_path / "out.mp4").exists()
 

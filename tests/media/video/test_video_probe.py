@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from emt_cli.errors import InputError
-from emt_cli.media.video.probe import VideoInfo, probe
+from emt_cli.media.video.info import VideoInfo
+from emt_cli.media.video.probe import probe
 from emt_cli.media.video.read import VideoReader
 
 

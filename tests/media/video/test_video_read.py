@@ -12,8 +12,9 @@ import clips
 import numpy as np
 import pytest
 
-from emt_cli.media.video.probe import VideoInfo, probe
-from emt_cli.media.video.read import Frame, VideoReader, timestamps
+from emt_cli.media.video.info import VideoInfo
+from emt_cli.media.video.probe import probe
+from emt_cli.media.video.read import Frame, VideoReader, survey
 
 CLIPS: dict[str, Callable[[Path], object]] = {
     "plain.mp4": lambda path: clips.clip(path, "-bf", "3"),
@@ -45,7 +46,7 @@ def test_frames_and_their_times_are_those_of_ffmpeg(tmp_path: Path, name: str) -
         found = [info.seconds(frame.pts) for frame in reader.frames()]
 
     assert found == expected
-    assert [info.seconds(pts) for pts in timestamps(info)] == expected
+    assert [info.seconds(pts) for pts in survey(info).times] == expected
     assert reader.damage == []
 
 
@@ -76,7 +77,7 @@ def test_pixels_do_not_depend_on_where_reading_starts(
 
 def test_segments_read_one_after_the_other_are_the_whole(tmp_path: Path) -> None:
     info = probe(clips.clip(tmp_path / "clip.mp4", "-g", "12", "-bf", "3", seconds=2))
-    times = timestamps(info)
+    times = survey(info).times
     with VideoReader(info) as reader:
         whole = [_digest(frame) for frame in reader.frames()]
 
@@ -211,7 +212,7 @@ def test_damage_in_the_middle_is_told_with_its_time_and_the_rest_read(tmp_path: 
 
     assert found == sorted(set(found))
     assert 75 <= len(found) <= 100
-    assert found[-1] >= timestamps(probe(whole))[-2]
+    assert found[-1] >= survey(probe(whole)).times[-2]
     assert reader.damage
     first = info.seconds(info.start_pts or 0)
     assert all(first + 1 < Fraction(text.split()[0]) < first + 4 for text in reader.damage)
@@ -220,7 +221,7 @@ def test_damage_in_the_middle_is_told_with_its_time_and_the_rest_read(tmp_path: 
 def test_damage_elsewhere_is_not_told(tmp_path: Path) -> None:
     whole = clips.clip(tmp_path / "whole.mp4", "-g", "12", seconds=4)
     info = probe(clips.damaged(tmp_path / "damaged.mp4", whole))
-    times = timestamps(info)
+    times = survey(info).times
 
     with VideoReader(info) as reader:
         early = list(reader.frames(None, times[30]))
