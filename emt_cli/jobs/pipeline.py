@@ -1,47 +1,49 @@
-"""Read, compute and write at the same time, in order and bounded memory; a failure anywhere ends it all."""
+"""Stages of threads joined by pipes: all at work at once, in bounded memory; a failure in one ends all."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import wait as futures_wait
 from contextlib import closing
-from threading import Condition, Event, Thread
-from typing import Generic, TypeVar
+from threading import Condition, Event, Lock, Thread
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
 Output = TypeVar("Output")
 
-_POLL_INTERVAL = 0.2
+POLL_INTERVAL = 0.2
 """Seconds after which a waiting thread looks up, so that signals are heard on every system."""
 
 
 class _EndedError(Exception):
-    """Tells the reading thread that nobody wants more."""
+    """Tells threads that nobody wants more."""
 
 
 class Pipe(Generic[Item]):
-    """A queue between two threads that holds a bounded number of bytes, but always at least one item."""
+    """A queue between threads that holds items up to a sum of sizes, but always at least one.
 
-    def __init__(self, limit: int) -> None:
+    Sizes are bytes, or 1 to count items; what is put without one always has room.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
         self.limit = limit
         self._items: deque[tuple[Item, int]] = deque()
-        self._bytes = 0
+        self._size = 0
         self._closed = False
         self._error: BaseException | None = None
         self._changed = Condition()
 
-    def put(self, item: Item, size: int) -> None:
-        """Add an item of so many bytes once there is room; raises the error of whoever failed."""
+    def put(self, item: Item, size: int = 0) -> None:
+        """Add an item of this size once there is room; raises the error of whoever failed."""
         with self._changed:
-            while self._error is None and self._items and self._bytes + size > self.limit:
-                self._changed.wait(_POLL_INTERVAL)
-            if self._error is not None:
-                raise self._error
+            while self._error is None and self._items and self._size + size > self.limit:
+                self._changed.wait(POLL_INTERVAL)
+            self.check()
             self._items.append((item, size))
-            self._bytes += size
+            self._size += size
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -61,99 +63,131 @@ class Pipe(Generic[Item]):
         if self._error is not None:
             raise self._error
 
-    def __iter__(self) -> Iterator[Item]:
-        """Take items until the pipe is closed and empty; raises the error of whoever failed."""
+    def take(self, choose: Callable[[list[Item]], int]) -> list[Item]:
+        """Take as many of the waiting items as choose(them) says, without waiting."""
+        with self._changed:
+            count = choose([item for item, _ in self._items])
+            return [self._next() for _ in range(count)]
+
+    def polled(self) -> Iterator[Item | None]:
+        """Take items until the pipe is closed and empty, and None whenever there was none for a while.
+
+        Raises the error of whoever failed.
+        """
         while True:
             with self._changed:
-                while self._error is None and not self._items and not self._closed:
-                    self._changed.wait(_POLL_INTERVAL)
-                if self._error is not None:
-                    raise self._error
-                if not self._items:
+                if self._error is None and not self._items and not self._closed:
+                    self._changed.wait(POLL_INTERVAL)
+                self.check()
+                if not self._items and self._closed:
                     return
-                item, size = self._items.popleft()
-                self._bytes -= size
-                self._changed.notify_all()
-            yield item
+                taken = [self._next()] if self._items else []
+            yield taken.pop() if taken else None  # and nothing is held while waiting
+
+    def __iter__(self) -> Iterator[Item]:
+        """Take items until the pipe is closed and empty; raises the error of whoever failed."""
+        return filter(lambda item: item is not None, self.polled())  # type: ignore[arg-type]
+
+    def _next(self) -> Item:
+        item, size = self._items.popleft()
+        self._size -= size
+        self._changed.notify_all()
+        return item
 
 
-def run_pipeline(
+class Stages:
+    """Threads in stages; each stage fills a pipe, which is closed when the last of its threads has ended."""
+
+    def __init__(self) -> None:
+        self._pipes: list[Pipe[Any]] = []
+        self._threads: list[Thread] = []
+
+    def start(self, name: str, works: Sequence[Callable[[], None]], out: Pipe[Any]) -> None:
+        """Start a stage, each work in a thread; an error in one fails the pipes of all stages."""
+        left, lock = [len(works)], Lock()
+        self._pipes.append(out)
+
+        def run(work: Callable[[], None]) -> None:
+            try:
+                work()
+            except BaseException as error:
+                self.fail(error)
+                return
+            with lock:
+                left[0] -= 1
+            if not left[0]:
+                out.close()
+
+        for number, work in enumerate(works):
+            self._threads.append(Thread(target=run, args=(work,), name=f"{name}-{number}", daemon=True))
+            self._threads[-1].start()
+
+    def fail(self, error: BaseException) -> None:
+        """End all stages with an error."""
+        for pipe in self._pipes:
+            pipe.fail(error)
+
+    def join(self) -> None:
+        """Wait for all threads."""
+        for thread in self._threads:
+            thread.join()
+
+
+def run_in_order(
     read: Generator[Read, None, None],
     submit: Callable[[Executor, Read], Future[Output]],
     write: Callable[[Iterator[tuple[Read, Output]]], None],
     *,
     workers: int,
     limit: int,
-    read_size: Callable[[Read], int],
-    output_size: Callable[[Output], int],
+    size: Callable[[Read], int],
     stop: Event,
 ) -> Generator[Read, None, bool]:
     """Pass all that is read through the workers to the writer, in order; yield each item handed to it.
 
     Reading and writing have a thread each. submit(executor, item) returns the future of what an item becomes,
     which may be one returned before; write gets an iterator that lasts until the end. limit: bytes that may
-    wait before the workers, and after them.
+    wait before the workers, by the size of each item; after them as many may wait as there are workers.
 
     An error in any thread is raised here after all of them have ended. When stop is set, items begun are
     finished and written, no more. Returns whether everything was done.
     """
     before: Pipe[Read] = Pipe(limit)
-    after: Pipe[tuple[Read, Output]] = Pipe(limit)
-    reader = Thread(target=_fill, args=(read, before, read_size), name="emt-read", daemon=True)
-    writer = Thread(target=_empty, args=(write, after), name="emt-write", daemon=True)
+    submitted: Pipe[tuple[Read, Future[Output]]] = Pipe(workers)
+    written: Pipe[Read] = Pipe(1)
+    stages, stopped = Stages(), Event()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="emt-work")
-    waiting: deque[tuple[Read, Future[Output]]] = deque()
 
-    def hand_over() -> Read:
-        item, future = waiting.popleft()
-        while not future.done():
-            futures_wait([future], _POLL_INTERVAL)
-        made = future.result()
-        after.put((item, made), output_size(made))
-        return item
-
-    try:
-        reader.start()
-        writer.start()
-        stopped = False
-        for item in before:
-            if stopped := stop.is_set():
-                break
-            waiting.append((item, submit(pool, item)))
-            while waiting and (len(waiting) > workers + 1 or waiting[0][1].done()):
-                yield hand_over()
-        while waiting and not (stop.is_set() and waiting[0][1].cancel()):
-            yield hand_over()
-        after.close()
-        while writer.is_alive():
-            writer.join(_POLL_INTERVAL)
-        after.check()
-        return not (stopped or waiting)
-    except BaseException as error:
-        after.fail(error)
-        raise
-    finally:
-        before.fail(_EndedError())
-        pool.shutdown(cancel_futures=True)
-        for thread in (reader, writer):
-            if thread.ident is not None:
-                thread.join()
-
-
-def _fill(read: Generator[Read, None, None], pipe: Pipe[Read], size: Callable[[Read], int]) -> None:
-    """Put all that is read into a pipe."""
-    try:
+    def fill() -> None:
         with closing(read):
             for item in read:
-                pipe.put(item, size(item))
-        pipe.close()
-    except BaseException as error:
-        pipe.fail(error)
+                before.put(item, size(item))
 
+    def hand_over() -> None:
+        for item in before:
+            if stop.is_set():
+                stopped.set()
+                return
+            submitted.put((item, submit(pool, item)), 1)
 
-def _empty(write: Callable[[Iterator[Item]], None], pipe: Pipe[Item]) -> None:
-    """Write all that comes out of a pipe."""
+    def outputs() -> Iterator[tuple[Read, Output]]:
+        for item, future in submitted:
+            while not future.done():
+                if stop.is_set() and future.cancel():
+                    stopped.set()
+                    return
+                futures_wait([future], POLL_INTERVAL)
+                submitted.check()
+            written.put(item, 1)
+            yield item, future.result()
+
     try:
-        write(iter(pipe))
-    except BaseException as error:
-        pipe.fail(error)
+        stages.start("emt-read", [fill], before)
+        stages.start("emt-submit", [hand_over], submitted)
+        stages.start("emt-write", [lambda: write(outputs())], written)
+        yield from written
+        return not stopped.is_set()
+    finally:
+        stages.fail(_EndedError())
+        pool.shutdown(cancel_futures=True)
+        stages.join()

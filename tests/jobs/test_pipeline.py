@@ -1,16 +1,17 @@
-"""The three-stage pipeline: order, overlap, bounded memory, and an end without hanging whatever fails."""
+"""Stages of threads and the pipes between them: order, bounded memory, an end without hanging in any case."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any
 
 import pytest
 
-from emt_cli.jobs.pipeline import Pipe, run_pipeline
+from emt_cli.jobs.pipeline import Pipe, Stages, run_in_order
 
 
 def numbers(count: int, error_at: int | None = None) -> Generator[int, None, None]:
@@ -30,13 +31,18 @@ def pipeline(
     def submit(executor: Executor, item: int) -> Future[int]:
         return executor.submit(work, item)
 
-    values = {"workers": 1, "limit": 4, "read_size": lambda _: 1, "output_size": lambda _: 1} | settings
-    return run_pipeline(read, submit, write, stop=stop or threading.Event(), **values)
+    values = {"workers": 1, "limit": 4, "size": lambda _: 1} | settings
+    return run_in_order(read, submit, write, stop=stop or threading.Event(), **values)
 
 
-def drained(made: Iterator[tuple[int, int]]) -> None:
+def drained(made: Iterable[object]) -> None:
     for _ in made:
         pass
+
+
+def put_numbers(pipe: Pipe[int]) -> None:
+    for number in range(9):
+        pipe.put(number)
 
 
 def finished(steps: Generator[int, None, bool]) -> bool:
@@ -52,7 +58,7 @@ def threads_left() -> list[str]:
     return [
         thread.name
         for thread in threading.enumerate()
-        if thread.name.startswith(("emt-read", "emt-write", "emt-work"))
+        if thread.name.startswith(("emt-read", "emt-submit", "emt-write", "emt-work"))
     ]
 
 
@@ -88,7 +94,7 @@ def test_reading_stays_within_its_limit_ahead_of_the_work() -> None:
 
     list(pipeline(counted(), work, drained, limit=3))
 
-    assert 2 < most <= 3 + 1 + 3  # in the pipe, in the reader's hand, submitted
+    assert 2 < most <= 3 + 1 + 1 + 1 + 1  # in both pipes, and in the hands of reader, submitter and writer
 
 
 def test_several_workers_work_at_the_same_time() -> None:
@@ -172,3 +178,52 @@ def test_a_pipe_takes_one_item_larger_than_its_limit() -> None:
     pipe.close()
 
     assert list(pipe) == ["large"]
+
+
+def test_what_was_taken_is_held_by_nobody_while_the_next_is_awaited() -> None:
+    class Picture:
+        pass
+
+    pipe: Pipe[Picture] = Pipe()
+    pipe.put(Picture())
+    polled = pipe.polled()
+    taken = weakref.ref(next(polled) or pipe)
+
+    assert next(polled) is None  # for a while there is nothing
+    assert taken() is None
+
+
+def test_a_stage_goes_on_until_the_last_of_its_threads_has_ended() -> None:
+    first, second = Pipe[int](), Pipe[int]()
+    stages, slow = Stages(), threading.Event()
+
+    def pass_on() -> None:
+        for item in first:
+            if item == 3:
+                slow.wait(10)
+            second.put(item)
+
+    stages.start("emt-read", [lambda: put_numbers(first)], first)
+    stages.start("emt-work", [pass_on] * 3, second)
+    passed = [next(iter(second)) for _ in range(8)]
+    slow.set()
+
+    assert sorted(passed + list(second)) == list(range(9))
+    stages.join()
+    assert threads_left() == []
+
+
+def test_a_failure_in_one_of_several_threads_ends_all() -> None:
+    first, second = Pipe[int](), Pipe[int]()
+    stages = Stages()
+
+    def fail() -> None:
+        raise OSError("working failed")
+
+    stages.start("emt-read", [lambda: put_numbers(first)], first)
+    stages.start("emt-work", [lambda: drained(first), fail, lambda: drained(first)], second)
+
+    with pytest.raises(OSError, match="working failed"):
+        list(second)
+    stages.join()
+    assert threads_left() == []

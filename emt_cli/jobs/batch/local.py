@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import sys
 import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from threading import Condition, Event, Lock, Thread
+from functools import partial
+from threading import Condition, Event, Lock
 from typing import TypeAlias
 
 from emt_cli.engine.device import Device, device_type, free_memory
 from emt_cli.jobs.batch.plan import Item
 from emt_cli.jobs.batch.stages import Failure, Opened, PictureWork, Written, discard, failure
 from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.pipeline import POLL_INTERVAL, Pipe, Stages
 from emt_cli.media.picture.io import Picture
-
-_POLL_INTERVAL = 0.2
-"""Seconds after which waiting threads look up, and progress is told."""
 
 LEAST_ROOM = 256 << 20
 """Bytes that pictures under way may always take."""
@@ -65,7 +63,7 @@ class Room:
             while self._count and (self._bytes + size > self.limit or self._count >= self.places):
                 if stop.is_set():
                     return False
-                self._changed.wait(_POLL_INTERVAL)
+                self._changed.wait(POLL_INTERVAL)
             if stop.is_set():
                 return False
             self._bytes += size
@@ -119,51 +117,39 @@ def run_locally(
     more; when the generator is closed, they are dropped.
     """
     line = _Line(items, work, room, stop)
-    readers = [Thread(target=line.read, name=f"emt-read-{n}", daemon=True) for n in range(threads)]
-    enlargers = [
-        Thread(target=line.enlarge, args=(index,), name=f"emt-enlarge-{n}", daemon=True)
-        for n, index in enumerate(places)
-    ]
-    writers = [Thread(target=line.write, name=f"emt-write-{n}", daemon=True) for n in range(threads)]
-    closing = Thread(target=line.close, args=(readers, enlargers, writers), name="emt-close", daemon=True)
-    for thread in (*readers, *enlargers, *writers, closing):
-        thread.start()
+    stages = Stages()
+    stages.start("emt-read", [line.read] * threads, line.opened)
+    stages.start("emt-enlarge", [partial(line.enlarge, index) for index in places], line.enlarged)
+    stages.start("emt-write", [line.write] * threads, line.events)
     told = time.monotonic()
-    ended = False
     try:
-        while True:
-            try:
-                event = line.events.get(timeout=_POLL_INTERVAL)
-            except queue.Empty:
-                event = Tick(line.under_way())
-            if event is None:
-                ended = True
-                return
-            if not isinstance(event, Tick) and time.monotonic() - told > _POLL_INTERVAL:
+        for event in line.events.polled():
+            if event is None or time.monotonic() - told > POLL_INTERVAL:
                 yield Tick(line.under_way())
                 told = time.monotonic()
-            yield event
-    finally:
-        if not ended:
-            stop.set()
-            line.dropped.set()
-            closing.join()
-            while (left := line.events.get()) is not None:
-                if isinstance(left, Ended) and isinstance(left.outcome, Written):
-                    discard(left.outcome.moves)
+            if event is not None:
+                yield event
+    except BaseException:
+        stop.set()
+        line.dropped.set()
+        stages.join()
+        for event in line.events.take(len):
+            if isinstance(event, Ended) and isinstance(event.outcome, Written):
+                discard(event.outcome.moves)
+        raise
 
 
 class _Line:
-    """The queues between the threads, and what each thread does."""
+    """The pipes between the stages, and what a thread of each does."""
 
     def __init__(self, items: Sequence[Item], work: PictureWork, room: Room, stop: Event) -> None:
         self.work, self.room, self.stop = work, room, stop
         self.items = iter(items)
         self.dropped = Event()
         self.turn = Lock()
-        self.opened: queue.Queue[Opened | None] = queue.Queue()
-        self.enlarged: queue.Queue[tuple[Opened, Picture, float, int] | None] = queue.Queue()
-        self.events: queue.Queue[ItemEvent | None] = queue.Queue()
+        self.opened: Pipe[Opened] = Pipe()
+        self.enlarged: Pipe[tuple[Opened, Picture, float, int]] = Pipe()
+        self.events: Pipe[ItemEvent] = Pipe()
         self.shares: dict[int, tuple[int, float]] = {}  # by thread
 
     def under_way(self) -> float:
@@ -191,7 +177,7 @@ class _Line:
 
     def enlarge(self, index: int) -> None:
         """Enlarge what was read, on one device; small pictures of one size together, where that is faster."""
-        while (opened := self.opened.get()) is not None:
+        for opened in self.opened:
             if (mates := self._mates(opened, index)) and self._enlarge_together([opened, *mates], index):
                 del opened, mates
                 continue
@@ -201,13 +187,11 @@ class _Line:
 
     def _mates(self, first: Opened, index: int) -> list[Opened]:
         """Take from the queue what can share a batch with a picture."""
-        count = 0
-        with self.opened.mutex:
-            there = self.opened.queue
-            # What fails here fails again, and is told, for the first alone.
-            with contextlib.suppress(Exception):
-                count = 0 if self.stop.is_set() else self.work.share(first, there, index)
-            return [mate for _ in range(count) if (mate := there.popleft()) is not None]
+        # What fails here fails again, and is told, for the first alone.
+        with contextlib.suppress(Exception):
+            if not self.stop.is_set():
+                return self.opened.take(lambda waiting: self.work.share(first, waiting, index))
+        return []
 
     def _enlarge_together(self, batch: list[Opened], index: int) -> bool:
         """Enlarge a batch at once; False when that failed, for whatever reason."""
@@ -245,26 +229,14 @@ class _Line:
     def write(self) -> None:
         """Write what was enlarged."""
         _yield_to_the_network()
-        while (job := self.enlarged.get()) is not None:
-            opened, result, seconds, index = job
+        for opened, result, seconds, index in self.enlarged:
             try:
                 outcome: Written | Failure = self.work.write(opened, result, seconds, index)
             except Exception as error:
                 outcome = failure(error, opened.item)
             item = opened.item
-            del job, opened, result
+            del opened, result
             self._end(item, outcome)
-
-    def close(self, readers: list[Thread], enlargers: list[Thread], writers: list[Thread]) -> None:
-        """Tell each kind of thread when the one before it has ended."""
-        for threads, following in ((readers, self.opened), (enlargers, self.enlarged)):
-            for thread in threads:
-                thread.join()
-            for _ in enlargers if threads is readers else writers:
-                following.put(None)
-        for thread in writers:
-            thread.join()
-        self.events.put(None)
 
     def _steps(self, opened: Opened, index: int) -> Picture | None:
         """Enlarge step by step; None when told to drop it."""

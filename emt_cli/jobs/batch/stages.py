@@ -93,12 +93,12 @@ class PictureWork:
         """Enlarge a picture on a device, by its place in the list; yields the share done."""
         return self.job.enlarge(opened.task, index)
 
-    def share(self, first: Opened, waiting: Sequence[Opened | None], index: int) -> int:
+    def share(self, first: Opened, waiting: Sequence[Opened], index: int) -> int:
         """Return how many of those that wait next a device best enlarges together with the first."""
         most = self.job.batch_size(first.task, index) - 1
         if most < 1:
             return 0
-        mates = takewhile(lambda one: one is not None and alike(first.task, one.task), waiting)
+        mates = takewhile(lambda one: alike(first.task, one.task), waiting)
         return len(list(islice(mates, most)))
 
     def enlarge_together(self, batch: Sequence[Opened], index: int) -> list[Picture]:

@@ -11,7 +11,7 @@ from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.read import VideoReader
 
 QUEUE = 16 << 20
-"""Bytes of frames that may wait before the network, and after it; one frame may always."""
+"""Bytes of frames that may wait before the network; one frame may always."""
 REMEMBERED = 128 << 20
 """Bytes of frames, small and large, that are kept to recognise duplicates; the last one always is."""
 _ENCODER_FRAMES = 64
@@ -46,7 +46,7 @@ def memory_of(networks: Networks, info: VideoInfo, plan: Plan, workers: int, *, 
     sample = 3 * (1 if info.bits == 8 else 2)
     before = plan.height * plan.width * sample
     after = plan.out_height * plan.out_width * sample * (3 if compare else 1)
-    waiting = max(QUEUE, before) + max(QUEUE, after) + (workers + 2) * (before + after)
+    waiting = max(QUEUE, before) + (workers + 3) * (before + after)
     remembered = max(REMEMBERED, before + after)
     return workers * dearest + waiting + remembered + _ENCODER_FRAMES * after // 2
 

@@ -13,7 +13,7 @@ from threading import Event
 import numpy as np
 
 from emt_cli.jobs.picture.enlarge import enlarge
-from emt_cli.jobs.pipeline import run_pipeline
+from emt_cli.jobs.pipeline import run_in_order
 from emt_cli.jobs.video.cost import QUEUE, REMEMBERED
 from emt_cli.jobs.video.duplicates import RecentFrames
 from emt_cli.jobs.video.plan import VideoJob
@@ -65,14 +65,13 @@ def make_segments(
     """
     segments = [segment for run in runs for segment in run]
     return (
-        yield from run_pipeline(
+        yield from run_in_order(
             _read_frames(reader, runs),
             enlarger.submit,
             lambda outputs: _write_segments(enlarger, folder, segments, outputs, keep),
             workers=len(enlarger.task.places),
             limit=QUEUE,
-            read_size=lambda entry: entry.frame.pixels.nbytes if entry.frame is not None else 0,
-            output_size=lambda outputs: sum(picture.nbytes for picture in outputs.values()),
+            size=lambda entry: entry.frame.pixels.nbytes if entry.frame is not None else 0,
             stop=stop,
         )
     )
@@ -101,11 +100,6 @@ class OutputFrame:
     """RGB (h, w, 3)."""
     alpha: Pixels | None = None
     """(h, w), where the result holds transparency and the frame has some."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all samples."""
-        return int(self.pixels.nbytes) + (0 if self.alpha is None else int(self.alpha.nbytes))
 
 
 class Enlarger:
