@@ -19,7 +19,7 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-heavy = {"torch", "einops", "requests", "pooch", "matplotlib"} & set(sys.modules)
+heavy = {"torch", "einops", "requests", "matplotlib"} & set(sys.modules)
 assert not heavy, heavy
 """
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from emt_cli.assets.catalog import cache_folder
+from emt_cli.assets.transfer import TransferError, receive
 from emt_cli.errors import InputError, OutputError
 from emt_cli.lock import lock
 
@@ -19,8 +20,6 @@ LARGEST_PICTURE = 200 << 20
 """Most bytes that one unpacked file may have."""
 MOST_LONGER = 1.5
 """How much longer than its known size an archive may be, and how much more than it the pictures inside."""
-TIMEOUT = (10, 60)
-"""Seconds to wait for a connection, and for each further piece."""
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, the bytes done, and the bytes in all."""
@@ -123,30 +122,18 @@ def transfer(name: str, url: str, target: Path, size: int, report: Report | None
 
     size: bytes, about; an answer far longer is refused.
     """
-    import requests
-
-    there = target.stat().st_size if target.is_file() else 0
-    headers = {"Range": f"bytes={there}-"} if there else {}
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            if answer.status_code != 416:  # 416: all of it is there
-                answer.raise_for_status()
-                done = there if answer.status_code == 206 else 0
-                with target.open("ab" if done else "wb") as file:
-                    for piece in answer.iter_content(1 << 20):
-                        file.write(piece)
-                        done += len(piece)
-                        if done > MOST_LONGER * size + (1 << 20):
-                            target.unlink()
-                            raise InputError(
-                                f"{url}: far longer than the {size:,} bytes it should have; try again later"
-                            )
-                        if report:
-                            report(name, done, max(done, size))
-    except requests.RequestException as error:
-        raise InputError(
-            f"{url}: the download broke off ({type(error).__name__}); try again, it goes on from there"
-        ) from error
+        with target.open("ab") as file:
+            receive(
+                url,
+                file,
+                most=MOST_LONGER * size + (1 << 20),
+                report=report and (lambda done: report(name, done, max(done, size))),
+            )
+    except TransferError as error:
+        if not target.stat().st_size:
+            target.unlink()
+        raise InputError(f"{url}: {error}; try again, it goes on from there") from error
 
 
 def unpack(path: Path, folder: Path) -> None:

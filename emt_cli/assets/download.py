@@ -5,24 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from emt_cli.assets.catalog import RELEASED, RELEASED_HOME, ReleasedFile, cache_folder
+from emt_cli.assets.transfer import TransferError, receive
 from emt_cli.atomic import write_atomically
 from emt_cli.errors import ModelError, OutputError
-
-ATTEMPTS = 3
-PAUSE = 1.0
-"""Seconds before the second attempt; twice that before the third."""
-TIMEOUT = (10, 30)
-"""Seconds to wait for a connection, and for each further piece of a file."""
-
-if TYPE_CHECKING:
-    from requests import RequestException
 
 Report = Callable[[str, int, int], None]
 """Called with a file's name, the bytes that have come, and the bytes in all."""
@@ -101,27 +91,21 @@ def _read(source: Path, file: ReleasedFile) -> bytes:
 
 
 def _fetch(url: str, file: ReleasedFile, report: Report | None) -> bytes:
-    import pooch  # slow to import, and so is requests
-    from requests import RequestException
-
-    download = pooch.HTTPDownloader(chunk_size=1 << 16, timeout=TIMEOUT)
-    shown = _without_secrets(url)
-    for attempt in range(1, ATTEMPTS + 1):
-        received = _Received(file, shown, report)
-        try:
-            download(url, received, None)
-        except RequestException as error:
-            problem = _describe(error)
-            if isinstance(error, ValueError) or _is_refusal(error):
-                break
-        else:
-            if received.tell() == file.size:
-                _check(received.getvalue(), file, shown)
-                return received.getvalue()
-            problem = f"only {received.tell()} of {file.size} bytes came"
-        if attempt < ATTEMPTS:
-            time.sleep(PAUSE * attempt)
-    raise ModelError(f"{shown}: {problem}; check network and proxy, or try EMT_MIRROR=URL or --from FILE")
+    shown, data = _without_secrets(url), io.BytesIO()
+    try:
+        receive(
+            url,
+            data,
+            most=file.size,
+            least=file.size,
+            report=report and (lambda done: report(file.name, done, file.size)),
+        )
+    except TransferError as error:
+        raise ModelError(
+            f"{shown}: {error}; check network and proxy, or try EMT_MIRROR=URL or --from FILE"
+        ) from error
+    _check(data.getvalue(), file, shown)
+    return data.getvalue()
 
 
 def _without_secrets(url: str) -> str:
@@ -131,44 +115,6 @@ def _without_secrets(url: str) -> str:
     except ValueError as error:
         raise ModelError(f"EMT_MIRROR: not an address: {error}; write https://host/folder") from error
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _is_refusal(error: RequestException) -> bool:
-    """Tell whether asking again is of no use: the server has answered, and it is not the one at fault."""
-    return error.response is not None and error.response.status_code < 500
-
-
-def _describe(error: RequestException) -> str:
-    from requests import exceptions
-
-    if error.response is not None and not error.response.ok:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
-    kinds = {
-        exceptions.SSLError: "the server's certificate is not trusted",
-        exceptions.ProxyError: "the proxy does not let it through",
-        exceptions.Timeout: "no answer in time",
-        exceptions.ConnectionError: "no connection",
-        ValueError: "not an address to fetch from",
-    }
-    return next((text for kind, text in kinds.items() if isinstance(error, kind)), "the transfer broke off")
-
-
-class _Received(io.BytesIO):
-    """What has come of a file; an answer longer than the file ends the transfer."""
-
-    def __init__(self, file: ReleasedFile, origin: str, report: Report | None) -> None:
-        super().__init__()
-        self.origin = origin
-        self.file = file
-        self.report = report
-
-    def write(self, data: bytes) -> int:  # type: ignore[override]
-        written = super().write(data)
-        if self.tell() > self.file.size:
-            raise ModelError(f"{self.origin}: longer than {self.file.name} should be; is it a login page?")
-        if self.report:
-            self.report(self.file.name, self.tell(), self.file.size)
-        return written
 
 
 def _check(data: bytes, file: ReleasedFile, origin: str) -> None:

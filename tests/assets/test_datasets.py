@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
-from emt_cli.assets import datasets
+from emt_cli.assets import datasets, transfer
 from emt_cli.assets.datasets import ARCHIVES, Archive, download, picture_folders, unpack
 from emt_cli.errors import InputError
 
@@ -78,11 +78,16 @@ def test_broken_download_goes_on_where_it_stopped(archive: Archive, httpserver: 
     assert (tmp_path / "part").read_bytes() == DATA
 
 
-def test_absent_server_is_an_input_error(archive: Archive, tmp_path: Path):
+def test_absent_server_is_an_input_error_and_leaves_nothing(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transfer, "PAUSE", 0)
     nowhere = replace(archive, url="http://127.0.0.1:9/tiny.zip")
 
-    with pytest.raises(InputError, match="broke off"):
+    with pytest.raises(InputError, match="no connection; try again"):
         download(nowhere, tmp_path / "part")
+
+    assert not (tmp_path / "part").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from emt_cli.assets import catalog, download
+from emt_cli.assets import catalog, download, transfer
 from emt_cli.assets.catalog import ReleasedFile, cache_folder, find_model, scales_of
 from emt_cli.assets.download import pull
 from emt_cli.errors import ModelError, OutputError
@@ -43,7 +43,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EMT_CACHE", str(folder))
     monkeypatch.setattr(catalog, "RELEASED", PINNED)
     monkeypatch.setattr(download, "RELEASED", PINNED)
-    monkeypatch.setattr(download, "PAUSE", 0)
+    monkeypatch.setattr(transfer, "PAUSE", 0)
     return folder
 
 
@@ -185,7 +185,7 @@ def test_transfer_that_always_breaks_is_given_up(mirror: HTTPServer, cache: Path
     message = refused(4)
 
     assert "broke off" in message or "only 5000 of" in message
-    assert len(mirror.log) == download.ATTEMPTS
+    assert len(mirror.log) == transfer.ATTEMPTS
     assert files(cache) == set()
 
 
