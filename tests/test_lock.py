@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -104,4 +105,20 @@ def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> No
     (tmp_path / "file").write_text("not a folder")
 
     with pytest.raises(OutputError, match="cannot be written"), lock(tmp_path / "file" / ".lock", busy=""):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of Windows are asked otherwise")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_without_locks_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    import fcntl
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+    with pytest.raises(OutputError, match="use another disk"), lock(tmp_path / "new" / ".lock", busy=""):
         pass
