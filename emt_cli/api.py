@@ -41,8 +41,9 @@ class FolderResult:
 class Session:
     """Models and devices, kept from one file to the next.
 
-    model, device, precision, engine, tile and ensemble: as the command line takes them. memory: bytes that
-    one picture or frame may need; None takes what is free. Raises EmtError for whatever of it is not there.
+    model, device, precision, engine, tile, ensemble and sharpness: as the command line takes them. memory:
+    bytes that one picture or frame may need; None takes what is free. Raises EmtError for whatever of it is
+    not there.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Session:
         tile: int | None = None,
         ensemble: bool = False,
         memory: int | None = None,
+        sharpness: float | None = None,
     ) -> None:
         self._how: dict[str, Any] = {
             "model": model,
@@ -64,6 +66,7 @@ class Session:
             "tile": tile,
             "ensemble": ensemble,
             "memory": memory,
+            "sharpness": sharpness,
         }
         self._networks: Networks | None = Settings(Target(4), **self._how).networks()
 

@@ -149,6 +149,15 @@ Ensemble = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Sharpness = Annotated[
+    float | None,
+    typer.Option(
+        help="From 0 (invents nothing) to 1 (sharpest), for models that offer it. \\[default: the model's]",
+        min=0,
+        max=1,
+        rich_help_panel=MODEL,
+    ),
+]
 
 FormatChoice = Annotated[
     Format | None,

@@ -44,6 +44,7 @@ def upscale(
     engine: options.EngineChoice = options.Engine.auto,
     tile: options.TileSide = "auto",
     ensemble: options.Ensemble = False,
+    sharpness: options.Sharpness = None,
     format: options.FormatChoice = None,
     quality: options.Quality = 95,
     suffix: options.Suffix = None,

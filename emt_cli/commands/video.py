@@ -51,6 +51,7 @@ def video(
     tile: options.TileSide = "auto",
     engine: options.EngineChoice = options.Engine.auto,
     ensemble: options.Ensemble = False,
+    sharpness: options.Sharpness = None,
     codec: Annotated[
         str | None,
         typer.Option(

@@ -73,7 +73,9 @@ def load_weights(path: Path, *, config: EMTConfig | None = None, sharpness: floa
     checked = _checked({n: v for n, v in tensors.items() if not n.startswith(FAITHFUL)}, config, path)
     if not faithful:
         if sharpness is not None:
-            raise ModelError(f"{path}: has no sharpness to choose; --sharpness is for models like emt-photo")
+            raise ModelError(
+                f"{path}: has one set of weights, and so no sharpness to choose; leave --sharpness out"
+            )
         return Weights(config, checked, metadata, sha256)
     share = _share(metadata.get("sharpness", 1.0) if sharpness is None else sharpness, path)
     return Weights(config, _mixed(_checked(faithful, config, path), checked, share), metadata, sha256, share)

@@ -512,7 +512,7 @@ def test_sharpness_unless_told_is_the_files_own(tmp_path: Path, tiny_config: EMT
 
 
 def test_sharpness_of_a_model_of_one_set_is_refused(tiny_file: Path):
-    with pytest.raises(ModelError, match=r"tiny\.safetensors: has no sharpness to choose"):
+    with pytest.raises(ModelError, match=r"tiny\.safetensors: has one set of weights"):
         load_weights(tiny_file, sharpness=0.5)
 
 

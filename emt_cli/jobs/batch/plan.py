@@ -219,8 +219,17 @@ class _Planner:
         """Digest everything that decides what a result's bytes are, but for its source."""
         if passes not in self._keys:
             settings = asdict(self.job.settings)
-            for name in ("device", "model", "format", "suffix", "overwrite", "max_pixels", "keep_dates"):
-                del settings[name]  # where, by which name, and what the record holds anyway
+            for name in (
+                "device",
+                "model",
+                "sharpness",
+                "format",
+                "suffix",
+                "overwrite",
+                "max_pixels",
+                "keep_dates",
+            ):
+                del settings[name]  # where, by which name, and what weights or the record hold anyway
             settings["weights"] = self.job.networks.digest(passes)
             settings["precision"] = self.job.networks.precisions(passes)
             text = json.dumps(settings, sort_keys=True)

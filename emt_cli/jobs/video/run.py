@@ -113,6 +113,7 @@ def _key(job: VideoJob, task: VideoTask) -> dict[str, Any]:
         "device": sorted({device_type(device) for device in job.networks.devices}),
         "tile": settings.tile,
         "tta": settings.ensemble,
+        "sharpness": settings.sharpness,
         **asdict(task.encoding),
         "start": task.start,
         "end": task.end,
