@@ -192,7 +192,9 @@ def test_a_session_keeps_its_model_between_files(
     from emt_cli.jobs import networks
 
     read, load = [], networks.load_weights
-    monkeypatch.setattr(networks, "load_weights", lambda path: read.append(path) or load(path))
+    monkeypatch.setattr(
+        networks, "load_weights", lambda path, **options: read.append(path) or load(path, **options)
+    )
 
     with Session(model) as session:
         for name in ("one.png", "two.png"):

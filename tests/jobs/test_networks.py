@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,9 +31,9 @@ def tiny(tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT) -> Path:
 def test_a_model_file_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
-    def reading(path: Path) -> Weights:
+    def reading(path: Path, **options: Any) -> Weights:
         read.append(path)
-        return load_weights(path)
+        return load_weights(path, **options)
 
     monkeypatch.setattr("emt_cli.jobs.networks.load_weights", reading)
 
