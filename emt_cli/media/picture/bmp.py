@@ -74,6 +74,8 @@ def read_bmp_head(data: bytes | memoryview) -> BmpHead:
     dpi = (x / _INCHES_PER_METRE, y / _INCHES_PER_METRE) if x > 0 and y > 0 else None
     told = struct.unpack_from("<I", data, 46)[0] if size >= _INFO else 0
     palette = (14 + size, min(told or 2**bits, 2**bits), 3 if size == 12 else 4)
+    if bits <= 8 and start <= palette[0]:  # some programs forget their palette
+        start = palette[0] + palette[1] * palette[2]
     runs = compression in _RUNS
     return BmpHead(width, abs(height), height < 0, bits, masks, start, dpi, profile, palette, runs)
 

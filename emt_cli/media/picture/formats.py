@@ -1,5 +1,6 @@
 """The kinds of picture files: how they are told apart, named, and what each can hold."""
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -146,14 +147,29 @@ def _foreign(head: bytes) -> str:
             return f"{kind} is not read; {_CONVERT}"
     if not head.strip(b"\0"):
         return "holds only zeros; get an undamaged copy"
+    if re.fullmatch(rb"[\t\n\f\r\x1b\x20-\x7e\x80-\xff]+", head) and _begins_text(head):
+        return "holds text, not a picture; check the name"
+    return "not a picture that can be read; PNG, JPEG, WebP, TIFF, HEIC, AVIF and others are"
+
+
+def _begins_text(head: bytes) -> bool:
+    """Tell whether bytes are UTF-8; the last character may be cut."""
     try:
-        head.decode("utf-8")
-    except UnicodeDecodeError:
-        return "not a picture that can be read; PNG, JPEG, WebP, TIFF, HEIC, AVIF and others are"
-    return "holds text, not a picture; check the name"
+        head.decode()
+    except UnicodeDecodeError as error:
+        return len(head) - error.start < 4 and error.reason == "unexpected end of data"
+    return True
 
 
 _KNOWN = {
+    b"DDS ": "DDS",
+    b"icns": "ICNS",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"SIMPLE  =": "FITS",
+    b"\x01\xda": "SGI",
+    b"/* XPM */": "XPM",
+    b"#define ": "XBM",
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"8BPS": "Photoshop's PSD",
@@ -163,7 +179,9 @@ _KNOWN = {
     b"#?RADIANCE": "Radiance HDR",
     b"\0\0\x01\0": "ICO",
     b"qoif": "QOI",
+    b"P4": "PBM",
     b"P5": "PGM",
     b"P6": "PPM",
     b"PF": "PFM",
+    b"Pf": "PFM",
 }

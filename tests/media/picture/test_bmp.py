@@ -176,3 +176,16 @@ def test_pictures_inside_a_bmp_are_named() -> None:
 
     with pytest.raises(InputError, match="compression 4 is not read"):
         read_picture(bytes(data))
+
+
+def test_pixels_said_to_lie_where_the_palette_does_follow_it(photo: np.ndarray) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(photo[:20, :30]).quantize(256).save(stream, "BMP")
+    data = bytearray(stream.getvalue())
+    sound = read_picture(bytes(data)).pixels
+    data[10:14] = struct.pack("<I", 14 + 40)  # as some programs write it
+
+    found = read_picture(bytes(data)).pixels
+
+    assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    assert np.array_equal(found, sound)
