@@ -102,7 +102,8 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     key = next((bytes(body) for kind, body in chunks if kind == b"tRNS"), b"")
     if colour_type in (0, 2) and len(key) == {0: 2, 2: 6}[colour_type]:
         scale = 255 // (2**bits - 1) if bits < 8 else 1
-        colour = [value * scale for value in struct.unpack(f">{len(key) // 2}H", key)]
+        # Only as many bits as a sample has are used, the specification says.
+        colour = [(value & (1 << bits) - 1) * scale for value in struct.unpack(f">{len(key) // 2}H", key)]
         opaque = (decoded.pixels != np.array(colour)).any(axis=2)
         alpha = np.where(opaque, full_scale(decoded.pixels.dtype), 0).astype(decoded.pixels.dtype)
     frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)

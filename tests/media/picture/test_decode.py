@@ -84,9 +84,10 @@ def test_one_bit_png_becomes_black_and_white() -> None:
     assert picture.pixels[..., 0].tolist() == [[255, 0], [0, 255]]
 
 
-def test_transparent_colour_of_four_bit_gray_png_becomes_alpha() -> None:
-    # Two rows of two 4-bit pixels: 3 and 12, 12 and 3; 3 is the transparent one.
-    data = png_file(2, 2, 4, 0, bytes([0, 0x3C, 0, 0xC3]), png_chunk(b"tRNS", struct.pack(">H", 3)))
+@pytest.mark.parametrize("key", [3, 0xF3])
+def test_transparent_colour_of_four_bit_gray_png_becomes_alpha(key: int) -> None:
+    # Two rows of two 4-bit pixels: 3 and 12, 12 and 3; 3 is the transparent one, in the low bits that count.
+    data = png_file(2, 2, 4, 0, bytes([0, 0x3C, 0, 0xC3]), png_chunk(b"tRNS", struct.pack(">H", key)))
 
     picture = read_picture(data)
 
