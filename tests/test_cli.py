@@ -236,6 +236,43 @@ def test_progress_is_one_bar_whatever_is_being_done(monkeypatch: pytest.MonkeyPa
     assert drawn.count("\n") == drawn.count("\x1b[1A") == 0
 
 
+def test_lines_are_printed_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "xterm")
+
+    with ui.progress() as update:
+        update("photo.png", 1, 2)
+        ui.show("photo_x4.png")
+        ui.say("a note")
+        drawn = screen.getvalue()
+
+    clear = "\r\x1b[2K"
+    bar, result, note = (
+        drawn.partition("photo_x4.png\n")[0],
+        *drawn.split("photo_x4.png\n")[1].split("a note\n"),
+    )
+    assert "photo.png" in bar
+    assert bar.endswith(clear)
+    assert "photo.png" in result  # drawn again below the line
+    assert result.endswith(clear)
+    assert "photo.png" in note
+
+
+def test_a_result_goes_to_its_pipe_while_a_bar_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, pipe = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    monkeypatch.setenv("TERM", "xterm")
+
+    with ui.progress() as update:
+        update("photo.png", 1, 2)
+        ui.show("photo_x4.png")
+
+    assert pipe.getvalue() == "photo_x4.png\n"
+
+
 def test_progress_draws_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with ui.progress() as update:
         update("file", 1, 2)

@@ -206,8 +206,15 @@ def _live(steps: int, silent: bool) -> Iterator[Callable[[TrainStep], None]]:
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True)
     hidden = silent or not sys.stderr.isatty()
     scores = ""
-    bar = Progress(*columns, console=Console(stderr=True), disable=hidden, auto_refresh=False)
-    with nullcontext() if hidden else ui.on_screen(), bar:
+    bar = Progress(
+        *columns,
+        console=Console(stderr=True),
+        disable=hidden,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with bar, nullcontext() if hidden else ui.on_screen(bar):
         task = bar.add_task("", total=steps)
 
         def show(step: TrainStep) -> None:

@@ -7,15 +7,24 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
 from emt_cli.errors import OutputError
 
-_bars = 0
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+REDRAWN_EVERY = 0.1
+"""Seconds between two drawings of a bar."""
+_screen = RLock()
+_bar: Progress | None = None
+"""What is drawn at present; lines are printed above it."""
 
 
 class Update(Protocol):
@@ -33,7 +42,8 @@ def show(text: str) -> None:
 def say(text: str, *, quiet: bool = False) -> None:
     """Print one line on stderr, unless quiet."""
     if not quiet:
-        typer.echo(plain(text), err=True)
+        with _above_bar():
+            typer.echo(plain(text), err=True)
 
 
 def show_json(value: Any) -> None:
@@ -64,7 +74,8 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _print(line: str) -> None:
     """Print on stdout; a reader that has gone away stops the talk, not the work."""
     try:
-        typer.echo(line)
+        with _above_bar():
+            typer.echo(line)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -86,34 +97,62 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
         TaskProgressColumn(),
         TimeRemainingColumn(compact=True),
     )
-    with on_screen(), Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    bar = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        auto_refresh=False,
+        redirect_stdout=False,  # what is for a pipe would go to the terminal
+        redirect_stderr=False,
+    )
+    with bar, on_screen(bar):
         task = bar.add_task("", visible=False)
-        last = 0.0, 0.0
+        last, label_drawn, drawn = (0.0, 0.0), "", 0.0
 
         def update(label: str, done: float, total: float) -> None:
-            nonlocal last
-            if done < last[0] or total != last[1]:  # something else, which takes its own time
-                bar.reset(task)
-            last = done, total
-            bar.update(task, description=plain(label), completed=done, total=total, visible=True)
+            nonlocal last, label_drawn, drawn
+            with _screen:
+                if done < last[0] or total != last[1]:  # something else, which takes its own time
+                    bar.reset(task)
+                last = done, total
+                bar.update(task, description=plain(label), completed=done, total=total, visible=done < total)
+                now = time.monotonic()
+                if label != label_drawn or done >= total or now - drawn >= REDRAWN_EVERY:
+                    label_drawn, drawn = label, now
+                    bar.refresh()
 
         yield update
 
 
 @contextmanager
-def on_screen() -> Iterator[None]:
-    """Remember, as long as the block lasts, that something is drawn that hides the cursor."""
-    global _bars
-    _bars += 1
+def on_screen(bar: Progress) -> Iterator[None]:
+    """Print lines above a bar as long as the block lasts; the bar draws itself on stderr, when told to."""
+    global _bar
+    with _screen:
+        before, _bar = _bar, bar
     try:
         yield
     finally:
-        _bars -= 1
+        with _screen:
+            _bar = before
+
+
+@contextmanager
+def _above_bar() -> Iterator[None]:
+    """Make room for a line where a bar is drawn, and draw it again below."""
+    with _screen:
+        if _bar is None:
+            yield
+            return
+        _bar.console.file.write("\r\x1b[2K")
+        _bar.console.file.flush()
+        yield
+        _bar.refresh()
 
 
 def break_off(last_words: str = "") -> None:
     """Leave the terminal as it was found and say a last line, in the middle of anything else."""
-    if _bars:
+    if _bar is not None:
         last_words = f"\r\x1b[2K\x1b[?25h{last_words}"  # clear the line, show the cursor
     with contextlib.suppress(OSError):
         os.write(2, last_words.encode())
