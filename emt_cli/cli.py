@@ -19,6 +19,7 @@ import typer.core
 from emt_cli import __version__
 from emt_cli.atomic import remove_unfinished
 from emt_cli.commands import batch, benchmark, doctor, explain, export, models, train, ui, upscale, video
+from emt_cli.commands.implied import implied_command
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
 from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, UsageError, is_out_of_memory
@@ -26,6 +27,13 @@ from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, Usage
 
 class Commands(typer.core.TyperGroup):
     """The group of all commands; turns errors into one line and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in front where files are given without one."""
+        if args and args[0] not in self.commands and (command := implied_command(args)):
+            args = [command, *args]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for; with --json a failure is an event too."""
@@ -92,7 +100,10 @@ def emt(
         typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Upscale pictures and video with the Efficient Mixed Transformer (EMT)."""
+    """Upscale pictures and video with the Efficient Mixed Transformer (EMT).
+
+    Files need no command: emt photo.jpg means upscale, emt clip.mp4 video, emt photos/ batch.
+    """
     if context.invoked_subcommand is None:
         for line in TOUR.splitlines():
             ui.show(line)

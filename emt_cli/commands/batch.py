@@ -17,6 +17,7 @@ from emt_cli.errors import InputError, UsageError
 if TYPE_CHECKING:
     from emt_cli.jobs.batch.find import Findings, Selection
     from emt_cli.jobs.batch.folder import BatchFolder, Shard
+    from emt_cli.jobs.target import Target
 
 EPILOG = options.examples(
     "emt batch photos/ -r -o large/",
@@ -41,7 +42,8 @@ def batch(
         typer.Option(
             "--output",
             "-o",
-            help="Folder of the results; it also holds the journal of what is done.",
+            help="Folder of the results, which also holds the journal of what is done; "
+            "else FOLDER_x4 beside the one given.",
             rich_help_panel=options.FILES,
         ),
     ] = None,
@@ -152,10 +154,12 @@ def batch(
     from emt_cli.jobs.cluster.scheduler import connected
     from emt_cli.jobs.picture.job import PictureJob
     from emt_cli.jobs.picture.task import Settings
+    from emt_cli.jobs.target import Target
     from emt_cli.stop import stop_signals
 
     if output is None:
-        raise UsageError("name the folder of the results with -o")
+        output = _beside(inputs or [], lists or [], Target.asked(scale, width, height, long_side))
+        ui.say(f"emt: results go to {output}", quiet=quiet or as_json)
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output}: is a file; results of a batch need a folder")
     if name is not None and suffix is not None:
@@ -194,6 +198,18 @@ def batch(
                 reporter.run(run_batch(plan, into, events, stop, stats), stats, plan, stop)
     if code := reporter.summary(stats):
         raise typer.Exit(code)
+
+
+def _beside(inputs: list[str], lists: list[Path], target: Target) -> Path:
+    """Return the folder of the results beside the only input, a folder."""
+    if len(inputs) != 1 or lists or not Path(inputs[0]).is_dir():
+        raise UsageError("name the folder of the results with -o")
+    folder = Path(inputs[0])
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    if not folder.name:
+        raise UsageError("name the folder of the results with -o")
+    return folder.with_name(folder.name + (f"_x{target.scale:g}" if target.scale else "_large"))
 
 
 def _find(
