@@ -36,7 +36,7 @@ def test_emt_alone_shows_every_command_in_a_line_and_three_to_copy() -> None:
     assert (result.exit_code, result.stdout) == (0, TOUR + "\n")
     shown = re.findall(r"^  emt (\w+)  ", TOUR, re.MULTILINE)
     assert sorted(shown) == sorted(COMMANDS)
-    tried = re.findall(r"^  (emt \w+ .*?)(?:  |$)", TOUR.partition("Try:")[2], re.MULTILINE)
+    tried = re.findall(r"^  (emt \S+.*?)(?:  |$)", TOUR.partition("Try:")[2], re.MULTILINE)
     assert len(tried) == 3
     assert max(len(line) for line in TOUR.splitlines()) <= 92
 

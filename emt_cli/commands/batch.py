@@ -17,6 +17,7 @@ from emt_cli.errors import InputError, UsageError
 if TYPE_CHECKING:
     from emt_cli.jobs.batch.find import Findings, Selection
     from emt_cli.jobs.batch.folder import BatchFolder, Shard
+    from emt_cli.jobs.batch.plan import Batch
     from emt_cli.jobs.target import Target
 
 EPILOG = options.examples(
@@ -113,6 +114,12 @@ def batch(
             rich_help_panel=options.FILES,
         ),
     ] = False,
+    skip_larger: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS", help="Skip pictures with a side above this.", min=1, rich_help_panel=SELECTION
+        ),
+    ] = None,
     strip_metadata: options.StripMetadata = False,
     keep_dates: options.KeepDates = False,
     compare: options.Compare = False,
@@ -128,6 +135,14 @@ def batch(
             rich_help_panel=options.RUN,
         ),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Go on with what appears in the folders, until Ctrl-C.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = False,
     report: Annotated[
         Path | None,
         typer.Option(help="Write what became of each picture: .json or .csv.", rich_help_panel=options.RUN),
@@ -151,6 +166,7 @@ def batch(
     from emt_cli.jobs.batch.on_ray import run_on_cluster
     from emt_cli.jobs.batch.plan import plan_batch
     from emt_cli.jobs.batch.run import RunStats, run_batch, run_here
+    from emt_cli.jobs.batch.watch import Watch, only
     from emt_cli.jobs.cluster.scheduler import connected
     from emt_cli.jobs.picture.job import PictureJob
     from emt_cli.jobs.picture.task import Settings
@@ -162,6 +178,8 @@ def batch(
         ui.say(f"emt: results go to {output}", quiet=quiet or as_json)
     if output.exists() and not output.is_dir():
         raise UsageError(f"-o {output}: is a file; results of a batch need a folder")
+    if watch and (dry_run or lists or "-" in (inputs or [])):
+        raise UsageError("--watch is for folders and patterns; leave out lists and --dry-run")
     if name is not None and suffix is not None:
         raise UsageError("--name gives the whole name; leave out --suffix")
     settings = options.settings(Settings, locals())
@@ -169,33 +187,48 @@ def batch(
     record = None if report is None else Report(report, overwrite=overwrite)
     reporter = Reporter(as_json=as_json, quiet=quiet, verbose=verbose, record=record)
     selection = Selection(recursive, tuple(include or ()), tuple(exclude or ()))
-    findings = _find(inputs or [], lists or [], selection, into, base=base, null=null)
+    find = partial(_find, inputs or [], lists or [], selection, into, base=base, null=null)
+    findings = find()
     job = PictureJob(settings)
-    with nullcontext() if dry_run else into.held():
+
+    def planned(findings: Findings) -> Batch:
         with ui.progress(quiet=reporter.quiet) as update:
-            plan = plan_batch(
+            return plan_batch(
                 findings,
                 job,
                 into,
                 name=template,
                 skip_existing=skip_existing,
+                skip_larger=skip_larger,
                 report=partial(update, "looking into files"),
             )
+
+    def run(plan: Batch) -> None:
+        stats.total += plan.total
+        if ray is None:
+            events = run_here(plan, job, into, stop, jobs)
+        else:
+            events = run_on_cluster(plan.items, job, into, cpus=ray_cpus, stop=stop, say=reporter.note)
+        with closing(events):  # before the lock goes, whatever happens
+            reporter.run(run_batch(plan, into, events, stop, stats), stats, plan, stop)
+
+    stats = RunStats()
+    with nullcontext() if dry_run else into.held():
+        plan = planned(findings)
         reporter.found(findings)
         reporter.collisions(plan)
-        if not plan.total:
+        if not plan.total and not watch:
             raise InputError("no pictures to enlarge; see `emt batch --help`")
         reporter.plan(plan, job, expect(plan, job, into, try_anyway=dry_run), dry_run=dry_run)
         if dry_run:
             raise typer.Exit(0 if not plan.failures else 4 if len(plan.failures) == plan.total else 3)
-        stats = RunStats(plan.total)
         with nullcontext() if ray is None else connected(ray), stop_signals() as stop:
-            if ray is None:
-                events = run_here(plan, job, into, stop, jobs)
-            else:
-                events = run_on_cluster(plan.items, job, into, cpus=ray_cpus, stop=stop, say=reporter.note)
-            with closing(events):  # before the lock goes, whatever happens
-                reporter.run(run_batch(plan, into, events, stop, stats), stats, plan, stop)
+            watcher = Watch(find, findings) if watch else None
+            run(plan)
+            if watcher is not None and not stop.is_set():
+                reporter.note("waiting for more pictures; Ctrl-C ends it")
+                for everything, new in watcher.arrivals(stop):
+                    run(only(planned(everything), new))
     if code := reporter.summary(stats):
         raise typer.Exit(code)
 

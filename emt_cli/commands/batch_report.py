@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 50
 """Failures listed in the end; a report has all."""
+_REASONS = {"done": "done before", "exists": "its result exists", "large": "large enough"}
 _LOG_EVERY = 60.0
 """Seconds between lines about progress where there is no terminal to draw on."""
 
@@ -98,7 +99,9 @@ class Reporter:
             return
         parts = [f"{pending} to enlarge"]
         parts += [f"{done} done before"] if done else []
-        parts += [f"{len(batch.skipped)} exist already"] if batch.skipped else []
+        for reason, words in (("exists", "exist already"), ("large", "large enough")):
+            count = sum(one.reason == reason for one in batch.skipped)
+            parts += [f"{count} {words}"] if count else []
         parts += [f"{len(batch.failures)} cannot be enlarged"] if batch.failures else []
         ui.say(f"{_pictures(batch.total)}: {', '.join(parts)}", quiet=self.quiet)
         if expected is not None:
@@ -145,7 +148,7 @@ class Reporter:
                         f"{stats.ended} of {stats.total} pictures, about {ui.seconds_text(left)} left",
                         quiet=self.quiet,
                     )
-        stats.seconds = time.monotonic() - began
+        stats.seconds += time.monotonic() - began
 
     def summary(self, stats: RunStats) -> int:
         """Say how it went, and return the exit code."""
@@ -200,8 +203,7 @@ class Reporter:
         if self.as_json:
             ui.show_json({"event": "skipped", "input": source} | facts)
         elif self.verbose:
-            words = "done before" if facts["reason"] == "done" else "its result exists"
-            ui.say(f"{source}: {words}", quiet=self.quiet)
+            ui.say(f"{source}: {_REASONS[facts['reason']]}", quiet=self.quiet)
 
     def _failed(self, source: str, error: Exception, trace: str | None = None) -> None:
         code = getattr(error, "exit_code", 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-VIDEOS = (".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg")
-VIDEOS += (".m2v", ".vob", ".wmv", ".asf", ".flv", ".3gp", ".3g2", ".mxf", ".ogv")
+_VIDEO = re.compile(
+    r"\.(mp4|m4v|mov|qt|mkv|webm|avi|m?ts|m2ts|mpe?g|m2v|vob|wmv|asf|flv|3gp|3g2|mxf|ogv)", re.IGNORECASE
+)
 _ANIMATED = (".gif", ".webp", ".apng", ".png")
 
 
@@ -22,7 +24,7 @@ def implied_command(words: Sequence[str]) -> str | None:
         return None
     if any(path.is_dir() or (not path.exists() and set("*?[") & set(str(path))) for path in paths):
         return "batch"
-    if any(path.suffix.lower() in VIDEOS or _is_animated(path) for path in paths):
+    if any(_VIDEO.fullmatch(path.suffix) or _is_animated(path) for path in paths):
         return "video"
     return "upscale"
 

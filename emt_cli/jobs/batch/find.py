@@ -11,6 +11,7 @@ from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from emt_cli.errors import EmtError, InputError, UsageError
+from emt_cli.jobs.batch.earlier import is_earlier_result
 from emt_cli.jobs.batch.folder import JOURNALS, BatchFolder, canonical
 from emt_cli.media.picture.formats import SUFFIXES
 
@@ -136,7 +137,7 @@ class _Search:
         unentered = [0]
         for path, inside in self._walk(root, deep=self.selection.recursive, unentered=unentered):
             if self.selection.takes(inside):
-                self._take(path, place / inside.parent)
+                self._take(path, place / inside.parent, walked=True)
         if unentered[0]:
             folders = "1 folder" if unentered[0] == 1 else f"{unentered[0]} folders"
             self.findings.notes.append(f"{root}: {folders} in it not entered; -r enters them")
@@ -151,17 +152,18 @@ class _Search:
         before = len(self.findings.pictures) + self.findings.results
         for path, inside in self._walk(root, deep=len(wanted) > 1):
             if _fits_parts(inside.parts, wanted) and self.selection.takes(inside):
-                self._take(path, inside.parent)
+                self._take(path, inside.parent, walked=True)
         if before == len(self.findings.pictures) + self.findings.results:
             error = InputError(f"{text}: no picture fits this pattern")
             self.findings.failures.append((text, error))
 
-    def _take(self, path: Path, place: PurePosixPath) -> None:
+    def _take(self, path: Path, place: PurePosixPath, *, walked: bool = False) -> None:
+        """Take a file once; walked: one that nobody named, so that it may be a result."""
         place_of_file = canonical(path)
         if place_of_file in self._taken:
             return
         self._taken.add(place_of_file)
-        if place_of_file in self._own:
+        if place_of_file in self._own or (walked and is_earlier_result(path)):
             self.findings.results += 1
         else:
             self.findings.pictures.append(Found(path, place))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from emt_cli.errors import EmtError, InputError, OutputExistsError, UsageError
 from emt_cli.jobs.batch.find import Findings, Found
@@ -54,6 +55,16 @@ class Item:
     """Whether what lies in the target's place may be replaced."""
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that is left as it is, unread."""
+
+    source: Path
+    reason: Literal["exists", "large"]
+    """Its result exists already, or it is large enough."""
+    target: Path | None = None
+
+
 @dataclass
 class Batch:
     """A planned batch."""
@@ -61,8 +72,7 @@ class Batch:
     items: list[Item] = field(default_factory=list)
     failures: list[tuple[str, EmtError]] = field(default_factory=list)
     """Inputs that cannot be enlarged, known before the start."""
-    skipped: list[Item] = field(default_factory=list)
-    """Pictures whose results exist already and are left as they are, unread."""
+    skipped: list[Skipped] = field(default_factory=list)
     collisions: list[tuple[PurePosixPath, list[Path]]] = field(default_factory=list)
 
     @property
@@ -83,15 +93,17 @@ def plan_batch(
     *,
     name: Template | None = None,
     skip_existing: bool = False,
+    skip_larger: int | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Batch:
     """Look into all files and plan each; what cannot be enlarged is among the failures.
 
-    report is told how many files of how many have been looked into.
+    Pictures that are as large as they would become are skipped, as are those with a side above skip_larger
+    pixels. report is told how many files of how many have been looked into.
     """
-    planner = _Planner(job, folder, name)
+    planner = _Planner(job, folder, name, skip_larger)
     batch = Batch(failures=[pair for pair in findings.failures if folder.shard.takes(pair[0])])
-    planned: list[tuple[Found, Item | EmtError]] = []
+    planned: list[tuple[Found, Item | Skipped | EmtError]] = []
     with ThreadPoolExecutor(_LOOKING) as pool:
         heads = pool.map(planner.look, findings.pictures)
         for count, (found, head) in enumerate(zip(findings.pictures, heads, strict=True), 1):
@@ -111,6 +123,9 @@ def plan_batch(
         if isinstance(item, EmtError):
             if folder.shard.takes(str(found.path)):
                 batch.failures.append((str(found.path), item))
+        elif isinstance(item, Skipped):
+            if folder.shard.takes(str(found.path)):
+                batch.skipped.append(item)
         elif folder.shard.takes(item.name):
             planner.settle(item, batch, skip_existing=skip_existing)
     return batch
@@ -119,8 +134,11 @@ def plan_batch(
 class _Planner:
     """What planning one picture needs to know of the others."""
 
-    def __init__(self, job: PictureJob, folder: BatchFolder, name: Template | None) -> None:
+    def __init__(
+        self, job: PictureJob, folder: BatchFolder, name: Template | None, skip_larger: int | None
+    ) -> None:
         self.job = job
+        self.skip_larger = skip_larger
         self.folder = folder
         self.name = name
         self.format = job.settings.format
@@ -143,10 +161,12 @@ class _Planner:
         except (OSError, ValueError) as error:
             return InputError(f"{found.path}: cannot be read ({error})")
 
-    def plan(self, found: Found, head: Head | EmtError) -> Item | EmtError:
+    def plan(self, found: Found, head: Head | EmtError) -> Item | Skipped | EmtError:
         """Say what a picture becomes, and where."""
         if isinstance(head, EmtError):
             return head
+        if self._large_enough(head):
+            return Skipped(found.path, "large")
         try:
             plan = self.job.plan(head.height, head.width, name=str(found.path))
             format = self.format or head.format
@@ -169,13 +189,19 @@ class _Planner:
             pixels=plan.out_height * plan.out_width,
         )
 
+    def _large_enough(self, head: Head) -> bool:
+        target = self.job.settings.target
+        height, width = target.size(head.height, head.width)
+        reached = target.scale is None and height <= head.height and width <= head.width
+        return reached or max(head.height, head.width) > (self.skip_larger or math.inf)
+
     def settle(self, item: Item, batch: Batch, *, skip_existing: bool) -> None:
         """Put an item where it belongs by what lies in its result's place."""
         targets = [item.target]
         if self.job.settings.compare:
             targets.append(compare_path(item.target))
         if skip_existing and os.path.lexists(item.target):
-            batch.skipped.append(item)
+            batch.skipped.append(Skipped(item.source, "exists", item.target))
             return
         record = self.records.get(item.name)
         present = [target for target in targets if os.path.lexists(target)]

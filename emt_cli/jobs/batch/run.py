@@ -44,7 +44,7 @@ class BatchEvent:
 class RunStats:
     """How a run went."""
 
-    total: int
+    total: int = 0
     """Pictures of the run."""
     done: int = 0
     skipped: int = 0
@@ -87,9 +87,10 @@ def run_batch(
     When the disk is full the run ends after the pictures under way. What ends it otherwise, such as a cluster
     that is gone, is in the stats.
     """
-    for item in batch.skipped:
+    for left in batch.skipped:
         stats.skipped += 1
-        yield BatchEvent("skipped", str(item.source), {"output": str(item.target), "reason": "exists"})
+        output = None if left.target is None else str(left.target)
+        yield BatchEvent("skipped", str(left.source), {"output": output, "reason": left.reason})
     for source, error in batch.failures:
         stats.failures.append((source, error))
         yield BatchEvent("failed", source, error=error)

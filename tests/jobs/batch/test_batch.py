@@ -488,8 +488,8 @@ def test_small_pictures_of_one_size_share_a_batch_where_it_is_faster(
         assert np.abs(pair[0] - pair[1]).max() <= (1 if name.endswith("png") else 8), name
 
 
-def test_the_output_must_be_named_and_be_a_folder(photos: Path) -> None:
-    assert batch(photos).exit_code == 2
+def test_the_output_of_several_inputs_must_be_named_and_be_a_folder(photos: Path) -> None:
+    assert batch(photos, photos / "sub").exit_code == 2
     assert batch(photos, "-o", photos / "a.png").exit_code == 2
     assert batch("-o", photos).exit_code == 2
 
