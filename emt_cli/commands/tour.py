@@ -14,7 +14,7 @@ emt enlarges pictures and video with the Efficient Mixed Transformer (EMT).
   emt doctor     what works on this machine, and how to fix the rest
 
 Try:
-  emt photo.jpg                                photo_x4.jpg, beside it; so with videos and folders
+  emt photo.jpg                                photo_x4.jpg beside it; videos, folders too
   emt upscale photo.jpg --long-side 3840 -f png
   emt video clip.mp4 --scale 2
 
