@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from emt_cli.model.emt import EMT
 from emt_cli.steps import finish
 
 torch.set_num_threads(2)
+for number in {getattr(signal, name, signal.SIGINT) for name in ("SIGINT", "SIGHUP")}:
+    if signal.getsignal(number) == signal.SIG_IGN:  # by nohup, or & in a script
+        # A signal that is ignored stays so in programs that are started; one that is handled does not.
+        signal.signal(number, lambda *_: None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
