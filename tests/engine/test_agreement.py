@@ -60,6 +60,7 @@ def test_a_constant_picture_stays_constant_to_the_last_corner(file: Path, tile: 
     assert np.abs(answer - level).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_released_weights_keep_a_constant_picture_constant(shared: Path, engine: str, scale: int) -> None:

@@ -24,6 +24,11 @@ REACH = 40
 """Input pixels across which the tiny network can see: windows of 8, rolled by 4, in each of two blocks."""
 
 
+@pytest.fixture(scope="module")
+def upscaler(tiny_network: EMT) -> Upscaler:
+    return Upscaler(weights_of(tiny_network))
+
+
 @given(height=SIDES, width=SIDES, scale=st.floats(0.01, 20), scales=st.sampled_from([(2,), (4,), (2, 3, 4)]))
 def test_a_plan_covers_its_target_with_the_least_work_or_says_no(
     height: int, width: int, scale: float, scales: tuple[int, ...]
@@ -71,7 +76,7 @@ def test_the_shape_is_kept_to_a_pixel_whichever_side_is_given(height: int, width
     seed=st.integers(0, 9),
 )
 def test_any_picture_becomes_one_of_the_planned_size_and_of_its_own_kind(
-    tiny_network: EMT, height: int, width: int, scale: float, kind: str, gray: bool, alpha: bool, seed: int
+    upscaler: Upscaler, height: int, width: int, scale: float, kind: str, gray: bool, alpha: bool, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     top = {"uint8": 255, "uint16": 65535, "float32": 1}[kind]
@@ -83,7 +88,6 @@ def test_any_picture_becomes_one_of_the_planned_size_and_of_its_own_kind(
     except UsageError:
         assert (round(height * scale), round(width * scale)) == (height, width)
         return
-    upscaler = Upscaler(weights_of(tiny_network), engine="torch")
 
     result = finish(enlarge(picture, plan, lambda scale: upscaler))
 

@@ -35,6 +35,7 @@ def test_published_network_needs_about_60_g_for_720p() -> None:
     assert count_multiply_adds(EMTConfig(scale=4), 180, 320) == pytest.approx(60e9, rel=0.03)
 
 
+@pytest.mark.slow
 def test_everything_asked_for_stands_side_by_side(tiny: Path) -> None:
     options = (
         "--engines",
