@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -30,24 +28,13 @@ from emt_cli.training.start import Place
 from emt_cli.training.tables import DiscriminatorConfig, LossConfig
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
-def config(tmp_path: Path, photo: np.ndarray, tiny_config: EMTConfig) -> TrainConfig:
-    (tmp_path / "pictures").mkdir()
-    for name, part in (("a", photo), ("b", photo[::-1])):
-        cv2.imwrite(str(tmp_path / "pictures" / f"{name}.png"), part[..., ::-1])
+def config(pictures: Path, tiny_config: EMTConfig) -> TrainConfig:
     return TrainConfig(
         network=tiny_config,
         losses=LossConfig(pixel="charbonnier", frequency_weight=0.1, sharpen=0.5),
         discriminator=DiscriminatorConfig(weight=0.1, width=4, learning_rate=1e-3),
-        data=(str(tmp_path / "pictures"),),
+        data=(str(pictures),),
         steps=6,
         batch=2,
         patch=12,

@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 pytest.importorskip("lightning_fabric")
@@ -29,15 +27,6 @@ SETTINGS = {
     "patch": 12,
     "warmup": 2,
 }
-
-
-@pytest.fixture
-def pictures(tmp_path: Path, photo: np.ndarray) -> Path:
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for name, part in (("a", photo), ("b", photo[::-1])):
-        cv2.imwrite(str(folder / f"{name}.png"), part[..., ::-1])
-    return folder
 
 
 def start(pictures: Path, out: Path, *options: str) -> subprocess.Popen[str]:

@@ -6,7 +6,6 @@ import io
 import math
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -41,25 +40,13 @@ from emt_cli.training.start import Place
 from emt_cli.training.validation import score_pictures
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks as small as these are fastest so."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
-def config(tmp_path: Path, photo: np.ndarray, tiny_config: EMTConfig) -> TrainConfig:
+def config(pictures: Path, tiny_config: EMTConfig) -> TrainConfig:
     """A run of seconds, with everything in it that has a state."""
-    (tmp_path / "pictures").mkdir()
-    for name, part in (("a", photo), ("b", photo[::-1]), ("c", photo[:64, 20:])):
-        cv2.imwrite(str(tmp_path / "pictures" / f"{name}.png"), part[..., ::-1])
     return TrainConfig(
         network=tiny_config,
-        data=(str(tmp_path / "pictures"),),
-        val=str(tmp_path / "pictures"),
+        data=(str(pictures),),
+        val=str(pictures),
         steps=8,
         batch=2,
         patch=12,
