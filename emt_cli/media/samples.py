@@ -21,6 +21,9 @@ Pixels: TypeAlias = npt.NDArray[Any]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 BAND = 1 << 20
 """About how many samples are converted at a time."""
+_THREADS = min(8, os.cpu_count() or 1)
+BANDS_AHEAD = 2 * _THREADS
+"""Most items that in_order has under way or finished before their turn."""
 
 
 def full_scale(dtype: npt.DTypeLike) -> float:
@@ -115,12 +118,11 @@ def _gray(colour: Pixels) -> Pixels:
 
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield work(item) for each item in turn, computed on threads a few items ahead."""
-    threads = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         ahead: deque[Future[R]] = deque()
         for item in items:
             ahead.append(pool.submit(work, item))
-            if len(ahead) > 2 * threads:
+            if len(ahead) > BANDS_AHEAD:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

@@ -1,4 +1,4 @@
-"""Samples to the bytes of a picture file: Pillow for JPEG, WebP and AVIF; others have files of their own."""
+"""Samples to the bytes of a picture file: Pillow for WebP and AVIF; others have files of their own."""
 
 import io
 from typing import IO, Any
@@ -10,20 +10,17 @@ from emt_cli.media.picture.avif_write import write_deep_avif
 from emt_cli.media.picture.bmp import write_bmp
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.media.picture.heif import write_heic
-from emt_cli.media.picture.jpeg import extra_segments
+from emt_cli.media.picture.jpeg_write import FULL_COLOUR, write_jpeg
 from emt_cli.media.picture.jxl import write_jxl
 from emt_cli.media.picture.metadata import Metadata
 from emt_cli.media.picture.png import write_png
 from emt_cli.media.picture.tiff_write import write_tiff
-from emt_cli.media.picture.xmp import parted
-from emt_cli.media.samples import Samples
+from emt_cli.media.samples import BAND, BANDS_AHEAD, Samples
 
-# A JPEG segment holds 65533 bytes; EXIF and IPTC need a name in front and must fit into one.
-_JPEG_EXIF = 65533 - 6
-_JPEG_IPTC = 65533 - 40
-_FULL_COLOUR = 90
-ENCODER_BYTES: dict[PictureFormat, int] = {"jpeg": 7, "webp": 26, "avif": 46, "heic": 64, "jxl": 64}
-"""Most bytes a pixel that encoders take beside the picture, measured; those not named here, about 4."""
+ENCODER_BYTES: dict[PictureFormat, int] = {"webp": 26, "avif": 46, "heic": 64, "jxl": 64}
+"""Most bytes a pixel that encoders take beside the picture, measured; the others take some bands of rows."""
+_BAND_BYTES = 7
+"""Most bytes that a sample's byte takes in a band on its way, measured."""
 _DEEP = ("png", "heic", "avif")
 
 
@@ -34,6 +31,14 @@ def stored_type(format: PictureFormat, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.uint16 if format in _DEEP else np.uint8)
 
 
+def encoder_bytes(format: PictureFormat, pixels: int, itemsize: int) -> int:
+    """Return the most bytes that writing a picture takes beside it; itemsize: of a sample in memory."""
+    if format in ENCODER_BYTES:
+        return ENCODER_BYTES[format] * pixels
+    samples = min((BANDS_AHEAD + 1) * BAND, 4 * pixels)
+    return samples * _BAND_BYTES * min(itemsize, 2)
+
+
 def encode(
     stream: IO[bytes], format: PictureFormat, samples: Samples, metadata: Metadata, *, quality: int
 ) -> tuple[str, ...]:
@@ -41,6 +46,8 @@ def encode(
     if format == "png":
         write_png(stream, samples, metadata)
         return ()
+    if format == "jpeg":
+        return write_jpeg(stream, samples, metadata, quality=quality)
     if format == "tiff":
         write_tiff(stream, samples, metadata)
         return ()
@@ -67,36 +74,19 @@ def encode(
 def _options(
     format: PictureFormat, metadata: Metadata, quality: int
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    exif, xmp = metadata.exif, metadata.xmp
-    notes: list[str] = []
+    """Return Pillow's options for WebP and AVIF, and notes."""
     options: dict[str, Any] = {"quality": quality}
-    if format == "jpeg":
-        options["subsampling"] = "4:4:4" if quality >= _FULL_COLOUR else "4:2:0"
-        if metadata.dpi:
-            options["dpi"] = metadata.dpi
-        if exif and len(exif) > _JPEG_EXIF:
-            notes.append(f"EXIF of {len(exif)} bytes does not fit into JPEG: left out")
-            exif = None
-        xmp, extensions = parted(xmp) if xmp else (None, [])
-        iptc = metadata.iptc
-        if iptc and len(iptc) > _JPEG_IPTC:
-            notes.append(f"IPTC of {len(iptc)} bytes does not fit into JPEG: left out")
-            iptc = None
-        options["extra"] = extra_segments(iptc, extensions)
+    if format == "avif":
+        options["subsampling"] = "4:4:4" if quality >= FULL_COLOUR else "4:2:0"
     else:
-        if metadata.iptc:
-            notes.append(f"{format.upper()} holds no IPTC: left out")
-        if format == "avif":
-            options["subsampling"] = "4:4:4" if quality >= _FULL_COLOUR else "4:2:0"
-        else:
-            options |= {"lossless": quality == 100, "exact": quality == 100}
+        options |= {"lossless": quality == 100, "exact": quality == 100}
     if metadata.icc:
         options["icc_profile"] = metadata.icc
-    if exif:
-        options["exif"] = b"Exif\0\0" + exif
-    if xmp:
-        options["xmp"] = xmp
-    return options, tuple(notes)
+    if metadata.exif:
+        options["exif"] = b"Exif\0\0" + metadata.exif
+    if metadata.xmp:
+        options["xmp"] = metadata.xmp
+    return options, (f"{format.upper()} holds no IPTC: left out",) if metadata.iptc else ()
 
 
 def _pillow_image(samples: Samples) -> Image.Image:
