@@ -18,7 +18,20 @@ import typer.core
 
 from emt_cli import __version__
 from emt_cli.atomic import remove_unfinished
-from emt_cli.commands import batch, benchmark, doctor, explain, export, models, train, ui, upscale, video
+from emt_cli.commands import (
+    batch,
+    benchmark,
+    config,
+    doctor,
+    explain,
+    export,
+    models,
+    train,
+    ui,
+    upscale,
+    video,
+)
+from emt_cli.commands.defaults import ConfiguredCommand, load_defaults
 from emt_cli.commands.implied import implied_command
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
@@ -104,17 +117,24 @@ def emt(
 
     Files need no command: emt photo.jpg means upscale, emt clip.mp4 video, emt photos/ batch.
     """
+    commands: Any = context.command
+    context.obj = load_defaults(commands.commands)
+    context.default_map = {
+        command: {name: setting.value for name, setting in values.items()}
+        for command, values in context.obj.commands.items()
+    }
     if context.invoked_subcommand is None:
         for line in TOUR.splitlines():
             ui.show(line)
 
 
-app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
+app.command("upscale", cls=ConfiguredCommand, epilog=upscale.EPILOG)(upscale.upscale)
 app.command("batch", cls=RayCommand, epilog=batch.EPILOG)(batch.batch)
 app.command("video", cls=RayCommand, epilog=video.EPILOG)(video.video)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command("explain", epilog=explain.EPILOG)(explain.explain)
+app.command("config", epilog=config.EPILOG)(config.config)
 app.command("export", epilog=export.EPILOG)(export.export)
 app.add_typer(models.app, name="models")
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)

@@ -32,7 +32,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep fetched models and compiled code away from the user's."""
+    """Keep fetched models and compiled code away from the user's, and the user's defaults away from tests."""
+    os.environ["EMT_CONFIG"] = ""
     os.environ["EMT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 

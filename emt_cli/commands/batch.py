@@ -149,6 +149,7 @@ def batch(
     ] = None,
     ray: options.Ray = None,
     ray_cpus: options.RayCpus = 1,
+    use: options.Use = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,

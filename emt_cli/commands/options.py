@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 import typer.core
 
+from emt_cli.commands.defaults import ConfiguredCommand, apply_preset
 from emt_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +78,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", help="Say which file, device and tiles are used.", rich_help_panel=RUN),
+]
+Use = Annotated[
+    str | None,
+    typer.Option(
+        "--use",
+        metavar="PRESET",
+        help="Options of a preset in emt.toml; see `emt config`.",
+        is_eager=True,
+        callback=apply_preset,
+        rich_help_panel=RUN,
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan and stop there.", rich_help_panel=RUN)
@@ -220,7 +232,7 @@ RayCpus = Annotated[
 ]
 
 
-class RayCommand(typer.core.TyperCommand):
+class RayCommand(ConfiguredCommand):
     """A command whose --ray may stand alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -230,7 +242,8 @@ class RayCommand(typer.core.TyperCommand):
             following = args[place + 1] if place + 1 < end else ""
             if args[place] == "--ray" and not _RAY_ADDRESS.fullmatch(following):
                 args = [*args[:place], "--ray=local", *args[place + 1 :]]
-        return super().parse_args(ctx, args)
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
 
 
 def settings(kind: type[Kind], given: Mapping[str, Any]) -> Kind:

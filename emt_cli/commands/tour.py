@@ -11,6 +11,7 @@ emt enlarges pictures and video with the Efficient Mixed Transformer (EMT).
   emt explain    what the network looks at
   emt train      a network of your own
   emt export     a network as ONNX or OpenVINO
+  emt config     defaults of your own, and presets
   emt doctor     what works on this machine, and how to fix the rest
 
 Try:

@@ -53,6 +53,7 @@ def upscale(
     keep_dates: options.KeepDates = False,
     compare: options.Compare = False,
     max_pixels: options.MaxPixels = 500_000_000,
+    use: options.Use = None,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
