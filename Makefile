@@ -1,5 +1,5 @@
 # make demo   install and enlarge a sample picture
-# make test   install and run all tests
+# make test   install and run all tests; of the quick ones, how much of the code they reach
 # make check  formatting, lint, types, import directions
 # make lowest-test  quick tests of files and kernels with the lowest versions of packages that are allowed
 # make torture  damaged files by the thousand: make torture COUNT=10000 SEED=7
@@ -21,7 +21,9 @@ demo: $(VENV)/.run
 	@echo "Done. Look at demo/cat_x4.png, and at demo/cat_x4_compare.png: bicubic left, EMT right."
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not wheel"
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+	$(BIN)/python -m pytest -m "slow and not wheel"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check
