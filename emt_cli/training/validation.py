@@ -8,10 +8,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from emt_cli.engine.folded import fold
+from emt_cli.engine.torch.inference import InferenceEMT
+from emt_cli.engine.torch.network import weights_of
 from emt_cli.media.metrics import WINDOW, luma, psnr, ssim
 from emt_cli.media.niqe import niqe
 from emt_cli.model.emt import EMT
-from emt_cli.model.inference import InferenceEMT
 from emt_cli.training.dataset import Pixels
 
 SCORES = ("psnr", "ssim", "niqe")
@@ -38,7 +40,7 @@ def score_pictures(
 
 def enlarged(network: EMT, lr: Pixels, device: torch.device | str = "cpu") -> Pixels:
     """Enlarge RGB (h, w, 3) and round."""
-    answer = InferenceEMT(network.eval(), device=device)(_planes(lr)[None])[0]
+    answer = InferenceEMT(fold(weights_of(network)), device=device)(_planes(lr)[None])[0]
     rounded: Pixels = answer.clamp(0, 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return rounded
 

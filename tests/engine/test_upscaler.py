@@ -15,6 +15,8 @@ import torch
 from released_reference import ReleasedEMT
 
 from emt_cli.engine.device import Precision, choose_device, choose_precision, free_memory
+from emt_cli.engine.folded import fold
+from emt_cli.engine.torch.inference import InferenceEMT
 from emt_cli.engine.torch.network import build_network, weights_of
 from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.engine.upscaler import Upscaler
@@ -24,7 +26,6 @@ from emt_cli.media.picture.io import read_picture
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
-from emt_cli.model.inference import InferenceEMT
 from emt_cli.steps import Steps
 
 
@@ -53,7 +54,7 @@ def test_strips_answer_what_the_network_answers(
 
     with torch.inference_mode():
         expected = tiny_network(x)
-    answer = InferenceEMT(tiny_network, strip_pixels=strip_pixels)(x)
+    answer = InferenceEMT(fold(weights_of(tiny_network)), strip_pixels=strip_pixels)(x)
 
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=2e-3)
 
@@ -63,7 +64,7 @@ def test_strips_answer_what_plain_masked_convolutions_answer(tiny_network: EMT, 
 
     with torch.inference_mode():
         expected = ReleasedEMT(tiny_network)(x)
-    answer = InferenceEMT(tiny_network, strip_pixels=300)(x)
+    answer = InferenceEMT(fold(weights_of(tiny_network)), strip_pixels=300)(x)
 
     torch.testing.assert_close(answer, expected, rtol=1e-4, atol=2e-3)
 
@@ -71,7 +72,9 @@ def test_strips_answer_what_plain_masked_convolutions_answer(tiny_network: EMT, 
 def test_heads_extended_with_zeros_answer_the_same(tiny_network: EMT, photo: np.ndarray) -> None:
     x = crop(photo, 37, 45)
 
-    extended, plain = (InferenceEMT(tiny_network, whole_heads=whole) for whole in (True, False))
+    extended, plain = (
+        InferenceEMT(fold(weights_of(tiny_network)), whole_heads=whole) for whole in (True, False)
+    )
 
     assert (extended.extra_channels, plain.extra_channels) == (6, 0)
     torch.testing.assert_close(extended(x), plain(x), rtol=1e-4, atol=2e-3)
@@ -87,7 +90,9 @@ def test_strips_serve_any_network_of_the_family(photo: np.ndarray) -> None:
     with torch.inference_mode():
         expected = network(x)
 
-    torch.testing.assert_close(InferenceEMT(network, strip_pixels=64)(x), expected, rtol=1e-4, atol=2e-3)
+    torch.testing.assert_close(
+        InferenceEMT(fold(weights_of(network)), strip_pixels=64)(x), expected, rtol=1e-4, atol=2e-3
+    )
 
 
 @pytest.mark.parametrize("name", [f"x{s}_{k}" for s in (2, 3, 4) for k in ("aligned", "odd", "wide")])

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from copy import deepcopy
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from emt_cli.engine.device import Device, Precision
+from emt_cli.engine.folded import fold
 from emt_cli.engine.tiling import Floats
+from emt_cli.engine.torch.inference import STRIP_PIXELS, InferenceEMT
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.weights import Weights
 from emt_cli.errors import DeviceError
 from emt_cli.model.emt import EMT
-from emt_cli.model.inference import STRIP_PIXELS, InferenceEMT
 from emt_cli.steps import Steps, finish, part
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -35,7 +35,7 @@ class TorchRunner:
     cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
 
     def __init__(self, weights: Weights, device: Device = "cpu", precision: Precision = "fp32") -> None:
-        self.network = build_network(weights)
+        self.weights = weights
         self.device = torch.device(device)
         self.strip_pixels = STRIP_PIXELS if self.device.type == "cpu" else GPU_STRIP_PIXELS
         self.used_fallback = False
@@ -46,7 +46,7 @@ class TorchRunner:
     def _use(self, precision: Precision) -> None:
         self.precision = precision
         self.net = InferenceEMT(
-            self.network, device=self.device, dtype=DTYPES[precision], strip_pixels=self.strip_pixels
+            fold(self.weights), device=self.device, dtype=DTYPES[precision], strip_pixels=self.strip_pixels
         )
 
     @property
@@ -93,7 +93,7 @@ class TorchRunner:
         """Enlarge (b, h, w, 3) at once, with the network as it is trained: for a GPU and small pictures."""
         self._flush_denormal()
         if self._plain is None:
-            self._plain = deepcopy(self.network).to(self.device)
+            self._plain = build_network(self.weights).to(self.device)
         half = self.precision != "fp32"
         with torch.inference_mode(), torch.autocast(self.device.type, self.net.dtype, enabled=half):
             y = self._plain(self._placed(pixels)).float()

@@ -1,4 +1,4 @@
-"""The network for inference: batch normalisation folded in, one layer at a time in strips of rows.
+"""A folded network in torch, one layer at a time in strips of rows.
 
 Two feature maps of the whole input are kept; everything else is the size of a strip and reused, so the
 memory is about `bytes_per_pixel` an input pixel, the strips stay in the processor's cache, and no attention
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emt_cli.model.attention import SWSA
+from emt_cli.engine.folded import Affine, FoldedAttention, FoldedLayer, FoldedMixer, FoldedNetwork
+from emt_cli.engine.tiling import Floats
 from emt_cli.model.config import MIX_OFFSETS, SHIFT_OFFSETS, EMTConfig
-from emt_cli.model.emt import EMT, Layer
-from emt_cli.model.layers import ChannelNorm, PixelMixer
 from emt_cli.steps import Steps, finish, part
 
 STRIP_PIXELS = 8192
@@ -28,7 +28,7 @@ LEAST_ROWS = 4
 
 @dataclass(frozen=True)
 class _Mix:
-    """x + BatchNorm(PixelMix(x) - x) as one depthwise 3x3 convolution."""
+    """The five taps of a pixel mixer as one depthwise 3x3 convolution."""
 
     kernel: Tensor  # (c, 1, 3, 3)
     bias: Tensor  # (c,)
@@ -36,7 +36,7 @@ class _Mix:
 
 @dataclass(frozen=True)
 class _Attention:
-    """SWSA with its normalisation folded into the projection, one matrix for each window shape."""
+    """SWSA, one matrix of queries and values for each window shape."""
 
     windows: tuple[tuple[int, int], ...]
     shifts: tuple[tuple[int, int], ...]
@@ -60,7 +60,7 @@ class InferenceEMT:
 
     def __init__(
         self,
-        network: EMT,
+        network: FoldedNetwork,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -72,13 +72,36 @@ class InferenceEMT:
         self.dtype = dtype
         self.strip_pixels = strip_pixels
         self.extra_channels = -network.config.head_dim % 16 if whole_heads else 0
-        self._pad_small = network.pad_small
-        self._mean = network.mean.detach().to(self.device)
-        self._head = _place(network.head.weight, network.head.bias, self.device, torch.float32)
-        self._tail = _place(network.tail.weight, network.tail.bias, self.device, torch.float32)
-        self._steps = [
-            _fold_layer(layer, self.device, dtype) for layer in network.body if isinstance(layer, Layer)
-        ]
+        self._mean = self._place(network.mean.reshape(3, 1, 1), torch.float32)
+        self._head, self._tail = (
+            (self._place(weight, torch.float32), self._place(bias, torch.float32))
+            for weight, bias in (network.head, network.tail)
+        )
+        self._steps = [self._step(layer) for layer in network.layers]
+
+    def _place(self, array: Floats, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.tensor(array, dtype=dtype or self.dtype, device=self.device)
+
+    def _linear(self, layer: Affine) -> tuple[Tensor, Tensor]:
+        weight, bias = layer
+        return self._place(np.ascontiguousarray(weight.T)), self._place(bias)
+
+    def _step(self, layer: FoldedLayer) -> _Step:
+        mixer = (
+            self._mix(layer.mixer) if isinstance(layer.mixer, FoldedMixer) else self._attention(layer.mixer)
+        )
+        return _Step(mixer, self._linear(layer.fc1), self._linear(layer.fc2))
+
+    def _mix(self, mixer: FoldedMixer) -> _Mix:
+        kernel = np.zeros((mixer.taps.shape[1], 1, 3, 3), np.float32)
+        for (dy, dx), factors in zip(((0, 0), *MIX_OFFSETS), mixer.taps, strict=True):
+            kernel[:, 0, 1 + dy, 1 + dx] = factors
+        return _Mix(self._place(kernel), self._place(mixer.bias))
+
+    def _attention(self, mixer: FoldedAttention) -> _Attention:
+        return _Attention(
+            mixer.windows, mixer.shifts, list(map(self._linear, mixer.qv)), self._linear(mixer.proj)
+        )
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -96,7 +119,8 @@ class InferenceEMT:
         """Enlarge as a call does, yielding the share done after each layer."""
         scale = self.config.scale
         h, w = x.shape[-2:]
-        padded = self._pad_small(x.to(self.device, torch.float32))
+        bottom, right = self.config.small_pads(h, w)
+        padded = F.pad(x.to(self.device, torch.float32), (0, right, 0, bottom), mode="replicate")
         b, _, ph, pw = padded.shape
         y = torch.empty((b, 3, ph * scale, pw * scale), device=self.device)
         run = _Run(self, ph, pw)
@@ -254,67 +278,3 @@ class _Run:
 def _depthwise(x: Tensor, mix: _Mix) -> Tensor:
     y: Tensor = F.conv2d(x.permute(2, 0, 1)[None], mix.kernel, mix.bias, padding=1, groups=x.shape[-1])
     return y[0].permute(1, 2, 0)
-
-
-def _place(
-    weight: Tensor, bias: Tensor | None, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    if bias is None:
-        raise ValueError("every layer of an EMT has a bias")
-    return weight.detach().to(device, dtype), bias.detach().to(device, dtype)
-
-
-def norm_as_affine(norm: ChannelNorm) -> tuple[Tensor, Tensor]:
-    """Gain and bias of a batch normalisation in evaluation mode."""
-    if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("batch normalisation without running statistics cannot be folded")
-    gain = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
-    return gain, norm.bias.detach() - norm.running_mean * gain
-
-
-def _fold_layer(layer: Layer, device: torch.device, dtype: torch.dtype) -> _Step:
-    mixer: _Mix | _Attention
-    if isinstance(layer.mixer, PixelMixer):
-        mixer = _fold_mixer(layer.mixer, device, dtype)
-    else:
-        mixer = _fold_attention(layer.mixer, device, dtype)
-    fc1, fc2 = layer.mlp.fc1, layer.mlp.fc2
-    return _Step(
-        mixer,
-        _place(fc1.weight.t().contiguous(), fc1.bias, device, dtype),
-        _place(fc2.weight.t().contiguous(), fc2.bias, device, dtype),
-    )
-
-
-def mixer_as_taps(mixer: PixelMixer) -> tuple[Tensor, Tensor]:
-    """Return x + BatchNorm(PixelMix(x) - x) as a sum: factors of x and of MIX_OFFSETS (5, c), biases (c)."""
-    gain, bias = norm_as_affine(mixer.norm)
-    taps = torch.zeros(1 + len(MIX_OFFSETS), len(gain))
-    taps[0] = 1
-    for group in range(len(MIX_OFFSETS)):
-        taps[0, group::5] -= gain[group::5]
-        taps[1 + group, group::5] = gain[group::5]
-    return taps, bias
-
-
-def _fold_mixer(mixer: PixelMixer, device: torch.device, dtype: torch.dtype) -> _Mix:
-    taps, bias = mixer_as_taps(mixer)
-    kernel = torch.zeros(taps.shape[1], 1, 3, 3)
-    for (dy, dx), factors in zip(((0, 0), *MIX_OFFSETS), taps, strict=True):
-        kernel[:, 0, 1 + dy, 1 + dx] = factors
-    return _Mix(*_place(kernel, bias, device, dtype))
-
-
-def _fold_attention(mixer: SWSA, device: torch.device, dtype: torch.dtype) -> _Attention:
-    gain, bias = norm_as_affine(mixer.norm)
-    weights = (mixer.qv.weight.detach() * gain[:, None]).chunk(len(mixer.windows))
-    biases = (mixer.qv.bias.detach() * gain + bias).chunk(len(mixer.windows))
-    return _Attention(
-        mixer.windows,
-        mixer.shifts,
-        [
-            _place(weight.t().contiguous(), part, device, dtype)
-            for weight, part in zip(weights, biases, strict=True)
-        ],
-        _place(mixer.proj.weight.t().contiguous(), mixer.proj.bias, device, dtype),
-    )
