@@ -52,6 +52,7 @@ class Commands(typer.core.TyperGroup):
         """Run the command that was asked for; with --json a failure is an event too."""
         as_json = "--json" in (*ctx._protected_args, *ctx.args)
         try:
+            _check_address_space()
             return super().invoke(ctx)
         except Exception as error:
             known = _to_user_error(error)
@@ -63,6 +64,23 @@ class Commands(typer.core.TyperGroup):
             raise typer.Exit(known.exit_code) from error
 
 
+def _check_address_space() -> None:
+    """Raise DeviceError where `ulimit -v` is so low that libraries crash while they are loaded."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    least = _ADDRESS_SPACE + (os.cpu_count() or 1) * _ADDRESS_SPACE_A_CORE
+    if limit != resource.RLIM_INFINITY and limit < least:
+        raise DeviceError(
+            f"ulimit -v leaves {limit >> 20} MB of address space, and libraries need {least >> 20} MB;"
+            " raise it, or limit memory by a container instead"
+        )
+
+
+_ADDRESS_SPACE, _ADDRESS_SPACE_A_CORE = 384 << 20, 64 << 20
+"""Below this OpenBLAS ends the process, which takes buffers for each core; measured with two of them."""
 _ADVICE = {
     errno.ENOSPC: "make room, or choose another place",
     errno.EDQUOT: "make room, or choose another place",

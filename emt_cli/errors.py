@@ -1,5 +1,10 @@
 """The errors a person can fix; each knows the exit code the command line ends with."""
 
+from __future__ import annotations
+
+import errno
+import re
+
 
 class EmtError(Exception):
     """Something the user can put right: what, which file, what to try, in one line."""
@@ -55,10 +60,25 @@ class StoppedError(EmtError):
     exit_code = 130
 
 
-_OUT_OF_MEMORY = "out of memory", "allocate memory", "insufficient memory", "failed to map segment"
-"""Words of torch's, OpenVINO's, the system's and its loader's, in small letters."""
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "insufficient memory",
+    "failed to map segment",
+    "can't start new thread",
+)
+"""Words of torch's, OpenVINO's, the system's, its loader's and Python's, in small letters."""
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|<[^>]*>""")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an exception of any library means that an allocation failed, on any device."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    """Tell whether an exception of any library means that memory or threads ran out, on any device.
+
+    What stands in quotes does not count: it may be a file's name.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if isinstance(error, EmtError) or (isinstance(error, OSError) and error.errno is not None):
+        return False
+    text = _QUOTED.sub("", str(error)).lower()
+    return any(words in text for words in _OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""Which device and precision to use, and how much memory is free on it."""
+"""Which device, precision and number of threads to compute with."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import ctypes
 import os
 import sys
 from contextlib import suppress
-from math import ceil
-from pathlib import Path
 from typing import Literal, get_args
 
 import psutil
 
+from emt_cli.engine.groups import group_cores
 from emt_cli.errors import UsageError
 
 Device = str
@@ -92,7 +91,7 @@ def cpu_threads() -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     cores = psutil.cpu_count(logical=False) or allowed
-    return max(1, min(int(wanted) if wanted.isdecimal() else cores, allowed, _container_cores()))
+    return max(1, min(int(wanted) if wanted.isdecimal() else cores, allowed, group_cores()))
 
 
 _threads: int | None = None
@@ -106,31 +105,3 @@ def set_cpu_threads(threads: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)
-
-
-def free_memory(device: Device = "cpu") -> int:
-    """Bytes that can still be had on the device; on a CPU a container's limit counts too."""
-    if device_type(device) != "cpu":
-        from emt_cli.engine.torch.devices import free_gpu_memory
-
-        return free_gpu_memory(device)
-    return min(int(psutil.virtual_memory().available), _container_memory())
-
-
-def _container_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes left under a Linux control group's limit (version 2), or a huge number."""
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = (group / "memory.current").read_text().strip()
-        return max(0, int(limit) - int(used))
-    except (OSError, ValueError):
-        return 1 << 62
-
-
-def _container_cores(group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores under a Linux control group's limit (version 2), rounded up, or a huge number."""
-    try:
-        quota, period = (group / "cpu.max").read_text().split()
-        return ceil(int(quota) / int(period))
-    except (OSError, ValueError, ZeroDivisionError):
-        return 1 << 30

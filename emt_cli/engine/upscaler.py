@@ -18,8 +18,8 @@ from emt_cli.engine.device import (
     Precision,
     choose_device,
     device_type,
-    free_memory,
 )
+from emt_cli.engine.memory import spare_memory
 from emt_cli.engine.pixels import WHITE, Pixels, check, finisher, floats, with_border
 from emt_cli.engine.precision import MEASURED, precision_of
 from emt_cli.engine.runner import BatchRunner, Runner, make_runner
@@ -36,6 +36,9 @@ seams of small tiles make up more of the picture, so these get the wide one."""
 
 SMALL_TILE = 256
 """Tiles below this side get the wide halo."""
+
+LEAST_TILE = 64
+"""Side of the smallest tiles that are chosen for their memory: still smaller ones are nearly all halo."""
 
 BORDER = 4
 """Mirrored pixels around a picture: the network wraps around at borders, and darkens corners without them."""
@@ -149,8 +152,11 @@ class Upscaler:
         """Input pixels read around tiles of this side."""
         return ceil((HALO if size >= SMALL_TILE else WIDE_HALO) / self.multiple) * self.multiple
 
-    def tile_size(self, height: int, width: int) -> int:
-        """Side in input pixels of the tiles for a picture; one that holds the picture means no tiles."""
+    def tile_size(self, height: int, width: int, *, beside: int = 0) -> int:
+        """Side in input pixels of the tiles for a picture; one that holds the picture means no tiles.
+
+        beside: bytes of this machine's free memory that the work will take beside the tile.
+        """
         whole = ceil(max(height, width) / self.multiple) * self.multiple
         if self._limit is not None:
             return min(whole, self._limit)
@@ -158,31 +164,32 @@ class Upscaler:
             return whole
         if self.tile is not None:
             return min(whole, max(self.multiple, self.tile // self.multiple * self.multiple))
-        budget = free_memory(self.device) * 3 // 4
+        spare = spare_memory(self.device)
+        budget = spare * 3 // 4
         if device_type(self.device) == "cpu":
-            budget = min(budget, self.runner.cpu_budget)
+            budget = min(budget, max(0, spare - beside), self.runner.cpu_budget)
         if self.memory is not None:
             budget = min(budget, self.memory)
         around = 2 * self.border
         if self.runner.tile_bytes(height + around, width + around) <= budget:
             return whole
         pixels = max(0, budget - self.runner.fixed_bytes) // self.runner.bytes_per_pixel
-        side = isqrt(pixels) - 2 * self.halo(SMALL_TILE)
-        if side < SMALL_TILE:
-            side = isqrt(pixels) - 2 * self.halo(0)
-        return max(self.multiple, side // self.multiple * self.multiple)
+        side = (isqrt(pixels) - 2 * self.halo(SMALL_TILE)) // self.multiple * self.multiple
+        least = ceil(LEAST_TILE / self.multiple) * self.multiple
+        while side > least and self.runner.tile_bytes(*(side + 2 * self.halo(side) + around,) * 2) > budget:
+            side -= self.multiple
+        return max(least, side)
 
-    def tiles(self, height: int, width: int) -> list[Tile]:
-        """Plan the tiles of a picture."""
-        size = self.tile_size(height, width)
-        return self._plan(height, width, size)
+    def tiles(self, height: int, width: int, *, beside: int = 0) -> list[Tile]:
+        """Plan the tiles of a picture; beside: as tile_size takes it."""
+        return self._plan(height, width, self.tile_size(height, width, beside=beside))
 
-    def peak_bytes(self, height: int, width: int) -> int:
+    def peak_bytes(self, height: int, width: int, *, beside: int = 0) -> int:
         """Estimate the memory one picture takes beside its input and output."""
         around = 2 * self.border
         sizes = {
             (t.read_bottom - t.read_top + around, t.read_right - t.read_left + around)
-            for t in self.tiles(height, width)
+            for t in self.tiles(height, width, beside=beside)
         }
         return max(self.runner.tile_bytes(*size) for size in sizes)
 
@@ -276,7 +283,7 @@ class Upscaler:
         picture: Pixels = np.empty((height * self.scale, width * self.scale, *image.shape[2:]), kind)
         colours = picture[..., None] if image.ndim == 2 else picture
         mosaic = Mosaic(colours, finisher(kind), scale=self.scale)
-        first_row, size = 0, self.tile_size(height, width)
+        first_row, size = 0, self.tile_size(height, width, beside=picture.nbytes)
         while first_row < height:
             for tile in self._plan(height, width, size, first_row):
                 before = tile.top * width + (tile.bottom - tile.top) * tile.left
@@ -288,6 +295,7 @@ class Upscaler:
                     size = self._halve(tile)
                     break
                 mosaic.add(tile, enlarged)
+                del enlarged  # it may lie in the last tile's feature map, which the next one has no room for
                 if tile.right == width:
                     first_row = tile.bottom
         return picture

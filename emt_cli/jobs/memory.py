@@ -5,23 +5,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from emt_cli.engine.device import free_memory
+from emt_cli.engine.memory import spare_memory
 from emt_cli.errors import DeviceError, EmtError, is_out_of_memory
 
 _ADVICE = "choose a smaller --scale or --tile, or close other programs"
 
 
-def check_memory(name: str, needed: int, limit: int | None = None) -> None:
-    """Raise DeviceError when a file's enlargement needs more bytes than are free, or than the limit."""
-    free = free_memory()
+def check_memory(name: str, needed: int, limit: int | None = None, *, held: int = 0) -> None:
+    """Raise DeviceError when a file's enlargement needs more bytes than are free, or than the limit.
+
+    held: what it has taken of them already.
+    """
+    free = spare_memory() + held
     if limit is not None and limit < min(needed, free):
-        raise DeviceError(
-            f"{name}: needs about {needed / 1e9:.2f} GB of memory, and the limit is {limit / 1e9:.2f} GB"
-        )
+        raise DeviceError(f"{name}: needs about {_text(needed)} of memory, and the limit is {_text(limit)}")
     if needed > free:
         raise DeviceError(
-            f"{name}: needs about {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB are free; {_ADVICE}"
+            f"{name}: needs about {_text(needed)} of memory and {_text(free)} are free; {_ADVICE}"
         )
+
+
+def _text(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 10**10 else f"{size / 1e6:.0f} MB"
 
 
 def too_little_memory(name: str) -> DeviceError:

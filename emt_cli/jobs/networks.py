@@ -15,8 +15,8 @@ from emt_cli.engine.device import (
     choose_devices,
     choose_precision,
     device_type,
-    free_memory,
 )
+from emt_cli.engine.memory import free_memory
 from emt_cli.engine.precision import precision_of, result_precision
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights

@@ -14,14 +14,15 @@ import pytest
 import torch
 from released_reference import ReleasedEMT
 
-from emt_cli.engine.device import Precision, choose_device, choose_precision, free_memory
+from emt_cli.engine.device import Precision, choose_device, choose_precision
 from emt_cli.engine.folded import fold
+from emt_cli.engine.memory import free_memory
 from emt_cli.engine.torch.inference import InferenceEMT
 from emt_cli.engine.torch.network import build_network, weights_of
 from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import load_weights
-from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
+from emt_cli.errors import DeviceError, InputError, UsageError, is_out_of_memory
 from emt_cli.media.picture.io import read_picture
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.model.config import EMTConfig
@@ -289,7 +290,7 @@ def test_the_default_tile_follows_the_free_memory(tiny_network: EMT, monkeypatch
     upscaler = Upscaler(weights_of(tiny_network))
     sizes = []
     for free in (40 << 20, 100 << 20, 1 << 40):
-        monkeypatch.setattr("emt_cli.engine.upscaler.free_memory", lambda device="cpu", free=free: free)
+        monkeypatch.setattr("emt_cli.engine.upscaler.spare_memory", lambda device="cpu", free=free: free)
         sizes.append(upscaler.tile_size(5000, 5000))
 
     assert sizes == sorted(set(sizes))
@@ -320,7 +321,20 @@ def test_failed_allocations_are_told_from_other_errors() -> None:
 
     assert is_out_of_memory(caught.value)
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("can't start new thread"))
+    assert is_out_of_memory(OSError("libtorch.so: failed to map segment from shared object"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_memory_in_the_name_of_a_file_is_no_shortage() -> None:
+    name = "out of memory.png"
+
+    assert not is_out_of_memory(FileNotFoundError(2, "No such file or directory", name))
+    assert not is_out_of_memory(OSError(f"cannot identify image file '{name}'"))
+    assert not is_out_of_memory(InputError(f"{name}: its data are damaged"))
+
+
+def test_some_memory_is_free() -> None:
     assert free_memory("cpu") > 1 << 20
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from emt_cli.assets.catalog import FoundModel
-from emt_cli.engine.device import choose_devices, free_memory
+from emt_cli.engine.device import choose_devices
+from emt_cli.engine.memory import free_memory
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import Weights, load_weights, save_weights

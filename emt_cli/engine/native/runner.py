@@ -116,7 +116,9 @@ class NativeRunner:
         below, right = self.config.small_pads(height, width)
         pixels = (height + below + 2) * (width + right + 2)
         wider = max(0, self.shapes.row_scratch(width + right) - self.shapes.row_scratch(2048))
-        return pixels * self.bytes_per_pixel + self.fixed_bytes + 4 * self.threads * wider
+        answer = 12 * self.config.scale**2  # has a place of its own where maps are kept
+        kept = answer if 4 * pixels * self.shapes.features.stride <= KEPT_BYTES else 0
+        return pixels * (self.bytes_per_pixel + kept) + self.fixed_bytes + 4 * self.threads * wider
 
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""

@@ -13,15 +13,13 @@ from functools import partial
 from threading import Condition, Event, Lock
 from typing import TypeAlias
 
-from emt_cli.engine.device import Device, device_type, free_memory
+from emt_cli.engine.device import Device, device_type
+from emt_cli.engine.memory import spare_memory
 from emt_cli.jobs.batch.plan import Item
 from emt_cli.jobs.batch.stages import Failure, Opened, PictureWork, Written, discard, failure
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.pipeline import POLL_INTERVAL, Pipe, Stages
 from emt_cli.media.picture.io import Picture
-
-LEAST_ROOM = 256 << 20
-"""Bytes that pictures under way may always take."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,12 @@ def places_for_pictures(items: Sequence[Item], networks: Networks) -> tuple[int,
 
 
 def room_for_pictures(items: Sequence[Item], places: int, threads: int) -> Room:
-    """Make room for pictures under way: half of what the networks leave of the free memory.
+    """Make room for pictures under way: half of what the networks leave of the memory.
 
     Each thread may have one at hand; each place one more, and another that waits for it.
     """
     network = max((item.network for item in items), default=0) * places
-    free = free_memory()
-    return Room(max(LEAST_ROOM, (free - network) // 2), 2 * threads + 2 * places)
+    return Room(max(0, spare_memory() - network) // 2, 2 * threads + 2 * places)
 
 
 def run_locally(

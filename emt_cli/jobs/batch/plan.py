@@ -174,7 +174,6 @@ class _Planner:
         except EmtError as error:
             return error
         cost = self._cost(head, plan, format)
-        decoded = head.pixels * (4 if head.alpha else 3) * head.itemsize
         return Item(
             source=found.path,
             target=self.folder.path / name,
@@ -183,8 +182,7 @@ class _Planner:
             key=self._key(plan.passes),
             passes=plan.passes,
             work=_network_pixels(plan) * (2 if head.alpha else 1),
-            # Reading holds the file, and a decoder's copy of four samples a pixel.
-            memory=decoded + max(2 * head.file_bytes + 4 * head.itemsize * head.pixels, cost.pixels),
+            memory=max(head.reading, head.decoded + cost.pixels),
             network=cost.network,
             pixels=plan.out_height * plan.out_width,
         )

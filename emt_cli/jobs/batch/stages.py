@@ -86,7 +86,7 @@ class PictureWork:
         picture = read_picture(data, name=name, max_pixels=self.job.settings.max_pixels)
         task = self.job.task(picture, item.target, name=name, format=item.format)
         if check:
-            check_memory(name, task.memory, self.job.settings.memory)
+            check_memory(name, task.memory, self.job.settings.memory, held=task.held)
         return Opened(item, task, source)
 
     def enlarge(self, opened: Opened, index: int = 0) -> Steps[Picture]:

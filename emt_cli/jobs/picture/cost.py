@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.plan import Plan
-from emt_cli.media.picture.encode import ENCODER_BYTES
+from emt_cli.media.picture.encode import encoder_bytes
 from emt_cli.media.picture.formats import PictureFormat
+
+_RESIZING = 160 << 20
+"""Bytes that resizing takes at most, beside what there is before and after it."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Cost:
     tiles: int
     """Of the colour picture, all passes together."""
     enlarging: int
-    """Pixels before and after the dearest pass."""
+    """Pixels before and after the dearest pass, but for those decoded."""
     network: int
     """Memory of the network in its dearest pass."""
     writing: int
@@ -35,20 +37,21 @@ def cost_of(
 ) -> Cost:
     """Estimate what a picture will take; samples: of a pixel's colour, 1 or 3, of itemsize bytes each."""
     tiles, height, width, enlarging, network = 0, plan.height, plan.width, 0, 0
+    written = plan.out_height * plan.out_width * (samples + alpha) * itemsize
+    waiting = written if alpha else 0  # an enlarged picture, while its alpha is enlarged
     for index, scale in enumerate(plan.passes):
         upscaler = networks.get(scale)
-        tiles += len(upscaler.tiles(height, width))
         last = index == len(plan.passes) - 1
         kept = itemsize if last and not plan.resized else 4
         before = height * width * samples * (itemsize if index == 0 else 4)
+        if index == 0 and not alpha:  # as it was decoded
+            before = 0
         after = height * width * scale**2 * samples * kept
         enlarging = max(enlarging, before + after)
-        network = max(network, upscaler.peak_bytes(height, width))
+        beside = waiting + before + after
+        tiles += len(upscaler.tiles(height, width, beside=beside))
+        network = max(network, upscaler.peak_bytes(height, width, beside=beside))
         height, width = height * scale, width * scale
-    whole = prod(plan.passes) ** 2 * plan.height * plan.width
-    # An enlarged picture waits while its alpha is enlarged.
-    written = plan.out_height * plan.out_width * (samples + alpha) * itemsize
-    resizing = (whole * samples * 4 + written) if plan.resized else 0
-    encoding = written + ENCODER_BYTES.get(format, 4) * plan.out_height * plan.out_width
-    waiting = written if alpha else 0
+    resizing = (height * width * samples * 4 + written + _RESIZING) if plan.resized else 0
+    encoding = written + encoder_bytes(format, plan.out_height * plan.out_width, itemsize)
     return Cost(tiles, waiting + enlarging, network, waiting + max(resizing, encoding))

@@ -16,6 +16,9 @@ from emt_cli.media.resize import resize
 from emt_cli.media.samples import Pixels, convert, full_scale
 from emt_cli.steps import Steps, part
 
+_BAND = 1 << 22
+"""About how many samples are resized at a time."""
+
 
 def enlarge(picture: Picture, plan: Plan, upscaler: Callable[[int], Upscaler]) -> Steps[Picture]:
     """Enlarge a picture as planned, yielding the share done; returns the picture, of the same sample type.
@@ -85,4 +88,12 @@ def _enlarge(
 
 def _fitted(plane: Pixels, plan: Plan, kind: DTypeLike) -> Pixels:
     """Bring an enlarged plane of floats to the plan's size and a sample type; unchanged if it has them."""
-    return convert(resize(plane, plan.out_height, plan.out_width), kind) if plan.resized else plane
+    if not plan.resized:
+        return plane
+    height, width = plan.out_height, plan.out_width
+    fitted: Pixels = np.empty((height, width, *plane.shape[2:]), kind)
+    step = max(1, _BAND // fitted[0].size)
+    for top in range(0, height, step):  # floats of the whole are there once only
+        rows = slice(top, min(top + step, height))
+        fitted[rows] = convert(resize(plane, height, width, window=(rows, slice(None))), kind)
+    return fitted

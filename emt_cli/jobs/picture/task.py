@@ -53,11 +53,15 @@ class Task:
     """The file it came from, if it did."""
 
     @property
+    def held(self) -> int:
+        """Bytes it takes already."""
+        return self.picture.pixels.nbytes * (1 + self.picture.transparent)
+
+    @property
     def memory(self) -> int:
         """Bytes it will need in all, estimated."""
-        held = self.picture.pixels.nbytes * (1 + self.picture.transparent)
         kept = min(self.cost.network, _KEPT)
-        return held + max(self.cost.enlarging + self.cost.network, self.cost.writing + kept)
+        return self.held + max(self.cost.enlarging + self.cost.network, self.cost.writing + kept)
 
     @property
     def target_name(self) -> str:

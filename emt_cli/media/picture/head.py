@@ -51,6 +51,16 @@ class Head:
         """Pixels in all."""
         return self.height * self.width
 
+    @property
+    def decoded(self) -> int:
+        """Bytes of the picture in memory."""
+        return self.pixels * (4 if self.alpha else 3) * self.itemsize
+
+    @property
+    def reading(self) -> int:
+        """Bytes that reading takes at most: twice the file, and a decoder's copy of four samples a pixel."""
+        return self.decoded + 2 * self.file_bytes + 4 * self.itemsize * self.pixels
+
 
 def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
     """Read what a picture file declares; raises InputError for what read_picture would refuse at once."""

@@ -523,7 +523,7 @@ def test_room_bounds_bytes_and_lets_a_large_one_in_alone() -> None:
 def test_pictures_under_way_stay_within_the_room_for_them(
     photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from emt_cli.jobs.batch import local
+    from emt_cli.jobs.batch import run
 
     for number in range(12):
         shutil.copy(photos / "a.png", photos / f"more{number:02}.png")
@@ -535,14 +535,13 @@ def test_pictures_under_way_stay_within_the_room_for_them(
         held.append(self._bytes)
         return taken
 
-    monkeypatch.setattr(local, "LEAST_ROOM", 60_000)
-    monkeypatch.setattr(local, "free_memory", lambda device="cpu": 0)
+    monkeypatch.setattr(run, "room_for_pictures", lambda items, places, threads: Room(120_000, 99))
     monkeypatch.setattr(Room, "take", watched)
 
     result = batch(photos, "-o", out, "-j", "4")
 
     assert result.exit_code == 0
-    assert max(held) <= 60_000
+    assert 60_000 < max(held) <= 120_000
 
 
 class Run:

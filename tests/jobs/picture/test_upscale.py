@@ -485,12 +485,12 @@ def test_unknown_models_are_one_line_and_5(cat: Path, model: str) -> None:
 def test_more_memory_than_there_is_is_told_before_the_work(
     cat: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emt_cli.jobs.memory.free_memory", lambda device="cpu": 1000)
+    monkeypatch.setattr("emt_cli.jobs.memory.spare_memory", lambda device="cpu": 1000)
 
     result = upscale(cat)
 
     assert result.exit_code == 7
-    assert "GB" in stderr_line(result)
+    assert "are free" in stderr_line(result)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of file sizes are a Unix matter")
