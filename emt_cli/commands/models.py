@@ -71,8 +71,10 @@ def info(
         if as_json:
             ui.show_json(described)
         else:
-            for key, value in _flat(described):
-                ui.show(f"{key:<24}{ui.value_text(value)}")
+            lines = list(_flat(described))
+            width = max(len(key) for key, _ in lines) + 2
+            for key, value in lines:
+                ui.show(f"{key:<{width}}{ui.value_text(value)}")
 
 
 def _files(model: str) -> list[Path]:

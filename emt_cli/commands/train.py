@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from itertools import chain
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 EPILOG = options.examples(
     "emt train --data photos --scale 4 --preset lite --out runs/mine",
-    "emt train --data photos --scale 4 --preset lite --out runs/mine --resume auto",
+    "emt train --out runs/mine --resume auto",
     "emt train --config recipe.toml --set learning_rate=1e-3 --out runs/mine --dry-run",
 )
 RECIPE, RUN = "Recipe", options.RUN
@@ -61,7 +62,9 @@ def train(
     val: Annotated[str | None, _recipe("Validation pictures: folder or name.")] = None,
     val_lr: Annotated[str | None, _recipe("Folder of their LR pictures; else they are made.")] = None,
     scale: Annotated[int | None, _recipe("2, 3 or 4.", "--scale", "-s")] = None,
-    preset: Annotated[Preset, _recipe("The paper's recipe, or the bundled models'.")] = Preset.emt,
+    preset: Annotated[
+        Preset | None, _recipe("emt: the paper's recipe (default); lite: the bundled models'.")
+    ] = None,
     config: Annotated[Path | None, _recipe("TOML file over the preset.", "--config")] = None,
     pairs: Annotated[
         list[str] | None, _recipe("key=value over file and preset; repeatable.", "--set")
@@ -106,10 +109,7 @@ def train(
         "seed": seed,
     }
     values = {key: value for key, value in chosen.items() if value is not None}
-    recipe = make_config(preset.value, file=config, pairs=pairs or (), values=values)
-    if not recipe.data:
-        raise UsageError("no training pictures: name a folder or a data set with --data")
-    from emt_cli.training.start import Place
+    from emt_cli.training.start import Place, changes, process_rank, resumed_settings
 
     place = Place(
         out=out,
@@ -122,6 +122,14 @@ def train(
         devices=devices,
         nodes=nodes,
     )
+    before = resumed_settings(place)
+    chosen_preset = preset.value if preset else None if before else Preset.emt.value
+    recipe = make_config(chosen_preset, base=before, file=config, pairs=pairs or (), values=values)
+    if not recipe.data:
+        raise UsageError("no training pictures: name a folder or a data set with --data")
+    if before is not None and not quiet and process_rank() == 0:
+        for key, (theirs, ours) in changes(before, recipe).items():
+            ui.say(f"{key}: {ours} from here on, {theirs} so far")
     if dry_run:
         _show_plan(recipe, place, as_json)
     else:
@@ -140,7 +148,7 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
     """Print what would run, after checking all that can be checked without decoding the pictures."""
     from emt_cli.training.plan import make_plan
     from emt_cli.training.recipe import settings_of
-    from emt_cli.training.start import check_sources, count_pictures, find_start
+    from emt_cli.training.start import check_sources, count_pictures, disk_needed, find_start
 
     pictures = count_pictures(recipe, place)
     start = find_start(recipe, place)
@@ -148,12 +156,13 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
     plan = make_plan(recipe, processes=place.processes)
     done = 0 if start is None else start[0].step
     seconds = plan.seconds_per_step * (plan.steps - done)
-    values = {
+    values: dict[str, Any] = {
         "out": str(place.out),
         "pictures": pictures,
         "parameters": plan.parameters,
         "multiply_adds": plan.multiply_adds,
         "memory": plan.memory,
+        "disk": disk_needed(recipe, place),
         "steps_done": done,
         "steps": plan.steps,
         "seconds": round(seconds),
@@ -168,6 +177,7 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
     ui.show(f"network      x{recipe.scale}, {work}")
     ui.show(f"steps        {plan.steps:,} of {recipe.batch} patches of {recipe.patch}x{recipe.patch}")
     ui.show(f"memory       about {memory} on each device")
+    ui.show(f"disk         about {ui.bytes_text(values['disk'])} for decoded pictures not there yet")
     ui.show(f"time         about {left} on this machine's CPU ({plan.seconds_per_step:.2f} s a step)")
 
 
@@ -181,20 +191,38 @@ def _run_and_show(recipe: TrainConfig, place: Place, *, as_json: bool, quiet: bo
     with ui.progress(quiet=silent) as update:
         steps = train(recipe, place, update, None if silent else ui.say)
         first = next(steps, None)  # with all that comes before it: pictures, teacher
-    with _live(recipe.steps, silent) as show:
+    with _live(recipe.steps, silent or as_json) as show:
         for last in chain([first] if first else [], steps):
             show(last)
+            if as_json and process_rank() == 0:
+                _show_events(last, recipe.steps)
     if process_rank() > 0:
         return
     step = recipe.steps if last is None else last.step  # none was left to do
     finished = step == recipe.steps
+    best = recipe.best if recipe.val else "newest"
     if as_json:
-        ui.show_json({"step": step, "finished": finished, "model": str(place.out / BEST)})
+        ui.show_json({"step": step, "finished": finished, "model": str(place.out / BEST), "best": best})
     elif finished:
         ui.show(str(place.out / BEST))
+    if not recipe.val and not silent:
+        ui.say(f"{BEST} holds the newest weights: without --val there is nothing to choose the best by")
     if not finished:
         ui.say(f"stopped after step {step:,}; --resume auto goes on from there")
         raise typer.Exit(130)
+
+
+def _show_events(step: TrainStep, steps: int) -> None:
+    """Print a step, one in LOG_EVERY, and each validation as JSON; numbers that are none are left out."""
+    from emt_cli.training.loop import LOG_EVERY
+
+    if step.step % LOG_EVERY == 0 or step.step == steps:
+        losses = {"loss": step.loss, **step.losses}
+        finite = {name: loss for name, loss in losses.items() if isfinite(loss)}
+        ui.show_json({"event": "progress", "step": step.step, "steps": steps, "losses": finite})
+    if step.scores is not None:
+        scores = {name: score for name, score in step.scores.items() if isfinite(score)}
+        ui.show_json({"event": "validated", "step": step.step, "scores": scores})
 
 
 @contextmanager

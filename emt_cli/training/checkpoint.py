@@ -23,8 +23,13 @@ from emt_cli.model.emt import EMT
 
 FORMAT = 1
 NAME = re.compile(r"step-(\d{8})\.pt")
-GO_BACK = "remove it and go on from the one before, with --resume auto or its name"
-"""What to try where a checkpoint is damaged."""
+
+
+def go_back(path: Path) -> str:
+    """Say what to try where a checkpoint is damaged."""
+    if any(other.name < path.name for other in checkpoints(path.parent)):
+        return "remove it and go on from the one before, with --resume auto or its name"
+    return "there is none before it: begin again in another --out"
 
 
 @dataclass
@@ -81,7 +86,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         _check(checkpoint)
         return checkpoint
     except Exception as error:  # torch raises whatever the damage leads to
-        raise InputError(f"{path}: not a whole checkpoint of emt train; {GO_BACK}") from error
+        raise InputError(f"{path}: not a whole checkpoint of emt train; {go_back(path)}") from error
 
 
 def _check(checkpoint: Checkpoint) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from emt_cli.errors import OutputError
+from emt_cli.errors import DeviceError, OutputError
 from emt_cli.stop import stop_signals
 from emt_cli.training.checkpoint import locked, save_checkpoint
 from emt_cli.training.config import TrainConfig
@@ -34,6 +34,16 @@ from emt_cli.training.start import (
 )
 
 _NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset",
+    "Broken pipe",
+    "Connection refused",
+    "NCCL",
+    "timed out",
+)
+"""What Gloo and NCCL say when a process they talk to is gone."""
 
 LOG_EVERY = 50
 """Steps that a line of the log is about."""
@@ -78,6 +88,13 @@ def train(
     """
     try:
         yield from _train(config, place, report, say)
+    except RuntimeError as error:
+        if place.processes < 2 or not any(words in str(error) for words in _LOST):
+            raise
+        raise DeviceError(
+            f"{place.out}: another process of the run has ended; see what ended it (memory?), then go on with"
+            " --resume auto"
+        ) from error
     except OSError as error:
         if error.errno not in _NO_WRITING:
             raise

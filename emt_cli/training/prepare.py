@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -14,16 +15,17 @@ from typing import BinaryIO
 
 import numpy as np
 
-from emt_cli.atomic import write_atomically
+from emt_cli.atomic import unfinished, write_atomically
 from emt_cli.errors import EmtError, InputError, OutputError
 from emt_cli.media.picture.formats import SUFFIXES
+from emt_cli.media.picture.head import read_head
 from emt_cli.media.picture.io import read_picture
 from emt_cli.media.picture.pairs import find_lr
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.samples import convert
 from emt_cli.training.dataset import HR, INDEX, LR, PictureStore, Pixels
 
-FORMAT = 1
+FORMAT = 2
 NAMED = 20
 """Most bad pictures that an error names."""
 
@@ -62,11 +64,16 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
         try:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            _make(source, files, folder, report)
+            with unfinished(folder):
+                _make(source, files, folder, report)
         except OSError as error:
             raise OutputError(
-                f"{folder}: decoded pictures cannot be written ({error.strerror or error})"
+                f"{folder}: decoded pictures cannot be written ({error.strerror or error});"
+                " make room, or choose another --cache; --dry-run tells how much they need"
             ) from error
+        finally:
+            if not (folder / INDEX).exists():  # half of it is of no use, and takes room
+                shutil.rmtree(folder, ignore_errors=True)
         store = PictureStore(folder, source.scale)
     small = [
         _too_small(name, int(h), int(w), source)
@@ -77,6 +84,20 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
         raise _refusal([*map(InputError, store.skipped), *small], len(store) + len(store.skipped))
     store.skipped += map(str, small)
     return store
+
+
+def needed_bytes(source: Source, cache: Path) -> int:
+    """Return what prepare would write, by the sizes that files declare; 0 where the store is there."""
+    files = list_pictures(source.hr)
+    if _open(cache / _signature(source, files), source.scale) is not None:
+        return 0
+    needed = 0
+    for path, _ in files:
+        with contextlib.suppress(EmtError):  # prepare will say it
+            head = read_head(path)
+            share = 4 if source.halve_above and max(head.height, head.width) > source.halve_above else 1
+            needed += 3 * (head.pixels + head.pixels // source.scale**2) // share
+    return needed
 
 
 def _open(folder: Path, scale: int) -> PictureStore | None:
@@ -102,9 +123,12 @@ def list_pictures(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
 def _signature(source: Source, files: list[tuple[Path, Path]]) -> str:
     """Name the state of the files and all that decides what is made of them."""
     digest = hashlib.sha256(repr((FORMAT, source.scale, source.halve_above)).encode())
-    for path, _ in files if source.lr is None else [*files, *list_pictures([source.lr])]:
-        state = path.stat()
-        digest.update(repr((str(path.resolve()), state.st_size, state.st_mtime_ns)).encode())
+    roles = {HR: files, LR: [] if source.lr is None else list_pictures([source.lr])}
+    for role, listed in roles.items():
+        for path, folder in listed:
+            state = path.stat()
+            name = path.relative_to(folder).as_posix()  # partners are found by it
+            digest.update(repr((role, name, str(path.resolve()), state.st_size, state.st_mtime_ns)).encode())
     return f"x{source.scale}-{digest.hexdigest()[:16]}"
 
 

@@ -43,20 +43,24 @@ PRESETS: dict[str, dict[str, Any]] = {"emt": {}, "lite": LITE}
 
 
 def make_config(
-    preset: str = "emt",
+    preset: str | None = "emt",
     *,
+    base: Mapping[str, Any] | None = None,
     file: Path | None = None,
     pairs: Sequence[str] = (),
     values: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
     """Make a config of a preset, a TOML file over it, and single keys over both.
 
-    pairs: "key=value" with the value as in TOML, quotes around text left out at will; a key of the network is
-    "network.dim". values: more keys, written the same way, which come last. Raises UsageError and InputError.
+    base: all keys of another run, below the preset, which may then be None. pairs: "key=value" with the value
+    as in TOML, quotes around text left out at will; a key of the network is "network.dim". values: more keys,
+    written the same way, which come last. Raises UsageError and InputError.
     """
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         raise UsageError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
-    recipe = _flat(PRESETS[preset])
+    recipe = _known(dict(base or {}), "the checkpoint")
+    if preset is not None:
+        recipe |= _flat(PRESETS[preset])
     if file is not None:
         recipe |= _known(_flat(_read(file)), str(file))
     flags = _known(dict(_split(pair) for pair in pairs), "--set") | dict(values or {})

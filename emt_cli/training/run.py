@@ -17,7 +17,7 @@ from emt_cli.engine.weights import save_weights
 from emt_cli.errors import InputError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.training.adversary import Adversary
-from emt_cli.training.checkpoint import GO_BACK, Checkpoint
+from emt_cli.training.checkpoint import Checkpoint, checkpoints, go_back
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
 from emt_cli.training.first_network import first_network
@@ -25,6 +25,7 @@ from emt_cli.training.losses import Losses
 from emt_cli.training.optimizer import Average, check_state, learning_rate_share, make_optimizers
 from emt_cli.training.recipe import settings_of
 from emt_cli.training.shared_norm import freeze_statistics, share_statistics
+from emt_cli.training.start import CHECKPOINTS
 from emt_cli.training.validation import SCORES, enlarged, score_pictures
 
 BAD_STEPS = 20
@@ -79,7 +80,7 @@ class Run:
                 self.adversary.restore(checkpoint.discriminator)
         except Exception as error:  # torch raises whatever the damage leads to
             raise InputError(
-                f"{path}: the state of an optimizer or of the discriminator is damaged; {GO_BACK}"
+                f"{path}: the state of an optimizer or of the discriminator is damaged; {go_back(path)}"
             ) from error
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         if checkpoint.config.get("best", "psnr") == self.config.best:
@@ -192,10 +193,14 @@ class Run:
         write_atomically(path, stream.getvalue())
         self.bad_steps += 1
         if self.bad_steps >= BAD_STEPS:
+            way = "begin again in another --out"
+            if there := checkpoints(self.out / CHECKPOINTS):
+                way = "--resume auto goes on"
+                if len(there) > 1:
+                    way = f"remove {there[-1].name}, and {way} from the one before"
             raise UsageError(
-                f"{path}: {BAD_STEPS} steps in a row without a finite loss, their batches are kept; remove"
-                " the newest checkpoint, and --resume auto goes on from the one before: with a smaller"
-                " learning_rate, or --precision fp32"
+                f"{path}: {BAD_STEPS} steps in a row without a finite loss, their batches are kept;"
+                f" {way}: with a smaller learning_rate, or --precision fp32"
             )
 
     def validate(self, store: PictureStore) -> dict[str, float]:

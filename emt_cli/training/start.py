@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,12 @@ from emt_cli.training.dataset import PictureMix, PictureStore
 from emt_cli.training.degradation_mix import make_degradation
 from emt_cli.training.features import load_perceptual
 from emt_cli.training.first_network import first_network
-from emt_cli.training.prepare import Report, Source, list_pictures, prepare
+from emt_cli.training.prepare import Report, Source, list_pictures, needed_bytes, prepare
 from emt_cli.training.recipe import settings_of
 from emt_cli.training.teacher import add_answers, is_folder, load_teacher
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
-CHECKPOINTS, BEST, LAST = "checkpoints", "best.safetensors", "last.safetensors"
+CHECKPOINTS, BEST, LAST, PICTURES = "checkpoints", "best.safetensors", "last.safetensors", "pictures"
 """What a run's folder holds."""
 
 
@@ -86,17 +87,34 @@ def find_start(config: TrainConfig, place: Place) -> tuple[Checkpoint, Path] | N
         raise OutputExistsError(f"{place.out}: holds a run that is further than {path}; choose another --out")
     checkpoint = load_checkpoint(path)
     fixed = ["optimizer", *(["discriminator.width"] if checkpoint.discriminator else [])]
-    for key, ours in settings_of(config).items():
-        if key.startswith("network.") or key in fixed:
-            theirs = checkpoint.config.get(key)
-            if theirs != ours:
-                raise UsageError(
-                    f"{path}: {key} is {theirs} there and {ours} in this run; choose another --out"
-                )
+    foreign = [
+        f"{key} is {theirs} there and {ours} in this run"
+        for key, (theirs, ours) in changes(checkpoint.config, config).items()
+        if key.startswith("network.") or key in fixed
+    ]
+    if foreign:
+        raise UsageError(f"{path}: {', '.join(foreign)}; leave that out, or choose another --out")
     done = checkpoint.step == config.steps and place.resume == "auto"
     if checkpoint.step >= config.steps and not done:
         raise UsageError(f"{path}: has its {checkpoint.step} steps already; ask for more with --steps")
     return checkpoint, path
+
+
+def resumed_settings(place: Place) -> dict[str, Any] | None:
+    """Return the recipe of the run to go on with, as its checkpoint holds it; None for a new run."""
+    there = checkpoints(place.out / CHECKPOINTS)
+    if not place.resume or (place.resume == "auto" and not there):
+        return None
+    return load_checkpoint(there[-1] if place.resume == "auto" else Path(place.resume)).config
+
+
+def changes(before: dict[str, Any], config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that are others than before, with their values before and now."""
+    return {
+        key: (before.get(key), value)
+        for key, value in settings_of(config).items()
+        if before.get(key) != value
+    }
 
 
 def choose_accelerator(place: Place) -> torch.device:
@@ -152,21 +170,9 @@ def prepare_data(config: TrainConfig, place: Place, report: Report | None = None
 
     One process of a machine works, the others wait for it.
     """
-    cache = place.cache or place.out / "pictures"
-    degrade = make_degradation(config)
-    smallest = config.patch + (2 * degrade.margin if degrade else 0)
-    sources = [
-        Source(
-            picture_folders(name, fetch=place.fetch, report=report),
-            config.scale,
-            lr=Path(config.lr_data[number]) if config.lr_data and config.lr_data[number] else None,
-            halve_above=config.halve_above,
-            smallest=smallest,
-            skip_bad=place.skip_bad,
-        )
-        for number, name in enumerate(config.data)
-    ]
+    cache = place.cache or place.out / PICTURES
     stores, skipped = [], []
+    sources = _sources(config, place, report)
     with waiting_for(cache):
         for source in sources:
             store = prepare(source, cache, report)
@@ -174,20 +180,44 @@ def prepare_data(config: TrainConfig, place: Place, report: Report | None = None
             if config.teacher:
                 store = add_answers(store, config.teacher, device=choose_accelerator(place), report=report)
             stores.append(store)
-        validation = _prepare_validation(config, place, cache, report) if config.val else None
+        validation = prepare(_validation_source(config, place, report), cache, report) if config.val else None
     try:
-        mix = PictureMix(stores, config.data_weights, smallest=smallest)
+        mix = PictureMix(stores, config.data_weights, smallest=sources[0].smallest)
     except ValueError as error:
         raise InputError(f"{', '.join(config.data)}: no picture is left to train on") from error
     return Data(mix, validation, skipped)
 
 
-def _prepare_validation(
-    config: TrainConfig, place: Place, cache: Path, report: Report | None
-) -> PictureStore:
+def _sources(config: TrainConfig, place: Place, report: Report | None = None) -> list[Source]:
+    degrade = make_degradation(config)
+    return [
+        Source(
+            picture_folders(name, fetch=place.fetch, report=report),
+            config.scale,
+            lr=Path(config.lr_data[number]) if config.lr_data and config.lr_data[number] else None,
+            halve_above=config.halve_above,
+            smallest=config.patch + (2 * degrade.margin if degrade else 0),
+            skip_bad=place.skip_bad,
+        )
+        for number, name in enumerate(config.data)
+    ]
+
+
+def _validation_source(config: TrainConfig, place: Place, report: Report | None = None) -> Source:
     folders = picture_folders(config.val, fetch=place.fetch, report=report)
     lr = Path(config.val_lr) if config.val_lr else None
-    return prepare(Source(folders, config.scale, lr=lr, smallest=2 * config.scale + 1), cache, report)
+    return Source(folders, config.scale, lr=lr, smallest=2 * config.scale + 1)
+
+
+def disk_needed(config: TrainConfig, place: Place) -> int:
+    """Return the bytes of decoded pictures and a teacher's answers that a run has yet to write."""
+    cache = place.cache or place.out / PICTURES
+    needed = [needed_bytes(source, cache) for source in _sources(config, place)]
+    if config.teacher:
+        needed = [2 * size for size in needed]
+    if config.val:
+        needed.append(needed_bytes(_validation_source(config, place), cache))
+    return sum(needed)
 
 
 def count_pictures(config: TrainConfig, place: Place) -> int:
@@ -203,10 +233,27 @@ def process_rank() -> int:
     return 0
 
 
+def _wait_for_last_words(record: logging.LogRecord) -> bool:
+    """Hold Fabric's observer, which kills all processes when one has ended, until they have said so.
+
+    It logs before it kills, and looks every 5 seconds: without this the error of those left may not be seen.
+    """
+    if "terminated with code" in record.getMessage():
+        time.sleep(_LAST_WORDS)
+    return False
+
+
+_LAST_WORDS = 30
+"""Seconds after which a process that hangs is killed."""
+
+
 def launched(config: TrainConfig, place: Place) -> Fabric:
     """Start the other processes, if they are not there yet, and join them."""
     precisions: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed"}
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    observer = logging.getLogger("lightning_fabric.strategies.launchers.subprocess_script")
+    observer.setLevel(logging.INFO)
+    observer.addFilter(_wait_for_last_words)
     fabric = Fabric(
         accelerator=place.accelerator,
         devices=place.devices,

@@ -58,13 +58,14 @@ def test_finished_run_prints_its_model(tmp_path: Path, options: list[str]):
     assert load_weights(tmp_path / "run/best.safetensors").config.scale == 2
 
 
-def test_program_gets_one_json_object(tmp_path: Path, options: list[str]):
+def test_program_gets_json_objects(tmp_path: Path, options: list[str]):
     result = run(app, [*options, "--json"])
 
-    assert json.loads(result.stdout) == {
+    assert json.loads(result.stdout.splitlines()[-1]) == {
         "step": 2,
         "finished": True,
         "model": str(tmp_path / "run" / "best.safetensors"),
+        "best": "newest",
     }
 
 
@@ -244,3 +245,57 @@ def test_plan_reckons_with_the_discriminator(tiny_config: EMTConfig):
     own = sum(parameter.numel() for parameter in Discriminator(16).parameters())
     assert with_one.parameters == without.parameters
     assert with_one.memory > without.memory + 16 * own
+
+
+def test_a_run_goes_on_with_the_recipe_of_its_checkpoint_and_names_what_is_changed(
+    tmp_path: Path, options: list[str]
+):
+    assert run(app, [*options, "--set", "clip=0.5"]).exit_code == 0
+    short = ["train", "--out", str(tmp_path / "run"), "--accelerator", "cpu", "--resume", "auto"]
+
+    same = run(app, [*short, "--dry-run", "--json"])
+    longer = run(app, [*short, "--steps", "3"])
+
+    assert json.loads(same.stdout)["settings"]["clip"] == 0.5
+    assert longer.exit_code == 0, longer.output
+    assert "steps: 3 from here on, 2 so far" in longer.stderr
+    assert load_weights(tmp_path / "run/best.safetensors").metadata["training"]["clip"] == 0.5
+
+
+def test_all_that_keeps_a_run_from_going_on_is_named(tmp_path: Path, options: list[str]):
+    assert run(app, options).exit_code == 0
+
+    other = run(app, [*options, "--resume", "auto", "--set", "network.dim=40", "--set", "optimizer=adam"])
+
+    assert other.exit_code == 2
+    assert "network.dim is 20 there and 40" in other.stderr
+    assert "optimizer is muon there and adam" in other.stderr
+
+
+def test_json_has_steps_and_validations_as_they_come(tmp_path: Path, options: list[str]):
+    more = ["--val", str(tmp_path / "pictures"), "--set", "validate_every=1", "--json"]
+
+    lines = [json.loads(line) for line in run(app, [*options, *more]).stdout.splitlines()]
+
+    assert [line.get("event") for line in lines] == ["validated", "progress", "validated", None]
+    assert lines[1]["step"] == lines[1]["steps"] == 2
+    assert lines[1]["losses"]["loss"] > 0
+    assert lines[2]["scores"]["psnr"] > 5
+    assert lines[3]["best"] == "psnr"
+
+
+def test_without_validation_best_is_called_the_newest(tmp_path: Path, options: list[str]):
+    result = run(app, [*options, "--json"])
+
+    assert json.loads(result.stdout.splitlines()[-1])["best"] == "newest"
+    assert "best.safetensors holds the newest weights" in result.stderr
+
+
+def test_a_checkpoint_given_as_a_model_points_to_the_model(tmp_path: Path, options: list[str]):
+    assert run(app, options).exit_code == 0
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+
+    result = run(app, ["models", "info", str(checkpoint)])
+
+    assert result.exit_code == 5
+    assert f"its run's model is {tmp_path / 'run' / 'best.safetensors'}" in result.stderr

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from emt_cli.errors import InputError
+from emt_cli.errors import InputError, OutputError
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.training.dataset import PictureMix, PictureStore
 from emt_cli.training.degradation import PhotoDegradation
-from emt_cli.training.prepare import Source, prepare
+from emt_cli.training.prepare import Source, needed_bytes, prepare
 from emt_cli.training.teacher import add_answers
 
 
@@ -100,6 +100,38 @@ def test_missing_partner_is_named(tmp_path: Path, pictures: Path, photo: np.ndar
 
     with pytest.raises(InputError, match=r"no LR picture for b "):
         prepare(Source((pictures,), 2, lr=tmp_path / "lr"), tmp_path / "store")
+
+
+def test_the_roles_of_the_files_decide_what_is_kept(tmp_path: Path, photo: np.ndarray):
+    for name in ("hr", "lr"):
+        save(tmp_path / name / "a.png", photo if name == "hr" else bicubic_downscale(photo, 2) // 2)
+    hr, lr, cache = tmp_path / "hr", tmp_path / "lr", tmp_path / "store"
+
+    both = prepare(Source((hr, lr), 2), cache)
+    pairs = prepare(Source((hr,), 2, lr=lr), cache)
+    made = prepare(Source((hr,), 2), cache)
+
+    assert (len(both), len(pairs), len(made)) == (2, 1, 1)
+    assert np.array_equal(pairs.lr(0), bicubic_downscale(photo, 2) // 2)
+    assert np.array_equal(made.lr(0), bicubic_downscale(photo, 2))
+
+
+def test_what_a_full_disk_cut_off_is_removed(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    source, cache = Source((pictures,), 2), tmp_path / "store"
+    needed = needed_bytes(source, cache)
+    with monkeypatch.context() as patch:
+        patch.setattr("emt_cli.training.prepare._append", full)
+        with pytest.raises(OutputError, match=r"No space left on device.*--dry-run"):
+            prepare(source, cache)
+
+    assert not list(cache.iterdir())
+    folder = prepare(source, cache).folder
+    written = sum((folder / name).stat().st_size for name in ("lr.bin", "hr.bin"))
+    assert written == pytest.approx(needed, rel=0.05)
+    assert needed_bytes(source, cache) == 0
 
 
 def test_large_picture_is_halved_by_area(tmp_path: Path, pictures: Path, photo: np.ndarray):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytest.importorskip("lightning_fabric")
@@ -118,6 +119,22 @@ def test_terminated_run_saves_first_and_says_how_to_go_on(tmp_path: Path, pictur
     assert "--resume auto goes on from there" in said
     step = max(int(path.stem[5:]) for path in (tmp_path / "run/checkpoints").iterdir())
     assert lines(tmp_path / "run")[-1]["step"] == step
+
+
+def test_a_killed_worker_ends_the_run_in_one_line_with_the_way_to_go_on(tmp_path: Path, pictures: Path):
+    options = ("--devices", "2", "--steps", "100000", "--set", "checkpoint_every=20")
+    process = start(pictures, tmp_path / "run", *options)
+    wait_for(tmp_path / "run/checkpoints/step-00000020.pt", process)
+    children = psutil.Process(process.pid).children()
+    (worker,) = (child for child in children if "--preset" in child.cmdline())
+
+    worker.kill()
+    _, said = process.communicate(timeout=120)
+
+    assert process.returncode == 7, said
+    assert "another process of the run has ended" in said.splitlines()[-1]
+    assert "--resume auto" in said.splitlines()[-1]
+    assert "Traceback" not in said
 
 
 def tensors(model: bytes) -> bytes:

@@ -52,6 +52,9 @@ def read_checkpoint(data: bytes, path: Path) -> dict[str, Array]:
     except Exception as error:  # torch raises whatever the damage leads to
         raise ModelError(f"{path}: damaged checkpoint; fetch or copy it again") from error
     state = content.get("params") if isinstance(content, dict) else None
+    if state is None and isinstance(content, dict) and {"network", "average", "optimizers"} <= content.keys():
+        model = path.absolute().parent.parent / "best.safetensors"
+        raise ModelError(f"{path}: a checkpoint of emt train, to go on from; its run's model is {model}")
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
