@@ -259,7 +259,7 @@ def test_damaged_newest_checkpoint_is_removed_and_the_run_goes_on(tmp_path: Path
     finish(config, tmp_path / "run")
     newest = tmp_path / "run/checkpoints/step-00000008.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"step-00000008\.pt: .*; there is none before it"):
+    with pytest.raises(InputError, match=r"step-00000008\.pt: .*; remove it and go on from the one before"):
         finish(config, tmp_path / "run", "auto")
 
     newest.unlink()
