@@ -6,6 +6,8 @@ import contextlib
 import importlib
 import logging
 import os
+import secrets
+import shutil
 import signal
 import tempfile
 from collections import deque
@@ -15,6 +17,7 @@ from pathlib import Path
 from threading import Event, current_thread, main_thread
 from typing import Any, Generic, TypeVar
 
+from emt_cli.atomic import unfinished
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.jobs.cluster.workers import ATTEMPTS, Share, Ticket, Worker, WorkerPool, answers
 
@@ -52,26 +55,72 @@ def connected(address: str) -> Iterator[None]:
     except ImportError as error:
         raise UsageError('--ray: Ray is not installed; pip install "emt-cli[ray]"') from error
     if address == "auto":
-        address = _own_address()
+        _own_address()
     elif address != LOCAL and not answers(address.removeprefix("ray://")):
         raise DeviceError(f"--ray {address}: nothing answers there; see `ray start --head` in the README")
     _silence_logging()
-    options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     listener = signal.getsignal(signal.SIGTERM)
+    with contextlib.ExitStack() as stack:
+        options = stack.enter_context(_for_itself()) if address == LOCAL else {}
+        try:
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
+        except Exception as error:  # Ray raises all kinds, Exception itself among them
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            advice = "" if address == LOCAL else _NODE_ADVICE.format(address=address)
+            raise DeviceError(f"--ray {address}: cannot work with it ({reason}){advice}") from error
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGTERM, listener)  # Ray puts its own there
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+_NODE_ADVICE = (
+    "; this machine must be one of its nodes: ray start --address={address}; where the cluster asks for a"
+    " token, RAY_AUTH_MODE=token and its ~/.ray/auth_token must be here, too"
+)
+
+
+@contextlib.contextmanager
+def _for_itself() -> Iterator[dict[str, Any]]:
+    """Yield options of a cluster that nobody else can reach.
+
+    It listens on the loopback interface, asks for a token that is nowhere on the disk (Ray would leave one in
+    the home folder, which clusters started later would ask for), and has its files in a folder of its own.
+    """
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    settings = {
+        constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0",  # as on Windows and macOS: loopback only
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    # Sockets lie in it, whose paths may have 107 bytes: the system's folder for a user can be too long.
+    folder = Path(tempfile.mkdtemp(prefix="emt-ray-", dir="/tmp" if os.name == "posix" else None))
+    reachable = constants.ENABLE_RAY_CLUSTER
+    os.environ.update(settings)
+    constants.ENABLE_RAY_CLUSTER = False
+    _look_at_environment()
     try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except Exception as error:  # Ray raises all kinds, Exception itself among them
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DeviceError(
-            f"--ray {address}: cannot work with it ({reason}); this machine must be one of its nodes:"
-            f" ray start --address={address}"
-        ) from error
-    if current_thread() is main_thread():
-        signal.signal(signal.SIGTERM, listener)  # Ray puts its own there
-    try:
-        yield
+        with unfinished(folder):
+            yield {"include_dashboard": False, "_temp_dir": str(folder / "ray")}  # Ray opens it to all
     finally:
-        ray.shutdown()
+        constants.ENABLE_RAY_CLUSTER = reachable
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        _look_at_environment()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _look_at_environment() -> None:
+    """Have Ray read its settings again, which it does when it is imported."""
+    raylet: Any = importlib.import_module("ray._raylet")
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def spread(
@@ -131,10 +180,9 @@ def _silence_logging() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
-def _own_address() -> str:
-    """Return the address of the cluster that this machine is a node of; raises DeviceError."""
+def _own_address() -> None:
+    """Raise DeviceError when this machine is no node of a cluster that answers."""
     noted = Path(tempfile.gettempdir(), "ray", "ray_current_cluster")  # written by `ray start`
     address = os.environ.get("RAY_ADDRESS", "") or (noted.read_text().strip() if noted.is_file() else "")
     if not address or not answers(address):
         raise DeviceError("--ray auto: this machine is no node of a running cluster; use ray start first")
-    return address

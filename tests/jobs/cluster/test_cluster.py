@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -26,6 +28,7 @@ from emt_cli.jobs.cluster.scheduler import LOCAL, Completed, Share, connected, s
 
 EMT = [sys.executable, "-m", "emt_cli"]
 OPTIONS = ["--model", "emt-lite", "--scale", "2"]
+RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
 
 ray = pytest.importorskip("ray")
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
@@ -55,6 +58,67 @@ def one_machine() -> Iterator[None]:
     """A cluster of this machine alone."""
     with connected(LOCAL):
         yield
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at sockets as Linux shows them")
+def test_a_cluster_of_its_own_is_closed_to_others_and_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, psutil, stat, sys; from pathlib import Path;"
+        "from emt_cli.jobs.cluster.scheduler import LOCAL, connected\n"
+        "with connected(LOCAL):\n"
+        "    import ray; ray.get(ray.remote(lambda: 1).remote())\n"
+        "    me = psutil.Process()\n"
+        "    sockets = [s for p in [me, *me.children(recursive=True)] for s in p.net_connections('tcp')]\n"
+        "    print(sorted({s.laddr.ip for s in sockets if s.status == 'LISTEN'}))\n"
+        "    folder = Path(ray._private.worker._global_node.get_temp_dir_path()).parent\n"
+        "    print(oct(folder.stat().st_mode & 0o777))\n"
+        "print(folder.exists(), 'RAY_AUTH_TOKEN' in os.environ, os.listdir(Path.home()))\n"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+    listening, mode, after = done.stdout.splitlines()
+    assert set(json.loads(listening.replace("'", '"'))) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, (
+        done.stderr
+    )
+    assert mode == "0o700"
+    assert after == "False False []"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="clusters of several machines need Linux")
+@pytest.mark.parametrize("token", [False, True], ids=["without a token", "with a token"])
+def test_the_recipe_for_several_machines_works_after_a_run_on_one(
+    photos: Path, tmp_path: Path, token: bool
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home), "EMT_CACHE": str(tmp_path / "cache")}
+    emt = [*EMT, "batch", *OPTIONS, str(photos), "-q"]
+    alone = subprocess.run([*emt, "-o", str(tmp_path / "alone"), "--ray"], env=environment)
+    environment["RAY_TMPDIR"] = f"/tmp/emt-test-{os.getpid()}"
+    if token:
+        environment["RAY_AUTH_MODE"] = "token"
+        subprocess.run([*RAY, "get-auth-token", "--generate"], env=environment, check=True)
+    head = ["start", "--head", "--port=6390", "--num-cpus=2", "--include-dashboard=false"]
+    subprocess.run([*RAY, *head], env=environment, check=True)
+    try:
+        command = [*emt, "-o", str(tmp_path / "both"), "--ray", "127.0.0.1:6390"]
+        both = subprocess.run(command, env=environment, capture_output=True, text=True)
+    finally:
+        _stop_ray(tmp_path)
+
+    assert (alone.returncode, both.returncode) == (0, 0), both.stderr
+    assert pictures(tmp_path / "both") == pictures(tmp_path / "alone")
+
+
+def _stop_ray(home: Path) -> None:
+    """End the processes of this test's cluster, and no other's."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("HOME", "").startswith(str(home)):
+                process.kill()
 
 
 def results(make: Any, count: int = 12, said: list[str] | None = None) -> dict[int, Any]:
