@@ -37,7 +37,7 @@ def explain(
     from emt_cli.assets.catalog import find_model
     from emt_cli.engine.torch.network import build_network
     from emt_cli.engine.weights import load_weights
-    from emt_cli.evaluation.explain import Attribution, attention_at, local_attribution, surroundings
+    from emt_cli.evaluation.explain import AREA, Attribution, attention_at, local_attribution, surroundings
     from emt_cli.evaluation.explain_picture import draw
     from emt_cli.media.files import check_target
     from emt_cli.media.picture.io import Picture, read_picture, write_picture
@@ -52,7 +52,8 @@ def explain(
     check_target(target, overwrite=overwrite)
     found = find_model(model, scale)
     network = build_network(load_weights(found.path))
-    crop, row, column = surroundings(pixels, y, x, network.config.window_multiple)
+    crop, top, left = surroundings(pixels, y, x)
+    row, column = y - top, x - left
     attribution = None
     with ui.progress(quiet=quiet or as_json) as update:
         for step in local_attribution(network, crop, row, column, steps=steps):
@@ -69,9 +70,11 @@ def explain(
     if as_json:
         layers = sorted({one.layer for one in attention})
         facts = {"model": found.name, "scale": network.config.scale, "x": x, "y": y, "layers": layers}
-        ui.show_json(facts | {"output": str(target), "diffusion_index": attribution.diffusion})
+        facts |= {"output": str(target), "diffusion_index": attribution.diffusion}
+        ui.show_json(facts | {"area": [left, top, AREA, AREA]})
     else:
-        ui.say(f"{title}: diffusion index {attribution.diffusion:.1f}", quiet=quiet)
+        area = f"{AREA}x{AREA} pixels from {left},{top}"
+        ui.say(f"{title}: diffusion index {attribution.diffusion:.1f}, of {area}", quiet=quiet)
         ui.show(str(target))
 
 

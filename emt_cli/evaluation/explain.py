@@ -21,6 +21,8 @@ from emt_cli.model.emt import EMT, Layer
 
 PATCH = 4
 """Side, in input pixels, of the place whose edges LAM explains."""
+AREA, GRID = 64, 32
+"""Side in pixels of what is looked at, and what its place is a multiple of."""
 BLUR = 1.2
 """Sigma of the path's first picture, as in the paper."""
 
@@ -49,16 +51,20 @@ class Attribution:
     map: Map
     """(h, w), at least 0: how much each input pixel matters."""
     diffusion: float
-    """Diffusion index, 0 to 100: (1 - Gini coefficient) * 100; large where many pixels matter."""
+    """Diffusion index, 0 to 100: (1 - Gini coefficient) * 100; large where many pixels matter.
 
-
-def surroundings(image: Bytes, y: int, x: int, multiple: int) -> tuple[Bytes, int, int]:
-    """Cut two windows' length a side around a point; return the crop and the point's place in it.
-
-    The crop begins at a multiple of the windows' sides, so that its windows are those of the whole picture.
+    It is taken over AREA x AREA pixels: those outside of the picture do not matter.
     """
-    top, left = (max(0, (place - multiple // 2) // multiple * multiple) for place in (y, x))
-    return image[top : top + 2 * multiple, left : left + 2 * multiple], y - top, x - left
+
+
+def surroundings(image: Bytes, y: int, x: int) -> tuple[Bytes, int, int]:
+    """Cut AREA pixels a side around a point, fewer at a border; return the crop and its top and left.
+
+    It is the same for all models, and begins at a multiple of GRID, so that windows whose sides divide it,
+    as those of the published and bundled models do, are those of the whole picture.
+    """
+    top, left = (max(0, (place - GRID // 2) // GRID * GRID) for place in (y, x))
+    return image[top : top + AREA, left : left + AREA], top, left
 
 
 @torch.no_grad()
@@ -126,7 +132,9 @@ def local_attribution(
         total += gradient * (path[step + 1] - path[step])
         yield (step + 1) / steps
     found = total[0].sum(0).abs().numpy()
-    yield Attribution(found, 100 * (1 - gini(found)))
+    area = np.zeros(max(AREA * AREA, found.size), np.float32)
+    area[: found.size] = found.ravel()
+    yield Attribution(found, 100 * (1 - gini(area)))
 
 
 def gini(values: NDArray[np.floating]) -> float:

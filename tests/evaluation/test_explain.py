@@ -80,6 +80,20 @@ def test_attribution_stays_near_in_a_network_that_only_sees_near(photo: np.ndarr
     assert 0 < result.diffusion < 30
 
 
+def test_the_index_is_of_one_area_however_much_of_it_the_picture_has(photo: np.ndarray) -> None:
+    torch.manual_seed(0)
+    near = EMT(EMTConfig(2, 20, 1, 1, 0, 1, windows=((8, 4),), shifts=((4, 2),)))
+    whole, part = photo[:64, :64], photo[:64, :48]
+
+    indices = []
+    for image in (whole, part):
+        result = list(local_attribution(near, image, 24, 24, steps=3))[-1]
+        assert isinstance(result, Attribution)
+        indices.append(result.diffusion)
+
+    assert indices[1] == pytest.approx(indices[0], rel=1e-3)
+
+
 def test_gini_of_simple_cases() -> None:
     assert gini(np.full(10, 3.0)) == pytest.approx(0)
     assert gini(np.eye(1, 100)) == pytest.approx(0.99)
@@ -88,11 +102,11 @@ def test_gini_of_simple_cases() -> None:
 
 @pytest.mark.parametrize(("y", "x"), [(0, 0), (50, 60), (95, 119)])
 def test_surroundings_hold_the_point(photo: np.ndarray, y: int, x: int) -> None:
-    crop, row, column = surroundings(photo, y, x, 32)
+    crop, top, left = surroundings(photo, y, x)
 
     assert max(crop.shape) <= 64
-    assert (y - row) % 32 == (x - column) % 32 == 0
-    assert np.array_equal(crop[row, column], photo[y, x])
+    assert top % 32 == left % 32 == 0
+    assert np.array_equal(crop[y - top, x - left], photo[y, x])
 
 
 @pytest.fixture
@@ -115,6 +129,7 @@ def test_command_writes_one_picture_and_tells_the_index(
     assert Image.open(tmp_path / "cat_explained.png").width > 1000
     assert 0 < facts["diffusion_index"] < 100
     assert facts["layers"] == [1, 3]
+    assert facts["area"] == [0, 0, 64, 64]
 
 
 @pytest.mark.parametrize(("at", "what"), [("12", "write X,Y"), ("a,b", "write X,Y"), ("30,0", "outside")])
