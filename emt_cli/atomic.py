@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -114,7 +114,7 @@ def _open_locked(folder: Path) -> tuple[Path, BinaryIO]:
         stream.close()
 
 
-@cache
+@lru_cache(maxsize=256)  # a run over many folders does not remember them all
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left in a folder, once in the life of this one."""
     with contextlib.suppress(OSError):

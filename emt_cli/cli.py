@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import typer.core
@@ -36,6 +36,7 @@ from emt_cli.commands.implied import implied_command
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.tour import TOUR
 from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, UsageError, is_out_of_memory
+from emt_cli.stop import interrupted
 
 
 class Commands(typer.core.TyperGroup):
@@ -97,6 +98,8 @@ def _to_user_error(error: Exception) -> EmtError | None:
         return error
     if is_out_of_memory(error):
         return DeviceError("not enough memory; choose smaller sizes, or close other programs")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Python up to 3.12
+        return InputError(f"{error}; make the link point to a file")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return UsageError(f"{str(error.filename)[:60]}...: the name is too long for the file system")
     if isinstance(error, OSError) and error.errno in _SURROUNDINGS | set(_ADVICE):
@@ -177,6 +180,11 @@ def main() -> None:
     except EmtError as error:  # before any command: --version on a full disk
         ui.say(f"emt: error: {error}")
         sys.exit(error.exit_code)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED and interrupted():
+            _close_stdout()
+            _die_of_interrupt()
+        raise
     except Exception:
         traceback.print_exc()
         ui.say("emt: this is a mistake of the program; please report it with the lines above")
@@ -200,7 +208,20 @@ def _end(number: int, frame: object) -> None:
     """
     remove_unfinished()
     ui.break_off("emt: interrupted\n" if number == signal.SIGINT else "")
+    if number == signal.SIGINT:
+        _die_of_interrupt()
     os._exit(128 + number)
+
+
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def _die_of_interrupt() -> NoReturn:
+    """End by the signal itself: a shell sees 130, and ends its loop, which it does not for an exit code."""
+    if os.name == "posix":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(_INTERRUPTED)  # on Windows, and as the first process of a container, which signals do not end
 
 
 def _open_streams() -> None:

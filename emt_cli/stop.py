@@ -7,6 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_interrupted = False
+
+
+def interrupted() -> bool:
+    """Tell whether Ctrl-C has been heard in this process."""
+    return _interrupted
+
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
@@ -23,6 +30,8 @@ def stop_signals() -> Iterator[threading.Event]:
     before = {number: handler for number, handler in heard.items() if handler != signal.SIG_IGN}
 
     def wish(number: int, frame: object) -> None:
+        global _interrupted
+        _interrupted = _interrupted or number == signal.SIGINT
         event.set()
         for known, handler in before.items():
             signal.signal(known, handler)

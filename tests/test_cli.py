@@ -108,8 +108,14 @@ main()
 
     result = emt("fail", code=code)
 
-    assert (result.returncode, result.stderr) == (128 + getattr(signal, name), words)
+    assert (result.returncode, result.stderr) == (ended_by(name), words)
     assert not list(tmp_path.iterdir())
+
+
+def ended_by(name: str) -> int:
+    """What a parent sees of a process that a signal has ended: Ctrl-C by itself, others by an exit code."""
+    number = getattr(signal, name)
+    return -number if name == "SIGINT" and os.name == "posix" else 128 + number
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -132,13 +138,29 @@ def fail():
 main()
 """
 
-    assert emt("fail", code=code).returncode == 128 + getattr(signal, name)
+    assert emt("fail", code=code).returncode == ended_by(name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shells of Unix")
+def test_ctrl_c_ends_the_loop_of_a_shell() -> None:
+    code = (
+        "import os, signal, time; from emt_cli.cli import _end; signal.signal(signal.SIGINT, _end);"
+        "os.killpg(0, signal.SIGINT); time.sleep(9)"  # as a terminal does, to the shell as well
+    )
+    loop = f"for i in 1 2 3; do echo $i; {sys.executable} -c '{code}'; done; echo after"
+
+    done = subprocess.run(["bash", "-c", loop], capture_output=True, text=True, start_new_session=True)
+
+    assert done.stdout.split() == ["1"]
+    assert done.returncode == -signal.SIGINT
 
 
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (MemoryError(), 7, "not enough memory"),
+        (RuntimeError("can't start new thread"), 7, "not enough memory"),
+        (RuntimeError("Symlink loop from 'a.png'"), 8, "'a.png'; make the link point"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 7, "not enough memory"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 7, "not enough memory"),
         (ImportError("libGL.so.1: cannot open shared object file"), 1, "libGL.so.1"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from emt_cli.assets.catalog import RELEASED, RELEASED_HOME, ReleasedFile, cache_folder
+from emt_cli.assets.catalog import RELEASED, RELEASED_HOME, ReleasedFile, cache_folder, known_models
 from emt_cli.assets.transfer import TransferError, receive
 from emt_cli.atomic import write_atomically
 from emt_cli.errors import ModelError, OutputError
@@ -52,8 +52,9 @@ def pull(
 
 
 def _wanted(name: str, scales: Sequence[int]) -> list[ReleasedFile]:
-    if name == "emt-lite":
-        raise ModelError("emt-lite comes with the package: there is nothing to fetch")
+    known = known_models().get(name)
+    if known is not None and known.bundled:
+        raise ModelError(f"{name} comes with the package: there is nothing to fetch")
     if name != "emt":
         raise ModelError(f"unknown model '{name}'; the one to fetch is emt: `emt models pull emt`")
     offered = {file.scale: file for file in RELEASED}

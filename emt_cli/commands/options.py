@@ -74,7 +74,10 @@ class Format(StrEnum):
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs: one object on each line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.", rich_help_panel=RUN)]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Say nothing but errors and results' names.", rich_help_panel=RUN),
+]
 Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", help="Say which file, device and tiles are used.", rich_help_panel=RUN),

@@ -407,3 +407,9 @@ def test_file_is_found_by_its_path(stick: Path) -> None:
     path = stick / "EMT_LSR_x2.pth"
 
     assert find_model(str(path), 4).path == path
+
+
+@pytest.mark.parametrize("name", ["emt-lite", "emt-lite-photo"])
+def test_bundled_models_need_no_fetching(name: str) -> None:
+    with pytest.raises(ModelError, match=f"{name} comes with the package"):
+        pull(name)

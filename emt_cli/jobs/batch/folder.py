@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from emt_cli.errors import UsageError
+from emt_cli.errors import OutputError, UsageError
 from emt_cli.jobs.journal import Journal, content_hash, read_journal
 from emt_cli.lock import lock
 
@@ -102,11 +102,12 @@ class BatchFolder:
                 path.unlink()
 
     def free(self) -> int:
-        """Bytes free on the disk the folder is on, or will be on."""
+        """Bytes free on the disk the folder is on, or will be on; raises OutputError where there is none."""
         place = self.path.absolute()
-        while not place.exists():
-            place = place.parent
-        return shutil.disk_usage(place).free
+        for folder in (place, *place.parents):
+            if folder.exists():
+                return shutil.disk_usage(folder).free
+        raise OutputError(f"{self.path}: there is no such disk; choose another place")
 
 
 def canonical(path: Path) -> str:

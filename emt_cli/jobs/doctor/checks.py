@@ -44,7 +44,11 @@ def examine() -> Iterator[Check]:
             except Exception as error:
                 yield Check(name, "problem", words_of(error), "pip install --force-reinstall emt-cli")
         for part, judge in slow.items():
-            yield from judge(probes[part])
+            if probes[part].result().slow:
+                words = f"no answer within {PROBE_SECONDS} s: not known; the machine is slow or busy"
+                yield Check(part, "note", words, "try again when less is running")
+            else:
+                yield from judge(probes[part])
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Probed:
 
     facts: dict[str, Any]
     failure: str = ""
+    slow: bool = False
+    """Whether it had no answer within PROBE_SECONDS."""
 
 
 def _probe(part: str) -> Probed:
@@ -71,7 +77,7 @@ def _probe(part: str) -> Probed:
             facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
             return Probed(facts)
     except subprocess.TimeoutExpired:
-        return Probed({}, f"no answer within {PROBE_SECONDS} s")
+        return Probed({}, slow=True)
     except (OSError, ValueError, IndexError) as error:
         return Probed({}, words_of(error))
     if done.returncode < 0:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
 from emt_cli.engine.upscaler import Upscaler
+from emt_cli.errors import OutputError
 from emt_cli.jobs.batch.folder import BatchFolder, Shard
 from emt_cli.jobs.batch.local import Room
 from emt_cli.jobs.journal import read_journal
@@ -604,7 +605,7 @@ def test_a_stop_finishes_the_pictures_under_way(many: Path, out: Path, number: s
     run.process.send_signal(number)
     _, said = run.end()
 
-    assert run.process.returncode == 130
+    assert run.process.returncode == (-number if number == signal.SIGINT else 130)
     assert "stopping; the pictures under way are finished first" in said
     assert "go on with the same command" in said
     made = tree(out)
@@ -649,3 +650,10 @@ def test_leftovers_of_killed_runs_are_removed_and_nothing_else(photos: Path, out
 
     assert not any(path.exists() for path in left)
     assert all(path.exists() for path in others)
+
+
+def test_a_disk_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda self: False)  # as of Q:\\ on Windows, whose parent it is
+
+    with pytest.raises(OutputError, match="no such disk"):
+        BatchFolder(Path("Q:/results")).free()

@@ -235,3 +235,13 @@ def test_this_very_machine_is_fine() -> None:
 
     assert done.returncode == 0, done.stdout
     assert "engine torch:" in done.stdout
+
+
+def test_a_slow_machine_is_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "PROBE_SECONDS", 0.01)
+
+    found = {check.name: check for check in checks.examine()}
+
+    for part in ("pictures", "video", "network"):
+        assert found[part].status == "note"
+        assert "slow or busy" in found[part].text
