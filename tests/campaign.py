@@ -17,6 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from campaign_cases import Case, damaged, lies
+from campaign_pixels import PixelJudge
 from campaign_site import COMMANDS, Site
 from PIL import Image
 from processes import DiedError, Ended, HungError, Worker
@@ -42,6 +43,7 @@ class Campaign:
     def __init__(self, folder: Path) -> None:
         self.site = site = Site(folder)
         os.environ |= {"TMPDIR": str(site.temporary), "EMT_CACHE": str(site.cache), "OMP_NUM_THREADS": "1"}
+        self.judge = PixelJudge(site.model)
         self.worker = Worker(folder / "talk", memory=CEILING, seconds=SECONDS)
 
     def close(self) -> None:
@@ -85,8 +87,15 @@ class Campaign:
         found = [what for what, wrong in checks.items() if wrong]
         if case.kind == "picture" and ended.code == 0:
             found += [what for file in new if (what := _unreadable(file))]
+            found += [what for file in new if (what := self._wrong_pixels(case, file))]
             found += ["no result"] if not new else []
         return "; ".join(found)
+
+    def _wrong_pixels(self, case: Case, file: Path) -> str:
+        try:
+            return self.judge.problem(case.data, file)
+        except Exception as error:
+            return f"its pixels cannot be compared: {error!r}"
 
 
 def _is_temporary(path: Path) -> bool:

@@ -11,7 +11,8 @@ from random import Random
 
 import corrupt_files
 from campaign_site import Site
-from damage import ANY, Damage, change_value, png_with_sums, safetensors_header, zip_with_sums
+from damage import ANY, Damage, change_value, safetensors_header, zip_with_sums
+from damage_structures import STRUCTURES
 
 MEMORY = 300 << 20
 """Bytes a damaged file may cost beyond what the process holds, unless it declares millions of pixels."""
@@ -155,10 +156,15 @@ def _damage(data: bytes, random: Random, *special: Damage) -> tuple[bytes, str]:
     return data, " and ".join(names)
 
 
+def _structure(name: str) -> list[Damage]:
+    """Return what knows the parts of a file, by its name."""
+    return [STRUCTURES[suffix]] if (suffix := Path(name).suffix) in STRUCTURES else []
+
+
 def _random_picture(random: Random, site: Site) -> Case:
     name = random.choice(sorted(corrupt_files.pictures()))
     data = corrupt_files.pictures()[name]
-    data, damage = _damage(data, random, *([png_with_sums] if name.endswith(".png") else []))
+    data, damage = _damage(data, random, *_structure(name))
     other = random.choice((".png", ".jpg", ".tif")) if random.random() < 0.05 else Path(name).suffix
     codes = (0, 8) if other not in (".bmp", ".jpg") else (0, 2, 8)  # these hold no transparency
     return Case("picture", Path(name).stem + other, data, f"{name} {damage}", (*codes, 2, 7))
@@ -171,8 +177,7 @@ def _random_head(random: Random, site: Site) -> Case:
 
 def _random_video(random: Random, site: Site) -> Case:
     name = random.choice(sorted(corrupt_files.videos()))
-    special = [png_with_sums] if name.endswith(".png") else []
-    data, damage = _damage(corrupt_files.videos()[name], random, *special)
+    data, damage = _damage(corrupt_files.videos()[name], random, *_structure(name))
     return Case("video", name, data, f"{name} {damage}", (0, 2, 4, 8, 9))
 
 
