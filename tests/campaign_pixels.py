@@ -56,7 +56,7 @@ class PixelJudge:
 
 
 def _readings(data: bytes) -> Iterator[np.ndarray]:
-    """Yield gray (h, w) or RGB (h, w, 3) as Pillow, OpenCV and tifffile read a file, where it is plainly gray or RGB."""
+    """Yield gray (h, w) or RGB (h, w, 3) as other libraries read a file, where it is plainly gray or RGB."""
     with suppress(Exception), Image.open(io.BytesIO(data)) as image:
         image.load()
         if image.mode not in ("L", "RGB") or "transparency" in image.info:

@@ -75,3 +75,20 @@ assert "torch" not in sys.modules
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert told.returncode == 0, told.stderr
+
+
+def test_a_network_of_others_that_openvino_has_compiled_runs_without_torch(
+    picture: Path, tmp_path: Path, photo: np.ndarray
+) -> None:
+    pytest.importorskip("openvino")
+    networks = pytest.importorskip("community_networks", reason="needs spandrel")
+    import torch
+
+    torch.save(networks.make("Compact", photo), tmp_path / "net.pth")
+    command = ["upscale", picture, "--model", tmp_path / "net.pth"]
+    first = [sys.executable, "-m", "emt_cli", *map(str, command)]
+    assert subprocess.run(first, capture_output=True, check=False).returncode == 0
+
+    run(*command, "-y")
+
+    assert Image.open(picture.with_name("photo_x2.png")).size == (240, 192)

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import platformdirs
 
+from emt_cli.assets.added import added_folder, added_models
 from emt_cli.errors import ModelError
 
 RELEASED_HOME = "https://raw.githubusercontent.com/Fried-Rice-Lab/EMT/main/modelzoo/EMT"
 """Folder of the released files, published by the authors of arXiv 2305.11403."""
 PULL_HINT = "`emt models pull emt`"
 SUFFIXES = (".pth", ".safetensors")
+TAKEN = ("auto", "emt", "emt-lite", "emt-lite-photo", "bicubic", "lanczos")
+"""Names that mean something already."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Model:
     """Who made it, of which data, one line."""
     note: str
     """What it is good for, one line."""
+    added: bool = False
+    """Whether a person put it into the cache."""
 
     @property
     def scales(self) -> tuple[int, ...]:
@@ -103,7 +108,7 @@ def bundled_folder() -> Path:
 
 
 def known_models() -> dict[str, Model]:
-    """Return the known models by name, the best first."""
+    """Return the known models by name, the best first, those that were added last."""
     cache = cache_folder()
     models = (
         Model(
@@ -131,7 +136,21 @@ def known_models() -> dict[str, Model]:
             "comes with emt: for JPEG and camera pictures, takes their blocks and noise away",
         ),
     )
-    return {model.name: model for model in models}
+    own = {
+        added.name: Model(
+            added.name,
+            {added.scale: added_folder(cache) / added.file},
+            False,
+            "not told",
+            added.source,
+            f"added: {added.what}",
+            added=True,
+        )
+        for added in added_models(cache)
+    }
+    return {model.name: model for model in models} | {
+        name: model for name, model in own.items() if name not in TAKEN
+    }
 
 
 def _bundled(name: str) -> dict[int, Path]:
@@ -160,7 +179,7 @@ def scales_of(model: str) -> tuple[int, ...]:
     """
     known = known_models()
     if model == "auto":
-        here = sorted({scale for entry in known.values() for scale in entry.scales_here})
+        here = sorted({x for entry in known.values() for x in entry.scales_here if not entry.added})
         if not here:
             raise ModelError(
                 f"no model on this machine; install emt-cli again, or fetch one with {PULL_HINT}"

@@ -35,8 +35,9 @@ def explain(
     import numpy as np
 
     from emt_cli.assets.catalog import find_model
+    from emt_cli.engine.community.network import CommunityNetwork
+    from emt_cli.engine.models import load_model
     from emt_cli.engine.torch.network import build_network
-    from emt_cli.engine.weights import load_weights
     from emt_cli.evaluation.explain import AREA, Attribution, attention_at, local_attribution, surroundings
     from emt_cli.evaluation.explain_picture import draw
     from emt_cli.media.files import check_target
@@ -51,7 +52,10 @@ def explain(
     target = output or picture.with_name(f"{picture.stem}_explained.png")
     check_target(target, overwrite=overwrite)
     found = find_model(model, scale)
-    network = build_network(load_weights(found.path))
+    weights = load_model(found.path)
+    if isinstance(weights, CommunityNetwork):
+        raise weights.unfit_for("explain")
+    network = build_network(weights)
     crop, top, left = surroundings(pixels, y, x)
     row, column = y - top, x - left
     attribution = None

@@ -9,17 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from emt_cli.assets.catalog import Model, cache_folder, find_model, is_path, known_models, scales_of
+from emt_cli.assets.catalog import TAKEN, Model, cache_folder, find_model, is_path, known_models, scales_of
 from emt_cli.commands import ui
-from emt_cli.commands.options import Json, examples
+from emt_cli.commands.options import Json, Overwrite, examples
 from emt_cli.errors import UsageError
 
-app = typer.Typer(epilog=examples("emt models", "emt models pull emt --scale 4"))
+app = typer.Typer(epilog=examples("emt models", "emt models pull emt --scale 4", "emt models add net.pth"))
 
 
 @app.callback(invoke_without_command=True)
 def models(context: typer.Context, as_json: Json = False) -> None:
-    """List the models, fetch the published ones, look into a model file."""
+    """List the models, fetch the published ones, add files of your own, look into one."""
     if context.invoked_subcommand:
         return
     listed = [_listed(model) for model in known_models().values()]
@@ -58,6 +58,34 @@ def pull(
             ui.show_json({"name": name, "path": str(path)})
         else:
             ui.show(str(path))
+
+
+@app.command(epilog=examples("emt models add 4x_UltraSharp.pth", "emt models add net.pth --name sharp"))
+def add(
+    file: Annotated[Path, typer.Argument(help="An EMT, or any network that spandrel reads.", readable=False)],
+    name: Annotated[str | None, typer.Option(help="What --model calls it; else the file's name.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from, for the record.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Keep a copy of a model file in the cache, under a name, with its checksum."""
+    from emt_cli.assets.added import Added, add_model
+    from emt_cli.engine.community.network import CommunityNetwork
+    from emt_cli.engine.models import load_model
+    from emt_cli.engine.weights import read_model_file
+
+    name = name or file.stem
+    if name in TAKEN:
+        raise UsageError(f"--name {name}: means something already; choose another")
+    model = load_model(file)
+    what = model.facts.architecture if isinstance(model, CommunityNetwork) else "EMT"
+    origin = source or str(file.absolute())
+    added = Added(name, f"{name}{file.suffix.lower()}", model.scale, model.sha256, origin, what)
+    path = add_model(cache_folder(), added, read_model_file(file), overwrite=overwrite)
+    if as_json:
+        ui.show_json({"name": name, "path": str(path), "sha256": model.sha256})
+    else:
+        ui.show(str(path))
 
 
 @app.command(epilog=examples("emt models info emt-lite", "emt models info my-model.safetensors --json"))
@@ -144,17 +172,23 @@ def _flat(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _described(path: Path) -> dict[str, Any]:
-    from emt_cli.engine.weights import load_weights
+    from emt_cli.engine.community.network import CommunityNetwork
+    from emt_cli.engine.models import load_model
 
-    weights = load_weights(path)
-    return {
+    weights = load_model(path)
+    described = {
         "name": path.stem,
         **weights.metadata,
-        "scale": weights.config.scale,
+        "scale": weights.scale,
         "file": str(path),
         "sha256": weights.sha256,
+        "parameters": weights.parameters,
+    }
+    if isinstance(weights, CommunityNetwork):
+        facts = asdict(weights.facts)
+        return described | {"multiply_adds_per_pixel": facts.pop("multiply_adds"), **facts}
+    return described | {
         **({} if weights.sharpness is None else {"sharpness": weights.sharpness}),
-        "parameters": weights.config.parameters,
         "multiply_adds_per_pixel": weights.config.multiply_adds,
         "config": asdict(weights.config),
     }

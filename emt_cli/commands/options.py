@@ -118,7 +118,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="auto, a name from `emt models`, or a model file.",
+        help="auto, a name from `emt models`, or a file: an EMT, or a network that spandrel reads.",
         rich_help_panel=MODEL,
         autocompletion=complete_model,
     ),

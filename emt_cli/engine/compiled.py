@@ -22,7 +22,7 @@ from emt_cli import __version__
 from emt_cli.assets.catalog import cache_folder
 from emt_cli.atomic import write_atomically
 
-KEPT_FILES = 32
+KEPT_FILES = 128
 """Most files in the folder; the oldest go."""
 _MOST_LINKS = 40
 _SAFELY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))

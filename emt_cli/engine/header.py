@@ -36,17 +36,29 @@ def header_text(config: dict[str, Any], metadata: dict[str, Any]) -> str:
 
 def parse_header(data: bytes, path: Path) -> Header:
     """Read the header at the start of a file's bytes; path is only named in errors."""
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > HEADER_LIMIT or data[8:9] != b"{":
-        raise ModelError(f"{path}: not a model file (.safetensors or a released .pth)")
-    if len(data) < 8 + length:
-        raise ModelError(f"{path}: cut off in its header; fetch or copy it again")
     try:
-        entries = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-        about = json.loads(entries.get("emt", "{}"))
+        about = json.loads(_entries(data, path).get("emt", "{}"))
         config, metadata = about.get("config"), about.get("metadata", {})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path}: damaged header; fetch or copy the file again") from error
     if not isinstance(config, dict) or not isinstance(metadata, dict):
         raise ModelError(f"{path}: a .safetensors file, but not an EMT model: its header has no EMT config")
     return Header(config, metadata)
+
+
+def has_emt_header(data: bytes, path: Path) -> bool:
+    """Tell whether a .safetensors file's bytes say that they are an EMT's; raises as parse_header does."""
+    try:
+        return "emt" in _entries(data, path)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: damaged header; fetch or copy the file again") from error
+
+
+def _entries(data: bytes, path: Path) -> Any:
+    """Return what a header holds beside tensors."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > HEADER_LIMIT or data[8:9] != b"{":
+        raise ModelError(f"{path}: not a model file (.safetensors or .pth)")
+    if len(data) < 8 + length:
+        raise ModelError(f"{path}: cut off in its header; fetch or copy it again")
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from math import ceil, isqrt
 from threading import Event
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from emt_cli.assets.catalog import find_model
 from emt_cli.engine.agreement import disagrees
+from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (
     Device,
     Precision,
@@ -20,11 +22,12 @@ from emt_cli.engine.device import (
     device_type,
 )
 from emt_cli.engine.memory import spare_memory
+from emt_cli.engine.models import Model, load_model, precision_for, runner_for
 from emt_cli.engine.pixels import WHITE, Pixels, check, finisher, floats, with_border
-from emt_cli.engine.precision import MEASURED, precision_of
+from emt_cli.engine.precision import MEASURED
 from emt_cli.engine.runner import BatchRunner, Runner, make_runner
 from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
-from emt_cli.engine.weights import Weights, load_weights
+from emt_cli.engine.weights import load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.steps import Steps, finish, part
 
@@ -65,7 +68,7 @@ class Upscaler:
 
     def __init__(
         self,
-        weights: Weights,
+        model: Model,
         *,
         device: Device = "cpu",
         precision: Precision = "fp32",
@@ -75,12 +78,12 @@ class Upscaler:
         memory: int | None = None,
         exact: bool = False,
     ) -> None:
-        self.config = weights.config
+        self.model = model
         self.device = device
-        self._runner: Runner | None = make_runner(engine, weights, device, precision)
+        self._runner: Runner | None = runner_for(engine, model, device, precision)
         self.memory = memory
-        self.border = 0 if exact else BORDER
-        self._guarded = not exact and shows_its_source(weights)
+        self.border = 0 if exact or isinstance(model, CommunityNetwork) else BORDER
+        self._guarded = not exact and shows_its_source(model)
         self._substitute: Runner | None = None
         self.tile = tile
         self.ensemble = ensemble
@@ -106,13 +109,13 @@ class Upscaler:
         EmtError.
         """
         found = find_model(model, scale or 4)
-        weights = load_weights(found.path, sharpness=sharpness)
-        if scale not in (None, weights.config.scale):
-            raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
+        read = load_model(found.path, sharpness=sharpness)
+        if scale not in (None, read.scale):
+            raise UsageError(f"{found.path}: enlarges x{read.scale}, not x{scale}")
         chosen = choose_device(device)
-        kind = precision_of(precision, chosen, engine, weights.sha256)
+        kind = precision_for(precision, chosen, engine, read)
         return cls(
-            weights,
+            read,
             device=chosen,
             precision=kind,
             tile=tile,
@@ -141,16 +144,36 @@ class Upscaler:
     @property
     def scale(self) -> int:
         """Enlargement of the network."""
-        return self.config.scale
+        return self.model.scale
 
     @property
     def multiple(self) -> int:
         """Pixels that tile sides are multiples of: all windows of the network fit in."""
-        return self.config.window_multiple
+        if isinstance(self.model, CommunityNetwork):
+            return self.model.multiple
+        return self.model.config.window_multiple
 
     def halo(self, size: int) -> int:
         """Input pixels read around tiles of this side."""
+        if isinstance(self.model, CommunityNetwork):
+            return self._measured_halo
         return ceil((HALO if size >= SMALL_TILE else WIDE_HALO) / self.multiple) * self.multiple
+
+    @cached_property
+    def _measured_halo(self) -> int:
+        from emt_cli.engine.community.seams import AGREEMENT, measured_halo
+
+        def enlarge(pixels: Floats) -> Floats:
+            return finish(self.runner.steps(pixels))
+
+        halo = measured_halo(self.model.sha256, self.multiple, enlarge)
+        if halo.decibels < AGREEMENT:
+            log.warning(
+                "%s: its tiles agree with the whole picture by %.0f dB at the seams; --tile 0 does not cut",
+                self.model.metadata["name"],
+                halo.decibels,
+            )
+        return halo.pixels
 
     def tile_size(self, height: int, width: int, *, beside: int = 0) -> int:
         """Side in input pixels of the tiles for a picture; one that holds the picture means no tiles.
@@ -301,7 +324,7 @@ class Upscaler:
         return picture
 
     def _plan(self, height: int, width: int, size: int, first_row: int = 0) -> list[Tile]:
-        halo = self.halo(size)
+        halo = self.halo(size) if size < max(height, width) else 0
         return plan_tiles(height, width, size=size, halo=halo, multiple=self.multiple, first_row=first_row)
 
     def _enlarge(self, image: Pixels, tile: Tile, notes: set[str]) -> Steps[Floats | None]:
@@ -359,10 +382,10 @@ class Upscaler:
         return self._limit
 
 
-def shows_its_source(weights: Weights) -> bool:
+def shows_its_source(model: Model) -> bool:
     """Tell whether a model's answer, reduced, is known to be its input: of the bundled and released ones.
 
     Those that take damage away say so in their header ("restores"). Of models of one's own nothing is known:
     a badly trained one is to answer as it does.
     """
-    return weights.sha256 in MEASURED and not weights.metadata.get("restores")
+    return model.sha256 in MEASURED and not model.metadata.get("restores")

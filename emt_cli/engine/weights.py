@@ -14,9 +14,9 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from emt_cli.assets.catalog import RELEASED, is_path, known_models, scales_of
+from emt_cli.assets.catalog import RELEASED, known_models
 from emt_cli.atomic import write_atomically
-from emt_cli.engine.header import header_text, parse_header
+from emt_cli.engine.header import has_emt_header, header_text, parse_header
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import ModelError
 from emt_cli.model.config import LARGEST, EMTConfig
@@ -26,6 +26,10 @@ COUNTER = "num_batches_tracked"
 FAITHFUL = "faithful."
 """Before the names of a second set of tensors: those the first set, the sharp one, was trained on from."""
 _ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
+"""How files of torch.save began before they were archives."""
+_RELEASED_NAME = b"body.0.sa_list.0."
+"""Begins the names of tensors in the authors' checkpoints."""
 _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 FILE_LIMIT = 256 << 20
 """Largest model file that is read, in bytes; the published network has 3 MB."""
@@ -45,6 +49,16 @@ class Weights:
     sharpness: float | None = None
     """Share of the sharp tensors in the mix, 0 to 1; None for a file of one set."""
 
+    @property
+    def scale(self) -> int:
+        """Enlargement of the network."""
+        return self.config.scale
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learnt."""
+        return self.config.parameters
+
 
 def load_weights(path: Path, *, config: EMTConfig | None = None, sharpness: float | None = None) -> Weights:
     """Read a model from our .safetensors or a released .pth; nothing in the file is executed.
@@ -53,7 +67,7 @@ def load_weights(path: Path, *, config: EMTConfig | None = None, sharpness: floa
     that holds faithful and sharp tensors, from 0 (faithful) to 1 (sharp); None takes the file's own choice.
     Raises ModelError for whatever is no intact model, and for a sharpness it does not offer.
     """
-    data = _read(path)
+    data = read_model_file(path)
     sha256 = hashlib.sha256(data).hexdigest()
     metadata = _released_metadata(path, sha256)
     if data.startswith(_ZIP):  # a file of torch.save
@@ -97,13 +111,6 @@ def _mixed(faithful: dict[str, Floats], sharp: dict[str, Floats], share: float) 
         else faithful[name] + np.float32(share) * (value - faithful[name])
         for name, value in sharp.items()
     }
-
-
-def model_scales(model: str) -> tuple[int, ...]:
-    """Return the scales a --model value offers, smallest first: of a known name, or the one of a file."""
-    if model not in known_models() and is_path(model):
-        return (load_weights(Path(model)).config.scale,)
-    return scales_of(model)
 
 
 def save_weights(
@@ -218,7 +225,15 @@ def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _read(path: Path) -> bytes:
+def holds_emt(data: bytes, path: Path) -> bool:
+    """Tell whether a file's bytes are meant to be an EMT; raises ModelError for what is no model at all."""
+    if data.startswith(_ZIP):
+        return _RELEASED_NAME in data  # members are stored as they are
+    return not data.startswith(_PICKLE) and has_emt_header(data, path)
+
+
+def read_model_file(path: Path) -> bytes:
+    """Return a model file's bytes; raises ModelError for what is no file of a model's size."""
     try:
         if not path.is_file():
             problem = "is a folder, not a model file" if path.is_dir() else "no such model file"

@@ -13,9 +13,8 @@ from PIL import Image
 
 from emt_cli.assets.catalog import RELEASED, find_model
 from emt_cli.engine.device import choose_device, device_type
-from emt_cli.engine.precision import precision_of
+from emt_cli.engine.models import load_model, model_scales, precision_for
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import load_weights, model_scales
 from emt_cli.errors import UsageError
 from emt_cli.media.resize import resize_bytes
 from emt_cli.steps import Steps
@@ -54,17 +53,17 @@ class Method:
         if model in PLAIN:
             return
         found = find_model(model, scale)
-        weights = load_weights(found.path)
-        if weights.config.scale != scale:
-            raise UsageError(f"{found.path}: enlarges x{weights.config.scale}, not x{scale}")
+        network = load_model(found.path)
+        if network.scale != scale:
+            raise UsageError(f"{found.path}: enlarges x{network.scale}, not x{scale}")
         device = choose_device(settings.device)
-        precision = precision_of(settings.precision, device, "auto", weights.sha256)
+        precision = precision_for(settings.precision, device, "auto", network)
         if model == "auto":
             self.name = self.figures = found.name
-        if weights.sha256 in {file.sha256 for file in RELEASED}:
+        if network.sha256 in {file.sha256 for file in RELEASED}:
             self.figures = "emt+" if settings.ensemble else "emt"
         self.upscaler = Upscaler(
-            weights,
+            network,
             device=device,
             precision=precision,
             tile=settings.tile,
@@ -73,7 +72,7 @@ class Method:
         )
         runner = self.upscaler.runner
         how = f"{runner.name} {runner.precision} {device_type(device)} {settings.tile} {settings.ensemble}"
-        self.identity = f"{weights.sha256} {how} {_code()}"
+        self.identity = f"{network.sha256} {how} {_code()}"
 
     def enlarge(self, lr: Bytes) -> Steps[Bytes]:
         """Enlarge RGB (h, w, 3), yielding the share done; rounded to bytes."""

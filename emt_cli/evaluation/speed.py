@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from emt_cli import __version__
 from emt_cli.assets.catalog import RELEASED, find_model
 from emt_cli.engine import runner
+from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import PRECISIONS, Precision, choose_device, device_type
-from emt_cli.engine.precision import precision_of
+from emt_cli.engine.models import Model, load_model, precision_for
+from emt_cli.engine.peak import peak_memory
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.torch.runner import DTYPES
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.errors import UsageError
 from emt_cli.evaluation.methods import Bytes
 from emt_cli.evaluation.multiply_adds import FRAME, PAPER_MULTIPLY_ADDS, count_multiply_adds
@@ -37,7 +36,6 @@ from emt_cli.media.resize import resize
 ENGINES = ("auto", *runner.ENGINES, "eager")
 """What commands use; and eager: the network as it is trained, without tiles."""
 _MATRIX = 1024
-_WATCH = 0.002
 
 
 @dataclass(frozen=True)
@@ -104,17 +102,17 @@ class SpeedTest:
     def __init__(self, device: str = "auto", *, runs: int = 5) -> None:
         self.device = choose_device(device)
         self.runs = runs
-        self._models: dict[tuple[str, int], Weights] = {}
+        self._models: dict[tuple[str, int], Model] = {}
         self._released: set[tuple[str, int]] = set()
         self._rates: dict[Precision, float] = {}
 
-    def weights(self, model: str, scale: int) -> Weights:
+    def weights(self, model: str, scale: int) -> Model:
         """Return the weights of a --model value at a scale, loading it the first time."""
         key = (model, scale)
         if key not in self._models:
-            weights = load_weights(find_model(model, scale).path)
-            if weights.config.scale != scale:
-                raise UsageError(f"{model}: enlarges x{weights.config.scale}, not x{scale}")
+            weights = load_model(find_model(model, scale).path)
+            if weights.scale != scale:
+                raise UsageError(f"{model}: enlarges x{weights.scale}, not x{scale}")
             self._models[key] = weights
             if weights.sha256 in {file.sha256 for file in RELEASED}:
                 self._released.add(key)
@@ -123,11 +121,12 @@ class SpeedTest:
     def measure(self, case: Case) -> Iterator[float | Speed]:
         """Measure one case, yielding the share done, and at the end the result."""
         weights = self.weights(case.model, case.scale)
-        precision = precision_of(case.precision, self.device, case.engine, weights.sha256)
+        precision = precision_for(case.precision, self.device, case.engine, weights)
         image = synthetic(case.height, case.width)
         call, engine, tiles = self._prepared(weights, case, precision, image)
         rate = self._matrix_rate(precision)
-        peak = self._peak(call)
+        with peak_memory(self.device) as peak:
+            call()
         yield 1 / (self.runs + 1)
         seconds = []
         for run in range(self.runs):
@@ -143,8 +142,8 @@ class SpeedTest:
             seconds=median,
             spread=(quartiles[2] - quartiles[0]) / median,
             runs=self.runs,
-            peak_bytes=peak,
-            multiply_adds=count_multiply_adds(weights.config, case.height, case.width),
+            peak_bytes=peak.bytes,
+            multiply_adds=_multiply_adds(weights, case.height, case.width),
             matrix_rate=rate,
         )
 
@@ -154,10 +153,8 @@ class SpeedTest:
             {
                 "model": model,
                 "scale": scale,
-                "parameters": weights.config.parameters,
-                "multiply_adds_720p": count_multiply_adds(
-                    weights.config, FRAME[0] // scale, FRAME[1] // scale
-                ),
+                "parameters": weights.parameters,
+                "multiply_adds_720p": _multiply_adds(weights, FRAME[0] // scale, FRAME[1] // scale),
                 "paper_multiply_adds_720p": (
                     PAPER_MULTIPLY_ADDS if scale == 4 and (model, scale) in self._released else None
                 ),
@@ -180,16 +177,16 @@ class SpeedTest:
         }
 
     def _prepared(
-        self, weights: Weights, case: Case, precision: Precision, image: Bytes
+        self, weights: Model, case: Case, precision: Precision, image: Bytes
     ) -> tuple[Callable[[], object], str, int]:
         """Return the call to time, the engine it is of, and the number of tiles it works in."""
-        if case.engine != "eager":
+        if case.engine != "eager" or isinstance(weights, CommunityNetwork):
             upscaler = Upscaler(
                 weights,
                 device=self.device,
                 precision=precision,
                 tile=case.tile,
-                engine=case.engine,
+                engine="torch" if case.engine == "eager" else case.engine,
                 exact=True,
             )
             tiles = len(upscaler.tiles(case.height, case.width))
@@ -205,31 +202,6 @@ class SpeedTest:
             return answer
 
         return eager, "eager", 1
-
-    def _peak(self, call: Callable[[], object]) -> int:
-        """Call once and return the most memory it took."""
-        if device_type(self.device) == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            call()
-            return int(torch.cuda.max_memory_allocated(self.device) - before)
-        process = psutil.Process()
-        before = most = process.memory_info().rss
-        done = threading.Event()
-
-        def watch() -> None:
-            nonlocal most
-            while not done.wait(_WATCH):
-                most = max(most, process.memory_info().rss)
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            call()
-        finally:
-            done.set()
-            watcher.join()
-        return int(most - before)
 
     def _matrix_rate(self, precision: Precision) -> float:
         if precision not in self._rates:
@@ -279,6 +251,13 @@ def make_cases(
     if not cases:
         raise UsageError(f"--engines {','.join(engines)}: does not compute in {','.join(precisions)}")
     return list(dict.fromkeys(cases))
+
+
+def _multiply_adds(model: Model, height: int, width: int) -> float:
+    """Count those of an input of this size."""
+    if isinstance(model, CommunityNetwork):
+        return float(model.facts.multiply_adds * height * width)
+    return count_multiply_adds(model.config, height, width)
 
 
 def synthetic(height: int, width: int) -> Bytes:

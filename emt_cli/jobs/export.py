@@ -13,8 +13,9 @@ import numpy as np
 
 from emt_cli import __version__
 from emt_cli.atomic import temporary_folder
+from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.folded import FoldedNetwork, fold
-from emt_cli.engine.openvino.runner import openvino_core
+from emt_cli.engine.openvino.compiled_model import openvino_core
 from emt_cli.engine.tiling import Floats
 from emt_cli.engine.weights import Weights
 from emt_cli.errors import UsageError, VerificationError
@@ -80,6 +81,8 @@ def export(model: str, target: Path, *, scale: int | None = None, overwrite: boo
     for path in files:
         check_target(path, overwrite=overwrite)
     found, weights = networks.found(scale), networks.weights(scale)
+    if isinstance(weights, CommunityNetwork):
+        raise weights.unfit_for("export")
     metadata = {"model": found.name, "weights_sha256": weights.sha256, "emt": __version__}
     encode, run = (_onnx, _run_onnx) if kind == ".onnx" else (_openvino, _run_openvino)
     contents, format = encode(fold(weights), metadata)

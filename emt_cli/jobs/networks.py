@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models, scales_of
+from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (
     Device,
     Precision,
@@ -17,9 +18,9 @@ from emt_cli.engine.device import (
     device_type,
 )
 from emt_cli.engine.memory import free_memory
-from emt_cli.engine.precision import precision_of, result_precision
+from emt_cli.engine.models import Model, load_model, precision_for
+from emt_cli.engine.precision import result_precision
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.jobs.target import Target
 
 
@@ -54,14 +55,22 @@ class Networks:
         self.engine = engine
         self.memory = memory
         self._found: dict[int, FoundModel] = {}
-        self._weights: dict[Path, Weights] = {}
+        self._weights: dict[Path, Model] = {}
         self._upscalers: dict[tuple[Path, int], Upscaler] = {}
         self._lock = Lock()
         self.scales = self._find_scales()
 
+    @property
+    def own_scale(self) -> int | None:
+        """The scale of a network of others; None for EMTs."""
+        if self.model == "auto" or len(self.scales) > 1:
+            return None
+        model = self.weights(self.scales[0])
+        return model.scale if isinstance(model, CommunityNetwork) else None
+
     def _find_scales(self) -> tuple[int, ...]:
         if self.model not in known_models() and is_path(self.model):
-            return (self._read(find_model(self.model, 0).path).config.scale,)
+            return (self._read(find_model(self.model, 0).path).scale,)
         return scales_of(self.model)
 
     def found(self, scale: int) -> FoundModel:
@@ -74,7 +83,7 @@ class Networks:
             self._found.setdefault(scale, find_model(self.model, scale))
         return self._found[scale]
 
-    def weights(self, scale: int) -> Weights:
+    def weights(self, scale: int) -> Model:
         """Return the weights of one of `scales`, reading them the first time."""
         with self._lock:
             return self._read(self.found(scale).path)
@@ -134,8 +143,8 @@ class Networks:
                 names.add(result_precision(self._precision(weights, device), device, self.engine))
         return tuple(sorted(names))
 
-    def _precision(self, weights: Weights, device: Device) -> Precision:
-        return precision_of(self.precision, device, self.engine, weights.sha256)
+    def _precision(self, weights: Model, device: Device) -> Precision:
+        return precision_for(self.precision, device, self.engine, weights)
 
     def digest(self, scales: Iterable[int] | None = None) -> str:
         """Return a sha256 over the weights of these scales (default: all), to tell runs apart in journals."""
@@ -147,9 +156,9 @@ class Networks:
             ]
         return hashlib.sha256("\n".join(files).encode()).hexdigest()
 
-    def _read(self, path: Path) -> Weights:
+    def _read(self, path: Path) -> Model:
         if path not in self._weights:
-            self._weights[path] = load_weights(path, sharpness=self.sharpness)
+            self._weights[path] = load_model(path, sharpness=self.sharpness)
         return self._weights[path]
 
 

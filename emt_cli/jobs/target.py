@@ -15,6 +15,8 @@ class Target:
     width: int | None = None
     height: int | None = None
     long_side: int | None = None
+    chosen: bool = True
+    """Whether a person asked for it; a network of others else enlarges by its own scale."""
 
     def __post_init__(self) -> None:
         sides = (self.scale, self.width, self.height, self.long_side)
@@ -30,7 +32,11 @@ class Target:
     ) -> Target:
         """Return the size that options ask for: four times where there are none."""
         nothing = scale is width is height is long_side is None
-        return cls(4.0 if nothing else scale, width, height, long_side)
+        return cls(4.0 if nothing else scale, width, height, long_side, chosen=not nothing)
+
+    def suited(self, own: int | None) -> Target:
+        """Return what is wanted of a network whose own scale counts where nobody asked; None: any EMT."""
+        return self if self.chosen else Target(self.scale if own is None else float(own))
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result for a picture of this size, in whole pixels."""

@@ -122,16 +122,16 @@ def test_a_damaged_cache_is_made_anew(tiny_network: EMT, photo: np.ndarray, cach
     pixels = photo[:40, :40].astype(np.float32)
     runner = OpenVINORunner(weights_of(tiny_network))
     first = finish(runner.steps(pixels))
-    data = bytearray(runner.path.read_bytes())
+    data = bytearray(runner.compiled.path.read_bytes())
     if damage == "flipped":
         data[len(data) // 2] ^= 255
     other = openvino_runner.hashlib.sha256(b"no model").digest() + b"no model"
-    runner.path.write_bytes({"cut": data[:-9], "flipped": data, "other": other}[damage])
+    runner.compiled.path.write_bytes({"cut": data[:-9], "flipped": data, "other": other}[damage])
 
     again = finish(OpenVINORunner(weights_of(tiny_network)).steps(pixels))
 
     np.testing.assert_array_equal(again, first)
-    rebuilt = runner.path.read_bytes()
+    rebuilt = runner.compiled.path.read_bytes()
     assert openvino_runner.hashlib.sha256(rebuilt[32:]).digest() == rebuilt[:32] != other[:32]
 
 
@@ -150,7 +150,7 @@ def test_other_weights_and_precisions_are_cached_apart(tiny_network: EMT, tiny_c
     other = EMT(tiny_config).eval()
 
     paths = {
-        OpenVINORunner(weights_of(network), precision).path
+        OpenVINORunner(weights_of(network), precision).compiled.path
         for network in (tiny_network, other)
         for precision in ("fp32", "bf16")
     }
@@ -189,7 +189,7 @@ def test_only_so_many_compiled_models_are_kept(
         runner = OpenVINORunner(weights_of(EMT(tiny_config).eval()))
         finish(runner.steps(photo[:16, :16].astype(np.float32)))
 
-    assert list(cache.iterdir()) == [runner.path]
+    assert list(cache.iterdir()) == [runner.compiled.path]
 
 
 def test_wrong_wishes_are_refused_in_a_line(tiny_network: EMT, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from emt_cli.engine.models import model_scales
 from emt_cli.engine.torch.network import build_network
-from emt_cli.engine.weights import load_weights, model_scales, save_weights
+from emt_cli.engine.weights import load_weights, save_weights
 from emt_cli.errors import ModelError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT

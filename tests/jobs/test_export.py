@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
 from emt_cli.engine import folded
-from emt_cli.engine.openvino.runner import openvino_core
+from emt_cli.engine.openvino.compiled_model import openvino_core
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.weights import load_weights, save_weights
 from emt_cli.model.config import EMTConfig

@@ -13,9 +13,10 @@ import torch
 from emt_cli.assets.catalog import FoundModel
 from emt_cli.engine.device import choose_devices
 from emt_cli.engine.memory import free_memory
+from emt_cli.engine.models import Model, load_model
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import Weights, load_weights, save_weights
+from emt_cli.engine.weights import save_weights
 from emt_cli.errors import UsageError
 from emt_cli.jobs.networks import Networks
 from emt_cli.model.config import EMTConfig
@@ -32,11 +33,11 @@ def tiny(tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT) -> Path:
 def test_a_model_file_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
 
-    def reading(path: Path, **options: Any) -> Weights:
+    def reading(path: Path, **options: Any) -> Model:
         read.append(path)
-        return load_weights(path, **options)
+        return load_model(path, **options)
 
-    monkeypatch.setattr("emt_cli.jobs.networks.load_weights", reading)
+    monkeypatch.setattr("emt_cli.jobs.networks.load_model", reading)
 
     networks = Networks(str(tiny), devices="cpu")
 

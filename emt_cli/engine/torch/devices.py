@@ -35,3 +35,14 @@ def release_memory(device: str) -> None:
     """Give back what torch keeps of a GPU's memory for later."""
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
+
+
+def allocated_memory(device: str) -> int:
+    """Return the bytes of a CUDA device that tensors take, and count the most of it from now on."""
+    torch.cuda.reset_peak_memory_stats(device)
+    return int(torch.cuda.memory_allocated(device))
+
+
+def most_memory(device: str) -> int:
+    """Return the most bytes that tensors have taken since allocated_memory was asked."""
+    return int(torch.cuda.max_memory_allocated(device))

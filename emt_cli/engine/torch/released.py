@@ -10,6 +10,7 @@ import pickletools
 import re
 import warnings
 import zipfile
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ OPCODES_OF_GLOBALS = ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
 """Ways in which a pickle can name what is not in it; torch.save uses the first only."""
 
 PICKLE_LIMIT = 4 << 20
+ZIP = b"PK\x03\x04"
 CONSTANT = re.compile(r"(sub_mean|add_mean)\.(weight|bias)|body\.\d+\.\w+\.\d+\.(token_mixer\.|fc[12]\.)mask")
 LAYER = re.compile(r"body\.(\d{1,4})\.(sa_list|mlp_list)\.(\d{1,4})\.(.+)")
 PARTS = (("attn.0.", "qv."), ("attn.1.", "norm."), ("proj.0.", "proj."))
@@ -65,7 +67,7 @@ def read_checkpoint(data: bytes, path: Path) -> dict[str, Array]:
     }
 
 
-def check_archive(data: bytes, path: Path) -> None:
+def check_archive(data: bytes, path: Path, allowed: Set[str] = ALLOWED_GLOBALS) -> None:
     """Refuse what is no plain file of torch.save before torch sees it: packed members, strange globals.
 
     Raises ModelError, with path in front.
@@ -73,6 +75,8 @@ def check_archive(data: bytes, path: Path) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
+            if any("/code/" in member.filename for member in members):
+                raise ModelError(f"{path}: refused: TorchScript, a program; save the network's state_dict")
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ModelError(f"{path}: a compressed archive, not a checkpoint of torch.save")
             if sum(member.file_size for member in members) > len(data):
@@ -90,7 +94,12 @@ def check_archive(data: bytes, path: Path) -> None:
         }
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{path}: damaged or cut off; fetch or copy it again") from error
-    strange = sorted(named - ALLOWED_GLOBALS)
+    check_globals(named, allowed, path)
+
+
+def check_globals(named: Set[str], allowed: Set[str], path: Path) -> None:
+    """Raise ModelError for a pickle that names what is not allowed."""
+    strange = sorted(named - allowed)
     if strange:
         listed = ", ".join(name.replace(" ", ".") for name in strange[:3])
         raise ModelError(f"{path}: refused: its pickle asks for {listed}, which no weights file needs")

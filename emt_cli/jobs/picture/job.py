@@ -29,8 +29,8 @@ class PictureJob:
     """One run over pictures; holds the networks it has loaded."""
 
     def __init__(self, settings: Settings, networks: Networks | None = None) -> None:
-        self.settings = settings
         self.networks = networks or settings.networks()
+        self.settings = replace(settings, target=settings.target.suited(self.networks.own_scale))
         self.device = self.networks.devices[0]
         self._taken: set[Path] = set()
 

@@ -40,7 +40,8 @@ def plan_picture(height: int, width: int, target: Target, scales: Sequence[int],
     Raises UsageError, with name in front, when the target is no enlargement or beyond 16 times.
     """
     out_height, out_width = target.size(height, width)
-    if out_height < height or out_width < width or (out_height, out_width) == (height, width):
+    unchanged = (out_height, out_width) == (height, width) and 1 not in scales
+    if out_height < height or out_width < width or unchanged:
         raise UsageError(f"{name}: {width}x{height} would become {out_width}x{out_height}; emt only enlarges")
     ways = [(scale,) for scale in scales] + [pair for pair in product(scales, scales) if pair[0] <= pair[1]]
     fitting = [way for way in ways if height * prod(way) >= out_height and width * prod(way) >= out_width]

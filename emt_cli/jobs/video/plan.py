@@ -35,8 +35,8 @@ class VideoJob:
     """Videos enlarged with one set of settings; holds the networks it has loaded."""
 
     def __init__(self, settings: Settings, networks: Networks | None = None) -> None:
-        self.settings = settings
         self.networks = networks or settings.networks()
+        self.settings = replace(settings, target=settings.target.suited(self.networks.own_scale))
         if settings.codec is not None and settings.codec not in encoders():
             raise UsageError(f"--codec {settings.codec}: not in this build; use {', '.join(encoders())}")
 
