@@ -21,6 +21,7 @@ from emt_cli.atomic import remove_unfinished
 from emt_cli.commands import (
     batch,
     benchmark,
+    compare,
     config,
     doctor,
     explain,
@@ -154,6 +155,7 @@ app.command("batch", cls=RayCommand, epilog=batch.EPILOG)(batch.batch)
 app.command("video", cls=RayCommand, epilog=video.EPILOG)(video.video)
 app.command("train", epilog=train.EPILOG)(train.train)
 app.command("benchmark", epilog=benchmark.EPILOG)(benchmark.benchmark)
+app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("explain", epilog=explain.EPILOG)(explain.explain)
 app.command("config", epilog=config.EPILOG)(config.config)
 app.command("export", epilog=export.EPILOG)(export.export)

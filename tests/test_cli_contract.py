@@ -41,7 +41,7 @@ def test_emt_alone_shows_every_command_in_a_line_and_three_to_copy() -> None:
     assert max(len(line) for line in TOUR.splitlines()) <= 92
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "models pull", "models info"])
+@pytest.mark.parametrize("name", [*COMMANDS, "models pull", "models add", "models info"])
 def test_examples_in_the_help_have_options_that_exist(name: str) -> None:
     shown = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "300"}).stdout
     known = set(re.findall(r"(?<![\w-])--?[a-zA-Z0-9][a-z-]*", shown.partition("Examples:")[0]))
@@ -238,6 +238,7 @@ TRAIN = (
         ("models pull", "models pull gone", {"failed"}),
         ("benchmark", "benchmark --set p --model bicubic --scale 2", {""}),
         ("benchmark --speed", f"benchmark --speed --size 16x16 {TINY} --scale 2 --runs 1", {""}),
+        ("compare", f"compare in/a.png -m {TINY.split()[-1]} -m emt-lite -s 2 -o c.html", {"done"}),
         ("explain", f"explain in/a.png --at 3,3 -s 2 {TINY} --steps 2 -o e.png", {""}),
         ("train --dry-run", f"{TRAIN} --dry-run", {""}),
         ("train", TRAIN, {""}),

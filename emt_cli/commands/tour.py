@@ -7,6 +7,7 @@ emt enlarges pictures and video with the Efficient Mixed Transformer (EMT).
   emt batch      folders of pictures, unattended, resumed after anything
   emt video      videos, with their sound, subtitles and timing
   emt models     the networks: list them, fetch the published one, look inside
+  emt compare    a picture by several networks, side by side
   emt benchmark  quality, speed and memory, measured as papers do
   emt explain    what the network looks at
   emt train      a network of your own

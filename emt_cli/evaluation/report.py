@@ -5,29 +5,23 @@ Whole pictures are shown as WebP, so that a page stays small; crops are lossless
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
-from io import BytesIO
 from math import inf
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from emt_cli.evaluation.methods import BICUBIC, Bytes
 from emt_cli.evaluation.quality import Scored
+from emt_cli.evaluation.slider import Version, asset, fitting, slider, webp
 from emt_cli.media.metrics import luma
 from emt_cli.media.resize import resize_bytes
 
-LARGEST = 1280
-"""Longest side of a whole picture in the page, in pixels."""
 CROP = 96
 """Side of a crop, in pixels of HR."""
-QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -59,8 +53,8 @@ class Report:
         shown = len(self.cards)
         which = f"the {shown} worst of {self.seen}" if shown < self.seen else "all, the worst first"
         return _PAGE.format(
-            css=_asset("report.css"),
-            js=_asset("report.js"),
+            css=asset("report.css"),
+            js=asset("report.js"),
             settings=escape(_settings(record)),
             means=_means(record),
             chart=_chart(record),
@@ -102,10 +96,6 @@ model differs most from HR, pixel for pixel.</p>
 </body>
 </html>
 """
-
-
-def _asset(name: str) -> str:
-    return files("emt_cli.evaluation").joinpath(name).read_text(encoding="utf-8")
 
 
 def _settings(record: dict[str, Any]) -> str:
@@ -229,34 +219,20 @@ def _card(scored: Scored) -> str:
     left, right = names.index(BICUBIC), names.index(first if first != BICUBIC else "HR")
     title = f"{scored.picture} · {scored.set} x{scored.scale}"
     window = _worst_window(versions[first], scored.hr, scored.scale)
-    templates = "".join(
-        f'<template class="version"><img class="{"pixels" if name == "LR" else ""}"'
-        f' src="{_webp(_fitting(pixels))}" alt="{escape(f"{title}: {label}")}"></template>'
-        for (name, pixels), label in zip(versions.items(), labels, strict=True)
-    )
     crops = "".join(
-        f'<figure><img src="{_webp(_crop(pixels, window, scored.scale if name == "LR" else 1), exact=True)}"'
+        f'<figure><img src="{webp(_crop(pixels, window, scored.scale if name == "LR" else 1), exact=True)}"'
         f' alt="{escape(f"crop of {title}: {label}")}"><figcaption>{escape(label)}</figcaption></figure>'
         for (name, pixels), label in zip(versions.items(), labels, strict=True)
     )
-    label = escape(f"{title}: share of the left picture")
-    size = f'width="{width}" height="{height}"'
+    shown = [
+        Version(label, fitting(pixels), pixelated=name == "LR")
+        for (name, pixels), label in zip(versions.items(), labels, strict=True)
+    ]
     return f"""<article>
 <h3>{escape(title)}</h3>
-<div class="choice">{_select("left", labels, left)}{_select("right", labels, right)}</div>
-<div class="compare"><img class="before" {size} alt=""><img class="after" {size} alt="">
-<div class="bar"></div><input type="range" min="0" max="100" value="50" aria-label="{label}"></div>
-{templates}
+{slider(title, shown, left, right, (height, width))}
 <div class="crops">{crops}</div>
 </article>"""
-
-
-def _select(side: str, labels: Sequence[str], chosen: int) -> str:
-    options = "".join(
-        f'<option value="{index}"{" selected" if index == chosen else ""}>{escape(label)}</option>'
-        for index, label in enumerate(labels)
-    )
-    return f'<select class="{side}" aria-label="{side} picture">{options}</select>'
 
 
 def _worst_window(answer: Bytes, hr: Bytes, scale: int) -> tuple[int, int, int, int]:
@@ -277,18 +253,3 @@ def _crop(pixels: Bytes, window: tuple[int, int, int, int], scale: int) -> Bytes
     """Cut a window, given in pixels of HR, out of a picture that is `scale` times smaller."""
     top, left, height, width = (side // scale for side in window)
     return pixels[top : top + height, left : left + width]
-
-
-def _fitting(pixels: Bytes) -> Bytes:
-    """Return the picture with its longer side at most LARGEST."""
-    height, width = pixels.shape[:2]
-    if max(height, width) <= LARGEST:
-        return pixels
-    share = LARGEST / max(height, width)
-    return resize_bytes(pixels, max(1, round(height * share)), max(1, round(width * share)))
-
-
-def _webp(pixels: Bytes, *, exact: bool = False) -> str:
-    stream = BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "webp", quality=QUALITY, lossless=exact)
-    return "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode()
