@@ -14,8 +14,8 @@ import torch
 
 from emt_cli.assets.catalog import find_model, known_models
 from emt_cli.atomic import write_atomically
+from emt_cli.engine.models import Model, load_model
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.engine.weights import Weights, load_weights
 from emt_cli.errors import InputError, OutputError, UsageError
 from emt_cli.media.picture.formats import SUFFIXES
 from emt_cli.media.picture.io import read_picture
@@ -31,14 +31,14 @@ def is_folder(teacher: str) -> bool:
     return teacher not in known_models() and Path(teacher).is_dir()
 
 
-def load_teacher(model: str, scale: int) -> Weights:
-    """Read a known model or a model file; raises ModelError, UsageError for a model of another scale."""
-    weights = load_weights(find_model(model, scale).path)
-    if weights.config.scale != scale:
+def load_teacher(model: str, scale: int) -> Model:
+    """Read a known model or a file, an EMT or not; raises ModelError, UsageError for one of another scale."""
+    teacher = load_model(find_model(model, scale).path)
+    if teacher.scale != scale:
         raise UsageError(
-            f"teacher {model}: enlarges x{weights.config.scale}, the run x{scale}; name one of x{scale}"
+            f"teacher {model}: enlarges x{teacher.scale}, the run x{scale}; name one of x{scale}"
         )
-    return weights
+    return teacher
 
 
 def add_answers(
@@ -81,9 +81,9 @@ def add_answers(
 class ModelAnswers:
     """What a model says."""
 
-    def __init__(self, store: PictureStore, weights: Weights, device: torch.device | None) -> None:
-        self.sha256, self._store = weights.sha256, store
-        self._make = functools.cache(lambda: Upscaler(weights, device=str(device or "cpu"), exact=True))
+    def __init__(self, store: PictureStore, model: Model, device: torch.device | None) -> None:
+        self.sha256, self._store = model.sha256, store
+        self._make = functools.cache(lambda: Upscaler(model, device=str(device or "cpu"), exact=True))
 
     def __getitem__(self, picture: int) -> Pixels:
         return np.asarray(self._make().upscale(np.array(self._store.lr(picture))), dtype=np.uint8)

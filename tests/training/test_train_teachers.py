@@ -1,0 +1,86 @@
+"""A network of others as a teacher: its answers are made once, and go on where they broke off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from emt_cli.engine.models import load_model
+from emt_cli.engine.upscaler import Upscaler
+from emt_cli.errors import UsageError
+from emt_cli.training.dataset import TEACHER, PictureMix, PictureStore
+from emt_cli.training.prepare import Source, prepare
+from emt_cli.training.teacher import PART, add_answers, load_teacher
+
+community_networks = pytest.importorskip("community_networks", reason="needs spandrel")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
+    path = tmp_path_factory.mktemp("teacher") / "compact-x2.pth"
+    torch.save(community_networks.make("Compact", photo), path)
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, photo: np.ndarray) -> PictureStore:
+    (tmp_path / "pictures").mkdir()
+    for index, part in enumerate((photo, photo[::-1], photo[:, ::-1])):
+        Image.fromarray(part).save(tmp_path / "pictures" / f"{index}.png")
+    return prepare(Source((tmp_path / "pictures",), 2, smallest=16), tmp_path / "store")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the pictures that the teacher is asked for."""
+    asked: list[int] = []
+    plain = Upscaler.upscale
+
+    def upscale(self: Upscaler, image: np.ndarray, **how: object) -> np.ndarray:
+        asked.append(len(asked))
+        return plain(self, image, **how)
+
+    monkeypatch.setattr(Upscaler, "upscale", upscale)
+    return asked
+
+
+def test_its_answers_are_spandrels(store: PictureStore, teacher: Path) -> None:
+    taught = add_answers(store, str(teacher))
+
+    network = load_model(teacher)
+    x = torch.tensor(np.array(store.lr(0))).permute(2, 0, 1)[None].float() / 255
+    expected = network.descriptor(x)[0].permute(1, 2, 0).numpy() * 255
+    answer = taught.teacher(0)
+    assert answer is not None
+    assert np.abs(answer - expected).max() <= 0.51  # bytes
+    patches = PictureMix([taught]).draw(1, 2, batch=4, side=16)
+    assert patches.teacher is not None
+    assert not np.array_equal(patches.teacher, patches.hr)
+
+
+def test_answers_are_made_once(store: PictureStore, teacher: Path, asked: list[int]) -> None:
+    add_answers(store, str(teacher))
+    add_answers(store, str(teacher))
+
+    assert len(asked) == 3
+
+
+def test_answers_broken_off_go_on(store: PictureStore, teacher: Path, asked: list[int]) -> None:
+    whole = (add_answers(store, str(teacher)).folder / TEACHER).read_bytes()
+    (store.folder / TEACHER).unlink()
+    (store.folder / PART).write_bytes(whole[: len(whole) * 2 // 3 - 5])
+    asked.clear()
+
+    add_answers(store, str(teacher))
+
+    assert len(asked) == 2  # the second was cut off, the third missing
+    assert (store.folder / TEACHER).read_bytes() == whole
+
+
+def test_one_of_another_scale_is_refused(teacher: Path) -> None:
+    with pytest.raises(UsageError, match="enlarges x2, the run x4; name one of x4"):
+        load_teacher(str(teacher), 4)
