@@ -30,7 +30,7 @@ def test_a_command_without_options_means_settings_without_arguments(
 
     settings = options.settings(kind, given)
 
-    assert settings == kind(Target(4))
+    assert settings == kind(Target(4, chosen=False))
     assert {field.name for field in dataclasses.fields(kind)} - set(given) == {"target", "memory"}
 
 
