@@ -164,7 +164,9 @@ def test_damaged_discriminator_is_an_input_error(tmp_path: Path, config: TrainCo
     values["discriminator"]["network"]["tail.bias"] = torch.tensor([math.nan])
     torch.save(values, path)
 
-    with pytest.raises(InputError, match=r"step-00000002\.pt: .*discriminator.*remove it"):
+    with pytest.raises(
+        InputError, match=r"step-00000002\.pt: .*discriminator is damaged; there is none before it"
+    ):
         finish(config, tmp_path / "run", "auto")
 
 
@@ -218,3 +220,22 @@ def test_discriminator_learns_in_a_hundred_steps_what_a_faint_grid_is(photo: np.
         losses.append(loss.item() / 2)
 
     assert sum(losses[-20:]) / 20 < 0.3  # a guess would come to 0.69
+
+
+def test_judges_see_every_place_of_the_tails_pixels_in_turn(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+):
+    shapes = []
+    judge = Adversary.generator_loss
+
+    def seen(self: Adversary, answer: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(answer.shape[2:]))
+        return judge(self, answer)
+
+    monkeypatch.setattr(Adversary, "generator_loss", seen)
+
+    finish(config, tmp_path / "run")
+
+    side = config.patch * config.scale
+    cut = [(side - height, side - width) for height, width in shapes]
+    assert cut == [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1), (1, 1)]
