@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
-from campaign_cases import Case, damaged, lies
+from campaign_cases import Case, damaged, lies, structures
 from campaign_pixels import PixelJudge
 from campaign_site import COMMANDS, Site
 from PIL import Image
@@ -129,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Damaged files through the emt command line.")
     parser.add_argument("--count", type=int, default=1000, help="files damaged at random")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parts", action="store_true", help="only parts of formats, of picture or video")
     parser.add_argument("--kind", choices=COMMANDS, help="only files of this kind")
     parser.add_argument(
         "--keep", type=Path, default=Path("torture"), help="folder for files that broke something"
@@ -140,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         campaign = Campaign(Path(name))
         drawn = damaged(options.seed, campaign.site, options.kind)
         made = (case for case in lies(campaign.site.folder) if options.kind in (None, case.kind))
+        if options.parts:
+            drawn = structures(options.seed, options.kind or "picture")
+            made = (case for case in ())
         number = 0
         for number, case in enumerate(chain(made, islice(drawn, options.count)), 1):
             result = campaign.run(case)

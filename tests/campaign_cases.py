@@ -143,6 +143,18 @@ def damaged(seed: int, site: Site, kind: str | None = None) -> Iterator[Case]:
         yield makers[kind or random.choices(names, weights)[0]][0](random, site)
 
 
+def structures(seed: int, kind: str) -> Iterator[Case]:
+    """Return pictures or videos of which a part is damaged, without end; each format equally often."""
+    random = Random(seed)
+    files = corrupt_files.pictures() if kind == "picture" else corrupt_files.videos()
+    codes = (0, 2, 7, 8) if kind == "picture" else (0, 2, 4, 8, 9)
+    for _ in count():
+        suffix = random.choice(sorted({Path(name).suffix for name in files} & STRUCTURES.keys()))
+        name = random.choice(sorted(name for name in files if name.endswith(suffix)))
+        damage = STRUCTURES[suffix]
+        yield Case(kind, name, damage(files[name], random), f"{name} {damage.__name__}", codes)
+
+
 def _damage(data: bytes, random: Random, *special: Damage) -> tuple[bytes, str]:
     """Damage data once or twice."""
     names = []

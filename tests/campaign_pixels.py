@@ -56,13 +56,14 @@ class PixelJudge:
 
 
 def _readings(data: bytes) -> Iterator[np.ndarray]:
-    """Yield gray (h, w) or RGB (h, w, 3) as other libraries read a file, where it is plainly gray or RGB."""
+    """Yield gray (h, w) or RGB (h, w, 3) as others read a file, where it is plainly that and has 8 bits."""
     with suppress(Exception), Image.open(io.BytesIO(data)) as image:
         image.load()
         if image.mode not in ("L", "RGB") or "transparency" in image.info:
             return  # others would make other colours of it
         if image.format in ("PNG", "JPEG", "WEBP", "BMP"):  # of deep TIFF it makes other things
             yield np.asarray(ImageOps.exif_transpose(image))
+            yield np.asarray(image)  # what turns it may be damaged, or another library's guess
     with suppress(Exception):
         raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if raw.dtype == np.uint8 and (raw.ndim == 2 or raw.shape[2] == 3) and data[:2] not in (b"II", b"MM"):
@@ -73,3 +74,4 @@ def _readings(data: bytes) -> Iterator[np.ndarray]:
         pixels = page.asarray()
         if pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3 and page.photometric == 2:
             yield pixels
+            yield np.rot90(pixels, -1)  # by the tag of the one file here that is turned

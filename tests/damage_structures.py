@@ -1,4 +1,4 @@
-"""Damage to the parts that a format is made of; lengths and sums are right again. Seeded as damage.py."""
+"""Damage to the parts that a format is made of, whose lengths and sums are right again."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 import pytest
 from campaign import Campaign, Finding
-from campaign_cases import Case, damaged, lies
+from campaign_cases import Case, damaged, lies, structures
 
 if os.name == "nt":
     pytest.skip("limits of memory and signals are those of Unix", allow_module_level=True)
@@ -37,6 +37,14 @@ def broken(campaign: Campaign, cases: Iterable[Case]) -> list[str]:
 
 def test_pictures_damaged_at_random_end_in_one_line_or_a_whole_result(campaign: Campaign) -> None:
     assert broken(campaign, islice(damaged(11, campaign.site, "picture"), 25)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count"), [("picture", 80), ("video", 20)])
+def test_parts_of_formats_damaged_behind_right_lengths_show_right_pixels_or_end_in_one_line(
+    campaign: Campaign, kind: str, count: int
+) -> None:
+    assert broken(campaign, islice(structures(12, kind), count)) == []
 
 
 @pytest.mark.slow
