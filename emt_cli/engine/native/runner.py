@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from emt_cli.engine.device import Precision, cpu_threads
 from emt_cli.engine.folded import fold
+from emt_cli.engine.memory import spare_memory
 from emt_cli.engine.native.llvm import Processor, Program, processor
 from emt_cli.engine.native.packing import (
     PackedAttention,
@@ -37,7 +38,7 @@ from emt_cli.steps import Steps, finish
 STRIP_ROWS = 96
 """Least rows of a strip, where there are enough: each computes two rows more."""
 KEPT_BYTES = 48 << 20
-"""Feature maps up to this size are kept for the next picture of the same size."""
+"""Feature maps up to this size are kept for the next picture of the same size, where memory is plentiful."""
 
 
 @lru_cache(maxsize=8)
@@ -140,9 +141,8 @@ class NativeRunner:
         if run is None or (run.height, run.width) != pixels.shape[:2]:
             run = None  # its memory goes before the other's is taken
             run = _Run(self, *pixels.shape[:2])
-        kept = run.front.nbytes <= KEPT_BYTES
-        answer = yield from run.enlarge(pixels, spend=not kept)
-        if kept:
+        answer = yield from run.enlarge(pixels, spend=not run.kept)
+        if run.kept:
             self._free.append(run)
         if not np.isfinite(answer.reshape(len(answer), -1)[:: self.config.scale]).all():
             words = "in bf16" if self.shapes.bf16 else "even in single precision"
@@ -183,6 +183,7 @@ class _Run:
         self.pixels = np.zeros((height + 2, width + 2, INPUT_CHANNELS), np.float32)
         self.front = aligned_zeros(floats * shapes.features.stride)
         self.back = aligned_zeros(self.front.size)
+        self.kept = self.front.nbytes <= min(KEPT_BYTES, spare_memory() // 8)
         self.answer = None
         if shapes.answer_stride != shapes.features.stride:
             self.answer = aligned_zeros(floats * shapes.answer_stride)
