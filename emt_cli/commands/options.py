@@ -103,7 +103,7 @@ Scale = Annotated[
         "--scale",
         "-s",
         "--outscale",
-        help="Enlargement, up to 16: 4, 2.7 ... \\[default: 4]",
+        help="Enlargement, up to 16: 4, 2.7 ...; 1 cleans at the same size. \\[default: 4]",
         rich_help_panel=SIZE,
     ),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -68,7 +69,8 @@ def upscale(
 
     settings = options.settings(Settings, locals())
     where, folder = _place(inputs, output, as_json=as_json)
-    job = PictureJob(settings)
+    # A plan may be looked at whatever lies in the result's place.
+    job = PictureJob(replace(settings, overwrite=True) if dry_run else settings)
     reporter = Reporter(as_json=as_json, quiet=quiet or as_json, verbose=verbose)
     codes = []
     with ui.progress(quiet=quiet or as_json) as update:
@@ -76,7 +78,7 @@ def upscale(
             shown = str(Path(name))
             report = None if dry_run else partial(update, shown, total=1)
             try:
-                _upscale_one(job, name, where, reporter, folder=folder, report=report)
+                _upscale_one(job, name, where, reporter, folder=folder, report=report, overwrite=overwrite)
             except EmtError as error:
                 if len(inputs) == 1 and not as_json:
                     raise
@@ -117,12 +119,13 @@ def _upscale_one(
     *,
     folder: bool,
     report: Callable[[float], None] | None,
+    overwrite: bool,
 ) -> None:
     """Enlarge one input; report is told the share done, None ends after the plan. Nothing of it stays."""
     task = job.open(_read_stdin() if name == "-" else Path(name), where, folder=folder)
     reporter.plan(job, task)
     if report is None:
-        reporter.planned(task)
+        reporter.planned(task, overwrite=overwrite)
     else:
         facts = finish(job.run(task), report)
         reporter.done(facts, silent=not isinstance(task.target, Path))
@@ -157,12 +160,15 @@ class Reporter:
                 size, engine = upscaler.tile_size(plan.height, plan.width), upscaler.runner.description
                 ui.say(f"  x{scale}: {model.path}; {engine}; tiles of up to {size} px", quiet=self.quiet)
 
-    def planned(self, task: Task) -> None:
+    def planned(self, task: Task, *, overwrite: bool) -> None:
         """Report a task that --dry-run leaves undone."""
+        exists = isinstance(task.target, Path) and task.target.exists()
         if self.as_json:
-            ui.show_json({"event": "planned"} | task.facts())
-        else:
-            ui.show(task.target_name)
+            ui.show_json({"event": "planned"} | task.facts() | ({"exists": True} if exists else {}))
+            return
+        if exists and not overwrite:
+            ui.say(f"{task.target_name}: exists already; -y would replace it", quiet=self.quiet)
+        ui.show(task.target_name)
 
     def done(self, facts: dict[str, Any], *, silent: bool) -> None:
         """Report a result: its path, or all its facts."""

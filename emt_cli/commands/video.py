@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -120,12 +121,15 @@ def video(
     seconds = {"start": seconds_of("--start", start), "end": seconds_of("--end", end)}
     seconds["preview"] = seconds_of("--preview", preview)
     settings = options.settings(Settings, locals() | seconds)
-    job = VideoJob(settings)
+    # A plan may be looked at whatever lies in the result's place.
+    job = VideoJob(replace(settings, overwrite=True) if dry_run else settings)
     task = job.open(source, output, here=ray is None)
     quiet = quiet or as_json
     _say_plan(job, task, where="Ray" if ray else None, quiet=quiet, verbose=verbose)
     if dry_run:
         _show_plan(task, job.measure(task), as_json)
+        if task.target.exists() and not overwrite:
+            ui.say(f"{task.target}: exists already; -y would replace it", quiet=quiet)
         return
     make: Maker = make_here
     cluster: AbstractContextManager[None] = nullcontext()
@@ -213,6 +217,7 @@ def _show_plan(task: VideoTask, seconds: float, as_json: bool) -> None:
     total = seconds * len(task.times)
     if as_json:
         more = {"seconds_per_frame": round(seconds, 4), "seconds": round(total, 1), "notes": list(task.notes)}
+        more |= {"exists": True} if task.target.exists() else {}
         ui.show_json({"event": "planned"} | task.facts() | more)
         return
     plan = task.plan

@@ -162,6 +162,10 @@ class Networks:
         return self._weights[path]
 
 
+CLEANER = "emt-lite-photo"
+"""What auto means where the size stays: --scale 1."""
+
+
 @dataclass(frozen=True)
 class EnlargeSettings:
     """How pictures and videos alike are enlarged."""
@@ -184,8 +188,9 @@ class EnlargeSettings:
 
     def networks(self) -> Networks:
         """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
+        cleans = self.model == "auto" and self.target.scale == 1
         return Networks(
-            self.model,
+            CLEANER if cleans else self.model,
             devices=self.device,
             precision=self.precision,
             tile=self.tile,

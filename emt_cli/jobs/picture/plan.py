@@ -37,10 +37,11 @@ class Plan:
 def plan_picture(height: int, width: int, target: Target, scales: Sequence[int], *, name: str) -> Plan:
     """Choose the passes: the smallest product of one or two of the model's scales that covers the target.
 
-    Raises UsageError, with name in front, when the target is no enlargement or beyond 16 times.
+    A scale of 1 keeps the size: the answer is reduced to it, for models that clean. Raises UsageError, with
+    name in front, when the target is no enlargement otherwise, or beyond 16 times.
     """
     out_height, out_width = target.size(height, width)
-    unchanged = (out_height, out_width) == (height, width) and 1 not in scales
+    unchanged = (out_height, out_width) == (height, width) and 1 not in scales and target.scale != 1
     if out_height < height or out_width < width or unchanged:
         raise UsageError(f"{name}: {width}x{height} would become {out_width}x{out_height}; emt only enlarges")
     ways = [(scale,) for scale in scales] + [pair for pair in product(scales, scales) if pair[0] <= pair[1]]

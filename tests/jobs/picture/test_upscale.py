@@ -26,6 +26,7 @@ from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.jobs.picture.plan import plan_picture
 from emt_cli.jobs.picture.task import Task
 from emt_cli.jobs.target import Target
+from emt_cli.media.metrics import psnr
 from emt_cli.media.resize import bicubic_downscale, resize
 
 EMT = [sys.executable, "-m", "emt_cli"]
@@ -77,7 +78,7 @@ def test_the_smallest_scales_that_cover_the_target_are_taken(
     assert plan.resized == ((100 * factor, 200 * factor) != size)
 
 
-@pytest.mark.parametrize("target", [Target(scale=1), Target(scale=0.5), Target(width=200), Target(scale=17)])
+@pytest.mark.parametrize("target", [Target(scale=0.5), Target(scale=0.99), Target(width=200), Target(scale=17)])
 def test_what_is_no_enlargement_up_to_16_is_refused(target: Target) -> None:
     with pytest.raises(UsageError, match=r"only enlarges|beyond 16 times"):
         plan_picture(100, 200, target, (2, 3, 4), name="x")
@@ -530,3 +531,32 @@ def test_kill_at_any_moment_leaves_no_half_result(tmp_path: Path, photo: np.ndar
                 large.load()
                 assert large.size == (1920, 1536)
     assert upscale(source, "-y").exit_code == 0
+
+
+def test_scale_1_cleans_at_the_same_size_with_the_photo_model(tmp_path: Path, photo: np.ndarray) -> None:
+    clean = np.ascontiguousarray(photo[:72, :80])
+    Image.fromarray(clean).save(tmp_path / "damaged.jpg", quality=30)
+
+    result = CliRunner().invoke(
+        app, ["upscale", str(tmp_path / "damaged.jpg"), "--scale", "1", "-f", "png", "--json"]
+    )
+
+    facts = json.loads(result.stdout)
+    assert (facts["out_width"], facts["out_height"]) == (facts["width"], facts["height"]) == (80, 72)
+    assert (facts["model"], facts["resized"]) == ("emt-lite-photo", True)
+    damaged, cleaned = (np.asarray(Image.open(path)) for path in (tmp_path / "damaged.jpg", facts["output"]))
+    assert Path(facts["output"]).name == "damaged_x1.png"
+    assert psnr(cleaned, clean) > psnr(damaged, clean) + 0.3
+
+
+def test_a_plan_is_shown_though_the_result_exists_and_says_so(tmp_path: Path, photo: np.ndarray) -> None:
+    Image.fromarray(photo[:8, :8]).save(tmp_path / "a.png")
+    (tmp_path / "a_x4.png").write_bytes(b"mine")
+
+    plain = upscale(tmp_path / "a.png", "--dry-run")
+    program = upscale(tmp_path / "a.png", "--dry-run", "--json")
+
+    assert (plain.exit_code, program.exit_code) == (0, 0)
+    assert "a_x4.png: exists already; -y would replace it" in plain.stderr
+    assert json.loads(program.stdout)["exists"] is True
+    assert (tmp_path / "a_x4.png").read_bytes() == b"mine"
