@@ -78,7 +78,9 @@ def test_the_smallest_scales_that_cover_the_target_are_taken(
     assert plan.resized == ((100 * factor, 200 * factor) != size)
 
 
-@pytest.mark.parametrize("target", [Target(scale=0.5), Target(scale=0.99), Target(width=200), Target(scale=17)])
+@pytest.mark.parametrize(
+    "target", [Target(scale=0.5), Target(scale=0.99), Target(width=200), Target(scale=17)]
+)
 def test_what_is_no_enlargement_up_to_16_is_refused(target: Target) -> None:
     with pytest.raises(UsageError, match=r"only enlarges|beyond 16 times"):
         plan_picture(100, 200, target, (2, 3, 4), name="x")
