@@ -22,6 +22,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from emt_cli.cli import app
+from emt_cli.commands.defaults import ConfiguredCommand
 from emt_cli.commands.options import RayCommand
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.jobs.cluster.scheduler import LOCAL, Completed, Share, connected, spread
@@ -201,9 +202,7 @@ def test_addresses_where_nothing_answers_are_refused_at_once() -> None:
 )
 def test_ray_may_stand_alone(given: list[str], seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
-    monkeypatch.setattr(
-        "typer.core.TyperCommand.parse_args", lambda self, ctx, args: parsed.extend(args) or []
-    )
+    monkeypatch.setattr(ConfiguredCommand, "parse_args", lambda self, ctx, args: parsed.extend(args) or [])
 
     RayCommand("x").parse_args(None, given)
 
