@@ -7,6 +7,7 @@ import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ class Reporter:
 
     def plan(self, batch: Batch, job: PictureJob, expected: Estimate | None, *, dry_run: bool) -> None:
         """Say what will be done, before it is done."""
+        from emt_cli.jobs.networks import CLEANED_BELOW, CLEANER
+
         pending = len(batch.pending)
         done = len(batch.items) - pending
         facts: dict[str, Any] = {
@@ -98,6 +101,10 @@ class Reporter:
             ui.show_json({"event": "plan"} | facts)
             return
         parts = [f"{pending} to enlarge"]
+        cleaned = (
+            Counter(item.model for item in batch.pending)[CLEANER] if job.networks.model == "auto" else 0
+        )
+        parts[0] += f" ({cleaned} by {CLEANER}, as JPEG below quality {CLEANED_BELOW})" if cleaned else ""
         parts += [f"{done} done before"] if done else []
         for reason, words in (("exists", "exist already"), ("large", "large enough")):
             count = sum(one.reason == reason for one in batch.skipped)

@@ -136,15 +136,15 @@ class Reporter:
 
     def __init__(self, *, as_json: bool, quiet: bool, verbose: bool) -> None:
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
-        self.hinted = False
+        self.hinted: set[str] = set()
 
     def plan(self, job: PictureJob, task: Task) -> None:
         """Say what will be done, before it is done."""
         plan = task.plan
         for model in task.models:
-            if model.hint and not self.hinted:
+            if model.hint and model.hint not in self.hinted:
                 ui.say(f"emt: {model.hint}", quiet=self.quiet)
-                self.hinted = True
+                self.hinted.add(model.hint)
         passes = " then ".join(f"x{scale}" for scale in plan.passes)
         resized = ", resized to fit" if plan.resized else ""
         tiles = "1 tile" if task.cost.tiles == 1 else f"{task.cost.tiles} tiles"
@@ -156,7 +156,7 @@ class Reporter:
         )
         if self.verbose:
             for model, scale in zip(task.models, plan.passes, strict=True):
-                upscaler = job.upscaler(scale)
+                upscaler = task.networks.get(scale)
                 size, engine = upscaler.tile_size(plan.height, plan.width), upscaler.runner.description
                 ui.say(f"  x{scale}: {model.path}; {engine}; tiles of up to {size} px", quiet=self.quiet)
 

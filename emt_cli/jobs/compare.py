@@ -79,12 +79,12 @@ def _enlarged(picture: Picture, job: PictureJob, name: str) -> Steps[Enlarged]:
     small = picture.pixels[:WARM_UP, :WARM_UP]
     height, width = picture.height, picture.width
     for scale in plan.passes:
-        finish(job.upscaler(scale).steps(small))
-        job.upscaler(scale).tiles(height, width)  # and seams are measured
+        finish(job.networks.get(scale).steps(small))
+        job.networks.get(scale).tiles(height, width)  # and seams are measured
         height, width = height * scale, width * scale
     with enough_memory(name), peak_memory(job.device) as peak:
         start = time.perf_counter()
-        answer = yield from enlarge(picture, plan, job.upscaler)
+        answer = yield from enlarge(picture, plan, job.networks.get)
         seconds = time.perf_counter() - start
     first = plan.passes[0]
     return Enlarged(
@@ -93,6 +93,6 @@ def _enlarged(picture: Picture, job: PictureJob, name: str) -> Steps[Enlarged]:
         pixels=np.asarray(answer.pixels, np.uint8),
         seconds=seconds,
         peak_bytes=peak.bytes,
-        engine=job.upscaler(first).runner.description,
+        engine=job.networks.get(first).runner.description,
         parameters=job.networks.weights(first).parameters,
     )

@@ -17,6 +17,7 @@ from emt_cli.errors import EmtError, InputError, OutputExistsError, UsageError
 from emt_cli.jobs.batch.find import Findings, Found
 from emt_cli.jobs.batch.folder import BatchFolder, canonical
 from emt_cli.jobs.batch.naming import Template, escaped, find_collisions
+from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.cost import Cost, cost_of
 from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.jobs.picture.plan import Plan, name_ending
@@ -37,6 +38,7 @@ class Item:
     name: str
     """The target relative to the output folder, with / between folders."""
     format: PictureFormat
+    model: str
     key: str
     """Digest of the settings and weights that make the result what it is."""
     passes: tuple[int, ...]
@@ -147,8 +149,8 @@ class _Planner:
                 raise UsageError(f"--name {name.text}: its ending does not fit --format {self.format}")
             self.format = name.format
         self.records = {record["name"]: record for record in folder.records()}  # the newest of each
-        self._costs: dict[tuple[int, int, bool, bool, int, PictureFormat], Cost] = {}
-        self._keys: dict[tuple[int, ...], str] = {}
+        self._costs: dict[tuple[Networks, int, int, bool, bool, int, PictureFormat], Cost] = {}
+        self._keys: dict[tuple[Networks, tuple[int, ...]], str] = {}
 
     def look(self, found: Found) -> Head | EmtError:
         """Read what a file declares."""
@@ -168,7 +170,7 @@ class _Planner:
         if self._large_enough(head):
             return Skipped(found.path, "large")
         try:
-            plan = self.job.plan(head.height, head.width, name=str(found.path))
+            plan = self.job.plan(head.height, head.width, head.quality, name=str(found.path))
             format = self.format or head.format
             name = found.folder / self._file_name(found, plan, format)
         except EmtError as error:
@@ -179,7 +181,8 @@ class _Planner:
             target=self.folder.path / name,
             name=str(name),
             format=format,
-            key=self._key(plan.passes),
+            model=self.job.networks.suited(head.quality).found(plan.passes[0]).name,
+            key=self._key(self.job.networks.suited(head.quality), plan.passes),
             passes=plan.passes,
             work=_network_pixels(plan) * (2 if head.alpha else 1),
             memory=max(head.reading, head.decoded + cost.pixels),
@@ -231,17 +234,18 @@ class _Planner:
         )
 
     def _cost(self, head: Head, plan: Plan, format: PictureFormat) -> Cost:
-        like = (head.height, head.width, head.gray, head.alpha, head.itemsize, format)
+        networks = self.job.networks.suited(head.quality)
+        like = (networks, head.height, head.width, head.gray, head.alpha, head.itemsize, format)
         if like not in self._costs:
             samples = 1 if head.gray else 3
             self._costs[like] = cost_of(
-                self.job.networks, plan, format, samples=samples, alpha=head.alpha, itemsize=head.itemsize
+                networks, plan, format, samples=samples, alpha=head.alpha, itemsize=head.itemsize
             )
         return self._costs[like]
 
-    def _key(self, passes: tuple[int, ...]) -> str:
+    def _key(self, networks: Networks, passes: tuple[int, ...]) -> str:
         """Digest everything that decides what a result's bytes are, but for its source."""
-        if passes not in self._keys:
+        if (networks, passes) not in self._keys:
             settings = asdict(self.job.settings)
             for name in (
                 "device",
@@ -254,11 +258,11 @@ class _Planner:
                 "keep_dates",
             ):
                 del settings[name]  # where, by which name, and what weights or the record hold anyway
-            settings["weights"] = self.job.networks.digest(passes)
-            settings["precision"] = self.job.networks.precisions(passes)
+            settings["weights"] = networks.digest(passes)
+            settings["precision"] = networks.precisions(passes)
             text = json.dumps(settings, sort_keys=True)
-            self._keys[passes] = hashlib.sha256(text.encode()).hexdigest()[:24]
-        return self._keys[passes]
+            self._keys[networks, passes] = hashlib.sha256(text.encode()).hexdigest()[:24]
+        return self._keys[networks, passes]
 
 
 def _network_pixels(plan: Plan) -> int:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
 from emt_cli.jobs.memory import check_memory, enough_memory, named
 from emt_cli.jobs.networks import Networks
@@ -33,10 +32,6 @@ class PictureJob:
         self.settings = replace(settings, target=settings.target.suited(self.networks.own_scale))
         self.device = self.networks.devices[0]
         self._taken: set[Path] = set()
-
-    def upscaler(self, scale: int) -> Upscaler:
-        """Return the network of a scale, loading it the first time."""
-        return self.networks.get(scale)
 
     def open(
         self, source: Path | bytes, output: Path | BinaryIO | None = None, *, folder: bool = False
@@ -75,12 +70,13 @@ class PictureJob:
 
     def task(self, picture: Picture, target: Path | BinaryIO, *, name: str, format: PictureFormat) -> Task:
         """Plan a picture's enlargement; raises UsageError when it is none or does not fit the format."""
-        plan = self.plan(picture.height, picture.width, name=name)
-        models = tuple(self.networks.found(scale) for scale in plan.passes)
+        plan = self.plan(picture.height, picture.width, picture.quality, name=name)
+        networks = self.networks.suited(picture.quality)
+        models = tuple(networks.found(scale) for scale in plan.passes)
         samples = 1 if picture.gray else 3
         size, alpha = picture.pixels.itemsize, picture.transparent
-        cost = cost_of(self.networks, plan, format, samples=samples, alpha=alpha, itemsize=size)
-        task = Task(name, picture, plan, target, format, models, cost)
+        cost = cost_of(networks, plan, format, samples=samples, alpha=alpha, itemsize=size)
+        task = Task(name, picture, plan, target, format, models, cost, networks)
         check_output(
             format,
             height=plan.out_height,
@@ -90,9 +86,10 @@ class PictureJob:
         )
         return task
 
-    def plan(self, height: int, width: int, *, name: str) -> Plan:
-        """Choose the passes for a picture of this size; raises UsageError with name in front."""
-        return plan_picture(height, width, self.settings.target, self.networks.scales, name=name)
+    def plan(self, height: int, width: int, quality: int | None = None, *, name: str) -> Plan:
+        """Choose the passes for a picture of this size, and quality if it is a JPEG; raises UsageError."""
+        scales = self.networks.suited(quality).scales
+        return plan_picture(height, width, self.settings.target, scales, name=name)
 
     def run(self, task: Task) -> Steps[dict[str, Any]]:
         """Enlarge and write a task, yielding the share done; returns its facts and what there is to note."""
@@ -128,7 +125,7 @@ class PictureJob:
     def enlarge(self, task: Task, index: int = 0) -> Steps[Picture]:
         """Enlarge a task's picture on a device, by its place in the list; yields the share done."""
         with named(task.name):
-            steps = enlarge(task.picture, task.plan, lambda scale: self.networks.get(scale, index))
+            steps = enlarge(task.picture, task.plan, lambda scale: task.networks.get(scale, index))
             return (yield from steps)
 
     def batch_size(self, task: Task, index: int = 0) -> int:
@@ -136,13 +133,13 @@ class PictureJob:
         plan = task.plan
         if len(plan.passes) > 1:
             return 1
-        most = self.networks.get(plan.passes[0], index).batch_size(plan.height, plan.width)
+        most = task.networks.get(plan.passes[0], index).batch_size(plan.height, plan.width)
         return 1 if most > 1 and task.picture.transparent else most
 
     def enlarge_together(self, tasks: Sequence[Task], index: int = 0) -> list[Picture]:
         """Enlarge the pictures of tasks that are `alike` in one batch on a device."""
         plan = tasks[0].plan
-        upscaler = self.networks.get(plan.passes[0], index)
+        upscaler = tasks[0].networks.get(plan.passes[0], index)
         return enlarge_together([task.picture for task in tasks], plan, upscaler)
 
     def files(self, task: Task, result: Picture) -> Iterator[File]:
@@ -154,7 +151,7 @@ class PictureJob:
 
     def device_notes(self, task: Task, index: int = 0) -> list[str]:
         """Say what happened on a device that the person may want to know."""
-        if any(self.networks.get(scale, index).runner.used_fallback for scale in task.plan.passes):
+        if any(task.networks.get(scale, index).runner.used_fallback for scale in task.plan.passes):
             return ["half precision overflowed: computed in fp32"]
         return []
 
@@ -189,5 +186,9 @@ class PictureJob:
 def alike(one: Task, other: Task) -> bool:
     """Tell whether two tasks can share a batch: opaque pictures of one kind, the same plan."""
     a, b = one.picture, other.picture
-    same = one.plan == other.plan and (a.gray, a.pixels.dtype) == (b.gray, b.pixels.dtype)
+    same = (
+        one.plan == other.plan
+        and one.networks is other.networks
+        and (a.gray, a.pixels.dtype) == (b.gray, b.pixels.dtype)
+    )
     return same and not (a.transparent or b.transparent)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from emt_cli.assets.catalog import FoundModel
-from emt_cli.jobs.networks import EnlargeSettings
+from emt_cli.jobs.networks import EnlargeSettings, Networks
 from emt_cli.jobs.picture.cost import Cost
 from emt_cli.jobs.picture.plan import Plan
 from emt_cli.media.picture.formats import PictureFormat
@@ -49,6 +49,7 @@ class Task:
     models: tuple[FoundModel, ...]
     """Of each pass."""
     cost: Cost
+    networks: Networks
     source: Path | None = None
     """The file it came from, if it did."""
 

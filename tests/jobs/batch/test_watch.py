@@ -160,3 +160,20 @@ def test_pictures_above_a_size_are_left_out_on_request(photos: Path):
 
     assert sorted(Path(line).name for line in result.stdout.splitlines()) == ["first_x4.png", "just_x4.png"]
     assert "1 large enough" in result.stderr
+
+
+def test_a_batch_gives_jpeg_of_low_quality_to_the_photo_model_and_tells_how_many(photos: Path):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
+    noise.save(photos / "low.jpg", quality=50)
+    noise.save(photos / "high.jpg", quality=95)
+    words = ["batch", str(photos), "-o", str(photos.parent / "out")]
+
+    plan = CliRunner().invoke(app, [*words, "--dry-run"])
+    result = CliRunner().invoke(app, [*words, "--json"])
+
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    models = {Path(e["input"]).name: e["model"] for e in events if e["event"] == "done"}
+    assert models == {"low.jpg": "emt-lite-photo", "high.jpg": "emt-lite", "first.png": "emt-lite"}
+    assert "3 to enlarge (1 by emt-lite-photo, as JPEG below quality 90)" in plan.stderr
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()[-1])["skipped"] == 3

@@ -562,3 +562,23 @@ def test_a_plan_is_shown_though_the_result_exists_and_says_so(tmp_path: Path, ph
     assert "a_x4.png: exists already; -y would replace it" in plain.stderr
     assert json.loads(program.stdout)["exists"] is True
     assert (tmp_path / "a_x4.png").read_bytes() == b"mine"
+
+
+def test_auto_takes_the_photo_model_for_jpeg_of_low_quality_and_says_so(
+    tmp_path: Path, photo: np.ndarray
+) -> None:
+    for quality in (60, 95):
+        Image.fromarray(photo).save(tmp_path / f"{quality}.jpg", quality=quality)
+    Image.fromarray(photo).save(tmp_path / "clean.png")
+    files = [str(tmp_path / name) for name in ("60.jpg", "95.jpg", "clean.png")]
+
+    result = CliRunner().invoke(app, ["upscale", *files, "-o", str(tmp_path / "out"), "--json"])
+    said = CliRunner().invoke(app, ["upscale", files[0], "--dry-run"]).stderr
+    chosen = upscale(files[0], "--json")
+
+    models = {
+        Path(facts["input"]).name: facts["model"] for facts in map(json.loads, result.stdout.splitlines())
+    }
+    assert models == {"60.jpg": "emt-lite-photo", "95.jpg": "emt-lite", "clean.png": "emt-lite"}
+    assert "emt-lite-photo for JPEG below quality 90" in said
+    assert json.loads(chosen.stdout)["model"] == "emt-lite"
