@@ -26,7 +26,7 @@ from emt_cli.jobs.target import Target
 CLEANER = "emt-lite-photo"
 """What auto means for damaged pictures, and where the size stays: --scale 1."""
 CLEANED_BELOW = 90
-"""JPEG quality below which it is nearer to the original than emt-lite (Kodak24: by 0.8 dB at 60, 0.2 at 85)."""
+"""JPEG quality below which it is nearer to originals than emt-lite (Kodak24: 0.8 dB at 60, 0.2 at 85)."""
 
 
 class Networks:
