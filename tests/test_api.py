@@ -191,9 +191,9 @@ def test_a_session_keeps_its_model_between_files(
 ) -> None:
     from emt_cli.jobs import networks
 
-    read, load = [], networks.load_weights
+    read, load = [], networks.load_model
     monkeypatch.setattr(
-        networks, "load_weights", lambda path, **options: read.append(path) or load(path, **options)
+        networks, "load_model", lambda path, **options: read.append(path) or load(path, **options)
     )
 
     with Session(model) as session:

@@ -19,7 +19,7 @@ from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.files import check_folder, check_target, copy_times, make_folder
 from emt_cli.media.picture.formats import PictureFormat, check_output, format_from_name
 from emt_cli.media.picture.head import read_head
-from emt_cli.media.picture.io import Picture, read_picture, write_picture
+from emt_cli.media.picture.io import Picture, read_picture, readable_absence, write_picture
 from emt_cli.media.samples import convert
 from emt_cli.steps import Steps
 
@@ -46,9 +46,12 @@ class PictureJob:
 
     def _open(self, source: Path | bytes, output: Path | BinaryIO | None, *, name: str, folder: bool) -> Task:
         settings = self.settings
-        if isinstance(source, Path) and source.is_file():  # a pipe is read once
-            head = read_head(source, max_pixels=settings.max_pixels)
-            check_memory(name, head.reading, settings.memory)
+        if isinstance(source, Path):
+            with readable_absence(source, name):
+                regular = source.is_file()
+            if regular:  # a pipe is read once
+                head = read_head(source, max_pixels=settings.max_pixels)
+                check_memory(name, head.reading, settings.memory)
         picture = read_picture(source, name=name, max_pixels=settings.max_pixels)
         format = settings.format or picture.format
         target: Path | BinaryIO
