@@ -228,7 +228,8 @@ def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
 def holds_emt(data: bytes, path: Path) -> bool:
     """Tell whether a file's bytes are meant to be an EMT; raises ModelError for what is no model at all."""
     if data.startswith(_ZIP):
-        return _RELEASED_NAME in data  # members are stored as they are
+        # Members are stored as they are; a checkpoint of emt train is told what it is when it is read.
+        return _RELEASED_NAME in data or all(name in data for name in (b"optimizers", b"average"))
     return not data.startswith(_PICKLE) and has_emt_header(data, path)
 
 
