@@ -129,8 +129,6 @@ class TrainConfig:
             + losses.perceptual_weight * bool(losses.perceptual)
         ):
             raise UsageError("losses: give one of the weights a value above 0")
-        if self.freeze_norm and not self.init:
-            raise UsageError("freeze_norm keeps the statistics of init: name that model")
         self._check_data()
 
     def _check_data(self) -> None:

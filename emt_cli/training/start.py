@@ -141,6 +141,8 @@ def check_sources(config: TrainConfig, place: Place, report: Report | None = Non
     """Raise EmtError for models or validation pictures that a run could not use, before its long work."""
     if config.init:
         first_network(config)
+    elif config.freeze_norm:
+        raise UsageError("freeze_norm keeps the statistics of init: name that model with --init")
     if config.teacher and not is_folder(config.teacher):
         load_teacher(config.teacher, config.scale)
     if config.losses.perceptual:

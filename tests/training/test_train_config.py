@@ -50,7 +50,6 @@ def test_value_may_be_text_without_quotes_or_a_nested_list():
         ("steps=many", "steps: 'many' is not a whole number"),
         ("steps=1.5", "not a whole number"),
         ("identity_start=1", "true or false"),
-        ("freeze_norm=true", "freeze_norm keeps the statistics of init"),
         ("steps=0", "at least 1"),
         ("learning_rate=nan", "finite"),
         ("betas=[0.9]", "right length"),

@@ -558,3 +558,8 @@ def test_frozen_normalisation_keeps_the_statistics_of_init(tmp_path: Path, confi
     for name, value in started.items():
         kept = any(part in name for part in ("running_mean", "running_var", "num_batches_tracked"))
         assert torch.equal(value, trained[name]) is kept, name
+
+
+def test_frozen_normalisation_needs_a_model_to_start_from(tmp_path: Path, config: TrainConfig):
+    with pytest.raises(UsageError, match="freeze_norm keeps the statistics of init"):
+        finish(replace(config, freeze_norm=True), tmp_path / "run")
