@@ -14,11 +14,12 @@ from emt_cli import __version__
 from emt_cli.engine.device import device_type
 from emt_cli.errors import DeviceError, InputError, OutputError, StoppedError
 from emt_cli.jobs.memory import enough_memory, named
+from emt_cli.jobs.video.check import Check
 from emt_cli.jobs.video.frames import COMPARE, RESULT, Enlarger, make_segments, open_reader
 from emt_cli.jobs.video.plan import VideoJob
 from emt_cli.jobs.video.segments import WorkFolder, input_hash, pending_runs, unverified_path, work_folder
 from emt_cli.jobs.video.task import VideoTask
-from emt_cli.jobs.video.verify import Check, verify
+from emt_cli.jobs.video.verify import verify
 from emt_cli.media.files import commit_file
 from emt_cli.media.video.codecs import encoded_colour, kept_hdr
 from emt_cli.media.video.mux import join

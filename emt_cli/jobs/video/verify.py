@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from itertools import chain, pairwise, zip_longest
+from itertools import chain, pairwise
 from pathlib import Path
 
 from emt_cli.errors import InputError
+from emt_cli.jobs.video.check import Check, same, short
+from emt_cli.jobs.video.streams import check_streams
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation import probe_animation
 from emt_cli.media.video.colour import Colour
 from emt_cli.media.video.containers import StreamMapping
-from emt_cli.media.video.info import Stream, VideoInfo
+from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.mp4 import track_durations
-from emt_cli.media.video.packets import Packets, find_place, greatest_delay, read_packets
+from emt_cli.media.video.packets import Packets, read_packets
 from emt_cli.media.video.probe import open_container, probe
 from emt_cli.media.video.read import survey
 from emt_cli.media.video.side_data import Hdr
@@ -24,16 +25,6 @@ from emt_cli.media.video.side_data import Hdr
 _WRITERS_TAGS = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "handler_name"}
 _WRITERS_TAGS |= {"vendor_id", "creation_time", "bps", "number_of_frames", "number_of_bytes"}
 """Tags that tell of the file itself, not of what is shown; every muxer writes its own."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the table."""
-
-    name: str
-    passed: bool
-    expected: str
-    found: str
 
 
 def verify(
@@ -66,7 +57,7 @@ def verify(
     except InputError as error:
         return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
     shown = [time - shift for time in times]
-    checks = [_same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}")]
+    checks = [same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}")]
     last = _last_duration(source, theirs, times, end)
     if made.animation:
         return [*checks, *_check_animation(made, shown, last)]
@@ -75,33 +66,20 @@ def verify(
         *_check_frames(ours[made.stream], shown),
         _check_duration(made, ours[made.stream], shown, last),
         *checks,
-        _same("pixel aspect", source.sar, made.sar),
+        same("pixel aspect", source.sar, made.sar),
         _check_colour(colour, made.colour),
     ]
     if hdr is not None:
         checks.append(Check("HDR metadata", _close(hdr, made.hdr), _hdr(hdr), _hdr(made.hdr)))
     if alpha:
-        checks.append(_same("transparency", "kept", "kept" if made.alpha else "lost"))
+        checks.append(same("transparency", "kept", "kept" if made.alpha else "lost"))
     checks += [Check(name, True, "left out", "left out, as said") for name in source.left_out]
     if source.animation:
         return checks
-    for name, before, after in _pairs(source, made, carried):
-        if before is None or after is None:
-            checks.append(
-                Check(name, False, before.codec if before else "none", after.codec if after else "none")
-            )
-        elif before.index in carried.as_text:
-            checks.append(_same(name, before.language or "und", after.language or "und"))
-        else:
-            packets = theirs[before.index], ours[after.index]
-            if "default" not in before.disposition and made.container.startswith("mov"):
-                # MP4 makes one stream of each kind the default one, if no other is.
-                after = replace(
-                    after, disposition=tuple(mark for mark in after.disposition if mark != "default")
-                )
-            checks.append(_check_stream(name, (before, after), packets, shift, whole=whole))
+    until = None if end is None else source.seconds(end)
+    checks += check_streams(source, made, theirs, ours, carried, shift, whole=whole, until=until)
     if whole:
-        checks.append(_same("chapters", _chapters(source.path, shift), _chapters(result)))
+        checks.append(same("chapters", _chapters(source.path, shift), _chapters(result)))
     checks += _check_tags(source.tags, made.tags)
     return checks
 
@@ -109,7 +87,7 @@ def verify(
 def _check_frames(packets: Packets, times: Sequence[Fraction]) -> list[Check]:
     """Check number and times of the frames, to half a tick of the result's clock, and how long they last."""
     found = sorted(time * packets.tick for time in packets.times)
-    checks = [_same("frames", len(times), len(found))]
+    checks = [same("frames", len(times), len(found))]
     wrong = [
         (index, one, other)
         for index, (one, other) in enumerate(zip(times, found, strict=False))
@@ -215,52 +193,6 @@ def _hdr(hdr: Hdr | None) -> str:
     return "; ".join(words)
 
 
-def _pairs(
-    source: VideoInfo, made: VideoInfo, carried: StreamMapping
-) -> Iterable[tuple[str, Stream | None, Stream | None]]:
-    """Put the other streams of both files side by side: the first audio with the first audio, and so on."""
-    for kind in ("video", "audio", "subtitle", "attachment", "data"):
-        before = [one for one in source.streams if one.kind == kind and one.index in carried.streams]
-        after = [one for one in made.streams if one.kind == kind and one.index != made.stream]
-        if kind == "data":  # muxers add tracks of their own for chapters and time codes
-            after = after[: len(before)]
-        most = max(len(before), len(after))
-        for index, pair in enumerate(zip_longest(before, after)):
-            name = "picture" if kind == "video" else kind
-            yield (name if most == 1 else f"{name} {index + 1}", *pair)
-
-
-def _check_stream(
-    name: str,
-    streams: tuple[Stream, Stream],
-    packets: tuple[Packets, Packets],
-    shift: Fraction,
-    *,
-    whole: bool,
-) -> Check:
-    """Check one copied stream: codec, language, disposition, bytes of each packet and its time."""
-    if {stream.codec for stream in streams} == {"mp2", "mp3"}:
-        streams = streams[0], replace(streams[1], codec=streams[0].codec)  # MP4 has one name for both
-    expected, found = (_words(*both) for both in zip(streams, packets, strict=True))
-    if expected.split(", ")[:-1] != found.split(", ")[:-1]:
-        return Check(name, False, expected, found)
-    place = find_place(*packets, whole=whole)
-    if place is None:
-        return Check(name, False, expected, f"{found}, other bytes")
-    late = greatest_delay(*packets, place, shift)
-    if late:
-        return Check(name, False, expected, f"{found}, {float(late) * 1000:.1f} ms off")
-    return Check(name, True, expected, f"{found}, same bytes")
-
-
-def _words(stream: Stream, packets: Packets) -> str:
-    language = stream.language if stream.language not in (None, "und") else ""
-    marks = " ".join(stream.disposition)
-    return ", ".join(
-        [*filter(None, (stream.codec or stream.codec_tag, language, marks)), f"{len(packets)} packets"]
-    )
-
-
 def _chapters(path: Path, shift: Fraction = Fraction(0)) -> str:
     with open_container(path) as container:
         chapters = container.chapters()
@@ -278,7 +210,7 @@ def _check_tags(source: Mapping[str, str], made: Mapping[str, str]) -> list[Chec
     lost = {name: value for name, value in before.items() if after.get(name) != value}
     found = "; ".join(f"{name}: {after.get(name, 'none')}" for name in lost) or "the same"
     expected = "; ".join(f"{name}: {value}" for name, value in (lost or before).items()) or "none"
-    return [Check("tags", not lost, _short(expected), _short(found))]
+    return [Check("tags", not lost, short(expected), short(found))]
 
 
 def _tags(tags: Mapping[str, str]) -> Mapping[str, str]:
@@ -290,11 +222,3 @@ def _plain(name: str, value: str) -> str:
     """Return a tag's value as MP4 keeps it: tracks and discs are numbers there, 3 of 12 and not 03/12."""
     number = re.fullmatch(r"0*(\d+)(?:/0*(\d+))?", value) if name in ("track", "disc") else None
     return value if number is None else "/".join(part for part in number.groups() if part)
-
-
-def _same(name: str, expected: object, found: object) -> Check:
-    return Check(name, expected == found, _short(str(expected)), _short(str(found)))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -24,6 +24,10 @@ _CODECS = {
 """The video codecs that players expect in a container."""
 
 
+_TEXTS = {"wvtt": "WebVTT", "stpp": "TTML"}
+"""Subtitles of MP4 that ffmpeg takes for data, by the container's name of them."""
+
+
 @dataclass(frozen=True)
 class StreamMapping:
     """Where a source's streams go: the file of the result, and what becomes of all but the video."""
@@ -57,7 +61,7 @@ def map_streams(
             continue
         if stream.codec == "mov_text" and matroska:
             as_text.append(stream.index)
-            notes.append(f"stream {stream.index}: MP4's timed text became SubRip, as MKV needs")
+            notes.append(f"stream {stream.index}: MP4's timed text becomes SubRip, as MKV needs")
         elif not _told_otherwise(stream, info):
             why = "has no packets" if stream.index in empty else "cannot be copied"
             notes.append(f"stream {stream.index}: {_words(stream)} {why}, and is left out")
@@ -108,13 +112,15 @@ def _animation_notes(info: VideoInfo, animation: str) -> list[str]:
 
 def _told_otherwise(stream: Stream, info: VideoInfo) -> bool:
     """Whether a stream only says what chapters and tags, which are carried, say as well."""
-    chapters = stream.codec in ("bin_data", "") and info.chapters > 0 and info.container.startswith("mov")
+    chapters = stream.codec_tag in ("text", "tx3g") and info.chapters > 0
     return stream.kind == "data" and (chapters or "timecode" in stream.tags)
 
 
 def _words(stream: Stream) -> str:
     if stream.kind == "attachment":
         return "attachments"
+    if stream.codec_tag in _TEXTS:
+        return f"{_TEXTS[stream.codec_tag]} subtitles ({stream.codec_tag})"
     return f"{stream.kind} {stream.codec or stream.codec_tag}".strip()
 
 

@@ -1,4 +1,4 @@
-"""What only the boxes of an MP4 or MOV tell: how long tracks last, a missing end, where it was filmed."""
+"""What only the boxes of an MP4 or MOV tell: tracks' lengths and codecs, a missing end, the place."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def track_durations(path: Path) -> dict[int, Fraction]:
     found: dict[int, Fraction] = {}
     scale = 0
     with path.open("rb") as stream:
-        for kind, end in _boxes(stream, path.stat().st_size):
-            if kind != b"moov":
-                continue
+        for end in _find(stream, path.stat().st_size, b"moov"):
             for inner, inner_end in _boxes(stream, end):
                 if inner == b"mvhd":
                     # Version 1 has times of 64 bits: created, changed, scale, duration.
@@ -33,6 +31,20 @@ def track_durations(path: Path) -> dict[int, Fraction]:
                             track, ticks = _track(stream)
                             found[track] = Fraction(ticks, scale)
     return {track: seconds for track, seconds in found.items() if seconds}
+
+
+def sample_entries(path: Path) -> dict[int, str]:
+    """Return the four characters that name each track's codec, by the track's number; raises OSError."""
+    found: dict[int, str] = {}
+    with path.open("rb") as stream:
+        for end in _find(stream, path.stat().st_size, b"moov", b"trak"):
+            begin = stream.tell()
+            track = next((_track(stream)[0] for _ in _find(stream, end, b"tkhd")), 0)
+            stream.seek(begin)
+            for _ in _find(stream, end, b"mdia", b"minf", b"stbl", b"stsd"):
+                # Version and flags, the number of entries, the first one's size, its name.
+                found[track] = stream.read(16)[12:].decode("latin-1")
+    return found
 
 
 def is_cut_short(path: Path) -> bool:
@@ -82,6 +94,17 @@ def _track(stream: BinaryIO) -> tuple[int, int]:
     else:
         _, _, track, _, ticks = struct.unpack(">IIIII", stream.read(20))
     return track, ticks
+
+
+def _find(stream: BinaryIO, end: int, *kinds: bytes) -> Iterator[int]:
+    """Yield the end of each box that lies in others of such kinds, with the stream at its content."""
+    for kind, inner_end in _boxes(stream, end):
+        if kind != kinds[0]:
+            continue
+        if kinds[1:]:
+            yield from _find(stream, inner_end, *kinds[1:])
+        else:
+            yield inner_end
 
 
 def _boxes(stream: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:

@@ -28,6 +28,7 @@ from emt_cli.media.video.containers import StreamMapping
 from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.mp4 import add_location
 from emt_cli.media.video.probe import file_url, input_arguments, open_container, probe
+from emt_cli.media.video.subtitles import write_subrip
 
 _FOLLOWS = re.compile("Error (submitting|muxing|writing|opening|while)|Task finished|Terminating")
 """Of what ffmpeg says once something has failed already."""
@@ -67,6 +68,10 @@ def join(
         command += ["-f", pipe_format(video.codec), "-i", "pipe:0"]
         if not info.animation:  # of which nothing else is to be had
             command += _source(info, origin, seek=start is not None)
+        for index in plan.as_text:
+            begin, over = info.seconds(origin), None if end is None else info.seconds(end)
+            write_subrip(info, index, folder / f"{index}.mkv", begin, over)
+            command += ["-i", file_url(folder / f"{index}.mkv")]
         last = order.last_duration(info, end)
         back = f"-({order.dts_offset})"
         own = sum(index < info.stream for index in plan.streams if index not in plan.covers)
@@ -135,7 +140,8 @@ def _streams(plan: StreamMapping, info: VideoInfo, start: int | None, end: int |
         own = stream.index == info.stream
         if not own and (stream.index not in plan.streams or stream.index in plan.covers):
             continue
-        arguments += ["-map", "0:v:0" if own else f"1:{stream.index}"]
+        text = 2 + plan.as_text.index(stream.index) if stream.index in plan.as_text else None
+        arguments += ["-map", "0:v:0" if own else f"1:{stream.index}" if text is None else f"{text}:0"]
         arguments += [f"-map_metadata:s:{place}", f"1:s:{stream.index}"]
         arguments += [f"-disposition:{place}", "+".join(stream.disposition) or "0"]
         if own or start is not None or end is not None:
@@ -144,8 +150,6 @@ def _streams(plan: StreamMapping, info: VideoInfo, start: int | None, end: int |
                     arguments += [f"-metadata:s:{place}", f"{tag}="]
         if not own and start is not None and stream.kind != "video":
             arguments += [f"-copypriorss:{place}", "0"]  # nothing from before the start
-        if stream.index in plan.as_text:
-            arguments += [f"-c:{place}", "srt"]
         place += 1
     return arguments
 

@@ -22,7 +22,7 @@ from emt_cli.media.video.animation import animation_format, probe_animation
 from emt_cli.media.video.codecs import FORMATS
 from emt_cli.media.video.colour import CONVERTIBLE, guess_colour
 from emt_cli.media.video.info import Stream, StreamKind, VideoInfo
-from emt_cli.media.video.mp4 import is_cut_short
+from emt_cli.media.video.mp4 import is_cut_short, sample_entries
 from emt_cli.media.video.side_data import hdr, left_out, orientation
 
 # Only real containers are opened: a playlist or a list of files (hls, dash, concat, image2, ...) would name
@@ -104,7 +104,7 @@ def probe(path: Path) -> VideoInfo:
             interlaced=frame.interlaced_frame,
             hdr=hdr(frame),
             alpha=any(component.is_alpha for component in layout.components),
-            streams=tuple(map(_stream, container.streams)),
+            streams=_streams(container, path),
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
@@ -215,7 +215,13 @@ def _container_duration(container: Any) -> Fraction | None:
     return Fraction(container.duration, 1_000_000) if container.duration else None
 
 
-def _stream(stream: Any) -> Stream:
+def _streams(container: Any, path: Path) -> tuple[Stream, ...]:
+    unknown = any(stream.codec_context is None for stream in container.streams)
+    entries = sample_entries(path) if unknown and container.format.name.startswith("mov") else {}
+    return tuple(_stream(stream, entries.get(stream.id, "")) for stream in container.streams)
+
+
+def _stream(stream: Any, entry: str) -> Stream:
     kinds: tuple[StreamKind, ...] = ("video", "audio", "subtitle", "attachment")
     kind: StreamKind = next((known for known in kinds if known == stream.type), "data")
     context = stream.codec_context
@@ -226,7 +232,7 @@ def _stream(stream: Any) -> Stream:
         language=stream.metadata.get("language"),
         disposition=tuple(str(flag.name) for flag in av.stream.Disposition if flag & stream.disposition),
         tags=dict(stream.metadata),
-        codec_tag=_codec_tag(context),
+        codec_tag=_codec_tag(context) if context is not None else entry,
         muxers=tuple(filter(partial(_takes, stream), dict.fromkeys(FORMATS.values()))),
     )
 
@@ -245,6 +251,6 @@ def _takes(stream: Any, muxer: str) -> bool:
 def _codec_tag(context: Any) -> str:
     """Return the four characters; empty for tags that are numbers, as those of sound in AVI and WMV."""
     try:
-        return str(context.codec_tag) if context is not None else ""
+        return str(context.codec_tag)
     except UnicodeDecodeError:
         return ""

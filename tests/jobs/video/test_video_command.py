@@ -189,7 +189,7 @@ def test_a_failed_verification_ends_with_9_and_another_name(
     clip: Path, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from emt_cli.jobs.video import run as video_run
-    from emt_cli.jobs.video.verify import Check
+    from emt_cli.jobs.video.check import Check
 
     monkeypatch.setattr(video_run, "verify", lambda *_, **__: [Check("frames", False, "10", "9")])
 
