@@ -40,10 +40,13 @@ class VideoJob:
         if settings.codec is not None and settings.codec not in encoders():
             raise UsageError(f"--codec {settings.codec}: not in this build; use {', '.join(encoders())}")
 
-    def open(self, source: Path, output: Path | None = None, *, here: bool = True) -> VideoTask:
+    def open(
+        self, source: Path, output: Path | None = None, *, name: str | None = None, here: bool = True
+    ) -> VideoTask:
         """Look at a video, plan its enlargement, and raise now whatever would fail later.
 
-        output: a file or a folder; None puts the result beside its source. here: this machine enlarges it,
+        output: a file or a folder; None puts the result beside its source. name: of the source for people,
+        where that is not its path. here: this machine enlarges it,
         and needs the memory for that.
         """
         settings = self.settings
@@ -81,6 +84,7 @@ class VideoJob:
         memory = partial(memory_of, self.networks, info, plan, compare=settings.compare)
         places = self.networks.places(plan.passes, memory)
         task = VideoTask(
+            name=name or str(source),
             info=info,
             plan=plan,
             encoding=encoding,
@@ -199,6 +203,8 @@ def _refuse_encoding(settings: Settings, target: Path) -> None:
 def _source_notes(info: VideoInfo, settings: Settings, start: int | None) -> list[str]:
     """Say what a person should know of the source before it is enlarged."""
     notes = [f"{name} will be missing from the result" for name in info.left_out]
+    if info.broken:
+        notes.append(f"it is damaged: {info.broken}")
     if info.origin < 0 and start is None:
         late = f"{float(-info.seconds(info.origin)):.3f} s"
         notes.append(f"it begins {late} before time 0, which results cannot: all of it is shown {late} later")

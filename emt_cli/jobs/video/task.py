@@ -60,6 +60,8 @@ class Settings(EnlargeSettings):
 class VideoTask:
     """A video that has been looked at, planned and found possible."""
 
+    name: str
+    """The source for people."""
     info: VideoInfo
     plan: Plan
     encoding: Encoding
@@ -84,11 +86,6 @@ class VideoTask:
     disk: int
     """Bytes the work and its result will take at most, estimated."""
     notes: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The source for people."""
-        return str(self.info.path)
 
     @property
     def target(self) -> Path:

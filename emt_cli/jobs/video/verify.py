@@ -56,6 +56,8 @@ def verify(
         made = probe_animation(result, format, still=True) if format else probe(result)
     except InputError as error:
         return [Check("readable", False, "yes", str(error).removeprefix(f"{result}: "))]
+    if made.broken:
+        return [Check("readable", False, "yes", made.broken)]
     shown = [time - shift for time in times]
     checks = [same("size", f"{size[0]}x{size[1]}", f"{made.width}x{made.height}")]
     last = _last_duration(source, theirs, times, end)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import mmap
 import struct
@@ -62,17 +63,30 @@ def animation_format(path: Path) -> AnimationFormat | None:
 
 
 def probe_animation(path: Path, format: AnimationFormat, *, still: bool = False) -> VideoInfo:
-    """Read what an animation says of itself; InputError when it is damaged, or a still picture.
+    """Read what an animation says of itself, as far as it can be decoded.
 
-    still: one is taken for an animation of one frame.
+    still: a picture is taken for an animation of one frame. InputError where it is none, or no frame can be
+    decoded.
     """
     durations: list[Fraction] = []
-    alpha = False
+    alpha, broken = False, ""
     with _open(path, format, still=still) as image:
         size, loop = image.size, image.info.get("loop")
-        for frame in _frames(image):
-            durations.append(_duration(frame))
-            alpha = alpha or _alpha(frame) is not None
+        count = getattr(image, "n_frames", 1) - ("default_image" in image.info)
+        frames = _frames(image)
+        while True:
+            try:
+                frame = next(frames, None)
+                if frame is None:
+                    break
+                durations.append(_duration(frame))
+                alpha = alpha or _alpha(frame) is not None
+            except (InputError, *_DAMAGE):
+                if not durations:
+                    raise
+                lost = f"the last {count - len(durations)} of {count} frames"
+                broken = f"{float(sum(durations)):.3f} s: {lost} cannot be decoded"
+                break
     time_base = Fraction(1, math.lcm(1000, *(duration.denominator for duration in durations)))
     if time_base.denominator > 10**9:
         time_base = Fraction(1, 1_000_000)
@@ -105,14 +119,15 @@ def probe_animation(path: Path, format: AnimationFormat, *, still: bool = False)
         chapters=0,
         animation=True,
         loop=loop if loop is None else int(loop),
+        broken=broken,
     )
 
 
 def read_animation(info: VideoInfo) -> Iterator[Picture]:
-    """Yield the frames of an animation, whole pictures each; InputError when it is damaged."""
+    """Yield the frames of an animation that probe_animation() found, whole pictures each."""
     pts = Fraction(0)
     with _open(info.path, _CONTAINERS[info.container]) as image:
-        for frame in _frames(image):
+        for frame in itertools.islice(_frames(image), info.frames):
             duration = _duration(frame)
             start, end = round(pts / info.time_base), round((pts + duration) / info.time_base)
             pixels = np.asarray(frame.convert("RGBA"))
@@ -150,6 +165,8 @@ def gif_extent(path: Path) -> tuple[int, int]:
         while at < len(data) and data[at] != 0x3B:
             kind, at = data[at], at + 1
             if kind == 0x2C:  # an image
+                if at + 9 > len(data):  # cut short
+                    break
                 left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at)
                 width, height = max(width, left + w), max(height, top + h)
                 at += 10 + _colours(flags)

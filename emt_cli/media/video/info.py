@@ -79,6 +79,8 @@ class VideoInfo:
     animation: bool = False
     loop: int | None = None
     """Of an animation: how often it is played, 0 for ever, None once."""
+    broken: str = ""
+    """Of an animation that is damaged: what is missing at its end, for people."""
     left_out: tuple[str, ...] = ()
     """What its frames bring along that no result has, for people."""
 

@@ -74,6 +74,8 @@ class VideoReader:
         """
         if self.info.animation:
             yield from _animation_frames(self.info, start, end)
+            if self.info.broken and end is None:
+                self.damage.append(self.info.broken)
             return
         if not self._goes_on(start):
             self._stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,31 @@ def test_a_frame_too_long_for_a_gif_is_refused_before_the_work(tmp_path: Path, m
 
     with pytest.raises(OutputError, match=r"longer than GIF can say \(655.35 s\); choose .mp4"):
         VideoJob(Settings(target=Target(2), model=model)).open(source, tmp_path / "slow.gif")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_a_damaged_animation_is_enlarged_as_far_as_it_goes(
+    tmp_path: Path, photo: np.ndarray, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    whole = moving_cat(tmp_path / f"cat{suffix}", photo)
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * 0.85)])
+
+    expected, facts = enlarge(whole), enlarge(cut)
+    tolerated = enlarge(cut, tolerant=True)
+    before = enlarge(cut, tmp_path / f"before{suffix}", end=Fraction(1, 10))
+
+    assert [check["name"] for check in facts["checks"] if not check["passed"]] == ["source"]
+    assert facts["output"].endswith(f".unverified{suffix}")
+    assert "cannot be decoded" in facts["damage"][0]
+    assert any("it is damaged" in note for note in facts["notes"])
+    assert tolerated["verified"]
+    assert before["verified"], before["checks"]
+    assert before["damage"] == []
+    with Image.open(expected["output"]) as one, Image.open(facts["output"]) as other:
+        sequences = [
+            ImageSequence.all_frames(image, lambda frame: frame.convert("RGBA")) for image in (one, other)
+        ]
+    assert 1 < len(sequences[1]) < len(sequences[0])
+    for left, right in zip(*sequences, strict=False):
+        np.testing.assert_array_equal(np.asarray(left), np.asarray(right))

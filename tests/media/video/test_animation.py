@@ -213,10 +213,10 @@ def test_still_picture_of_png_is_no_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damaged_animation_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
+def test_an_animation_without_a_whole_frame_is_refused_in_one_line(tmp_path: Path, suffix: str) -> None:
     path = animation(tmp_path / f"in{suffix}")
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
+    path.write_bytes(data[: len(data) // (2 if suffix == ".webp" else 8)])
 
     with pytest.raises(InputError, match="in") as caught:
         list(VideoReader(probe(path)).frames())
