@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emt_cli.commands import options, ui
+from emt_cli.commands import options, pipes, ui
 from emt_cli.errors import StoppedError, UsageError, VerificationError
 from emt_cli.steps import finish
 
@@ -27,6 +27,7 @@ EPILOG = options.examples(
     "emt video film.mkv --height 2160 --codec hevc --crf 18 -o large.mkv",
     "emt video film.mkv --preview 5 --compare",
     "emt video film.mkv --dry-run",
+    "curl -s URL | emt video - -o - | mpv -",
     "emt video film.mkv --ray head.example.org:6379",
 )
 VIDEO, PART = "Video", "Part"
@@ -36,11 +37,19 @@ _PROGRESS_EVERY = 5.0
 
 def video(
     source: Annotated[
-        Path, typer.Argument(metavar="VIDEO", help="A video file.", show_default=False, readable=False)
+        Path,
+        typer.Argument(
+            metavar="VIDEO", help="A video file, or - for standard input.", show_default=False, readable=False
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File or folder of the result.", rich_help_panel=options.FILES),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File or folder of the result, or - for standard output (MKV).",
+            rich_help_panel=options.FILES,
+        ),
     ] = None,
     scale: options.Scale = None,
     width: options.Width = None,
@@ -123,37 +132,41 @@ def video(
     settings = options.settings(Settings, locals() | seconds)
     # A plan may be looked at whatever lies in the result's place.
     job = VideoJob(replace(settings, overwrite=True) if dry_run else settings)
-    task = job.open(source, output, here=ray is None)
-    quiet = quiet or as_json
-    _say_plan(job, task, where="Ray" if ray else None, quiet=quiet, verbose=verbose)
-    if dry_run:
-        _show_plan(task, job.measure(task), as_json)
-        if task.target.exists() and not overwrite:
-            ui.say(f"{task.target}: exists already; -y would replace it", quiet=quiet)
-        return
-    make: Maker = make_here
-    cluster: AbstractContextManager[None] = nullcontext()
-    if ray is not None:
-        from emt_cli.jobs.cluster.scheduler import connected
-        from emt_cli.jobs.video.on_ray import make_on_cluster
+    piped = pipes.is_piped(source, output) and not dry_run
+    with pipes.files(source, output, single=dry_run or not (as_json or compare)) as (file, target):
+        task = job.open(file, target, name=str(source), here=ray is None)
+        quiet = quiet or as_json
+        _say_plan(job, task, where="Ray" if ray else None, quiet=quiet, verbose=verbose)
+        if dry_run:
+            shown = "-" if pipes.is_piped(source, output) else str(task.target)
+            _show_plan(task, shown, job.measure(task), as_json)
+            if task.target.exists() and not overwrite:
+                ui.say(f"{task.target}: exists already; -y would replace it", quiet=quiet)
+            return
+        make: Maker = make_here
+        cluster: AbstractContextManager[None] = nullcontext()
+        if ray is not None:
+            from emt_cli.jobs.cluster.scheduler import connected
+            from emt_cli.jobs.video.on_ray import make_on_cluster
 
-        make = partial(make_on_cluster, cpus=ray_cpus, say=partial(_note, as_json=as_json, quiet=quiet))
-        cluster = connected(ray)
-    with ui.progress(quiet=quiet) as update, cluster:
-        report = _events(task) if as_json else lambda share: update(task.name, share, 1)
-        try:
-            facts = finish(run_video(job, task, make), report)
-        except StoppedError as stopped:
-            if as_json:
-                raise
-            ui.say(f"emt: {stopped}")
-            raise typer.Exit(stopped.exit_code) from stopped
-    _show_result(task, facts, as_json=as_json, quiet=quiet)
+            make = partial(make_on_cluster, cpus=ray_cpus, say=partial(_note, as_json=as_json, quiet=quiet))
+            cluster = connected(ray)
+        with ui.progress(quiet=quiet) as update, cluster:
+            report = _events(task) if as_json else lambda share: update(task.name, share, 1)
+            try:
+                facts = finish(run_video(job, task, make), report)
+            except StoppedError as stopped:
+                if as_json or pipes.PIPE in (source, output):
+                    raise
+                ui.say(f"emt: {stopped}")
+                raise typer.Exit(stopped.exit_code) from stopped
+        _show_result(task, facts, as_json=as_json, quiet=quiet, silent=piped)
+        if piped:
+            pipes.send(Path(facts["output"]))
     if not facts["verified"]:
         failed = ", ".join(check["name"] for check in facts["checks"] if not check["passed"])
-        raise VerificationError(
-            f"{task.name}: the result failed its verification ({failed}); it is kept as {facts['output']}"
-        )
+        kept = "it was written all the same" if piped else f"it is kept as {facts['output']}"
+        raise VerificationError(f"{task.name}: the result failed its verification ({failed}); {kept}")
 
 
 def seconds_of(option: str, text: str | None) -> Fraction | None:
@@ -212,16 +225,16 @@ def _say_plan(job: VideoJob, task: VideoTask, *, where: str | None, quiet: bool,
         )
 
 
-def _show_plan(task: VideoTask, seconds: float, as_json: bool) -> None:
+def _show_plan(task: VideoTask, target: str, seconds: float, as_json: bool) -> None:
     """Print what would be done: sizes, time, memory, disk."""
     total = seconds * len(task.times)
     if as_json:
         more = {"seconds_per_frame": round(seconds, 4), "seconds": round(total, 1), "notes": list(task.notes)}
         more |= {"exists": True} if task.target.exists() else {}
-        ui.show_json({"event": "planned"} | task.facts() | more)
+        ui.show_json({"event": "planned"} | task.facts() | {"output": target} | more)
         return
     plan = task.plan
-    ui.show(f"result    {task.target}, {task.codec}")
+    ui.show(f"result    {target}, {task.codec}")
     ui.show(f"frames    {len(task.times):,} of {plan.out_width}x{plan.out_height}")
     ui.show(f"time      about {ui.seconds_text(total)} ({seconds:.2f} s a frame)")
     ui.show(f"memory    about {ui.bytes_text(task.memory)} at most")
@@ -241,8 +254,8 @@ def _events(task: VideoTask) -> Callable[[float], None]:
     return report
 
 
-def _show_result(task: VideoTask, facts: dict[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Print the result's path, and on stderr how it compares with its source."""
+def _show_result(task: VideoTask, facts: dict[str, Any], *, as_json: bool, quiet: bool, silent: bool) -> None:
+    """Print the result's path, unless silent, and on stderr how it compares with its source."""
     if as_json:
         ui.show_json({"event": "done" if facts["verified"] else "unverified"} | facts)
         return
@@ -265,6 +278,8 @@ def _show_result(task: VideoTask, facts: dict[str, Any], *, as_json: bool, quiet
     )
     resumed = f" ({facts['resumed']} were there already)" if facts["resumed"] else ""
     ui.say(f"  {frames} frames{saved}, in {ui.seconds_text(seconds)}{resumed}", quiet=quiet)
+    if silent:
+        return
     ui.show(facts["output"])
     if "compare" in facts:
         ui.show(facts["compare"])
