@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from dataclasses import replace
 from fractions import Fraction
@@ -16,7 +17,7 @@ from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.plan import Plan, plan_picture
 from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.cost import disk_of, memory_of, seconds_a_frame, tiles_of
-from emt_cli.jobs.video.segments import plan_segments, segment_length, work_path
+from emt_cli.jobs.video.segments import LONGEST_NAME, plan_segments, segment_length, shortened, work_path
 from emt_cli.jobs.video.task import Settings, VideoTask
 from emt_cli.media.files import check_target
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
@@ -127,6 +128,8 @@ class VideoJob:
 
     def _target(self, info: VideoInfo, plan: Plan, codec: str, output: Path | None) -> Path:
         settings, source = self.settings, info.path
+        if output is not None:
+            _refuse_long(output)
         if output is not None and not output.is_dir():
             if output.exists() and not output.is_file():
                 raise UsageError(f"{output}: no place for a video; name a file or a folder")
@@ -134,10 +137,13 @@ class VideoJob:
         size = settings.target.suffix(plan.out_height, plan.out_width)
         part = "_preview" if settings.preview is not None else _part(settings.start, settings.end)
         suffix = _CONTAINERS.get(codec, ".mp4" if info.animation and settings.codec else source.suffix)
-        return (output or source.parent) / f"{source.stem}{size}{part}{suffix}"
+        # The longest of what it may be called yet: MKV, and the comparison beside it.
+        room = LONGEST_NAME - len(f"{size}{part}{'_compare' * settings.compare}") - max(len(suffix), 4)
+        return (output or source.parent) / f"{shortened(source.stem, room)}{size}{part}{suffix}"
 
     def _check(self, task: VideoTask, *, here: bool) -> None:
         settings, source = self.settings, task.info.path
+        _refuse_long(task.target)
         if task.target.exists() and task.target.samefile(source):
             why = next((f" ({note})" for note in task.notes if note.endswith((".mkv", "instead"))), "")
             raise UsageError(
@@ -156,6 +162,11 @@ class VideoJob:
                 f"{task.target}: needs about {task.disk / 1e6:,.0f} MB, and {room / 1e6:,.0f} MB are free"
                 " there; make room, choose another place with -o, or a higher --crf"
             )
+
+
+def _refuse_long(path: Path) -> None:
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise OutputError(f"{path}: the name is too long for the file system; choose a shorter one")
 
 
 def _part(start: Fraction | None, end: Fraction | None) -> str:

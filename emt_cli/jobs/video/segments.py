@@ -21,7 +21,7 @@ from emt_cli.lock import lock
 FORMAT = 1
 """Of the journal."""
 _JOURNAL, _LOCK = "journal.jsonl", "lock"
-_LONGEST_NAME = 255
+LONGEST_NAME = 255
 """Bytes of a file's name."""
 _PIXELS = 1 << 24
 """Input pixels of a segment, about: a minute of work for a CPU with the bundled model."""
@@ -124,10 +124,15 @@ def segment_file(folder: Path, segment: Segment, kind: str, suffix: str) -> Path
     return folder / f"{kind}-{segment.index:06d}{suffix}"
 
 
+def shortened(name: str, most: int) -> str:
+    """Return as much of a name as so many bytes hold."""
+    return os.fsencode(name)[:most].decode(errors="ignore") if len(os.fsencode(name)) > most else name
+
+
 def work_path(target: Path) -> Path:
     """Return the folder of unfinished work for a result, under a name that is not too long."""
     name = f".{target.name}.emt-work"
-    if len(os.fsencode(name)) > _LONGEST_NAME:
+    if len(os.fsencode(name)) > LONGEST_NAME:
         name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()}.emt-work"
     return target.with_name(name)
 
@@ -136,8 +141,7 @@ def unverified_path(target: Path, *, overwrite: bool) -> Path:
     """Return the name of a result that failed its verification: NAME.unverified.EXT, or -2 if it is taken."""
     for number in itertools.count(1):
         ending = f".unverified{f'-{number}' if number > 1 else ''}{target.suffix}"
-        stem = os.fsencode(target.stem)[: _LONGEST_NAME - len(os.fsencode(ending))]
-        path = target.with_name(stem.decode(errors="ignore") + ending)
+        path = target.with_name(shortened(target.stem, LONGEST_NAME - len(os.fsencode(ending))) + ending)
         if overwrite or not path.exists():
             break
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -150,10 +151,10 @@ def _packet_times(info: VideoInfo, silent: set[int]) -> list[int] | None:
 
     Streams that have a packet are removed from silent.
     """
-    times = []
+    times, ended = [], False
     first_key: int | None = None
     last_key: int | None = None
-    with open_container(info.path) as container:
+    with contextlib.suppress(av.error.FFmpegError), open_container(info.path) as container:
         for packet in _packets(container, _video(container, info), silent):
             if not packet.size or packet.is_discard or not shows_picture(packet, info.codec):
                 continue
@@ -168,9 +169,10 @@ def _packet_times(info: VideoInfo, silent: set[int]) -> list[int] | None:
                     return None
                 last_key = packet.pts
             times.append(packet.pts)
+        ended = True
     times.sort()
     unique = len(set(times)) == len(times)
-    return times if times and unique and times[0] == first_key else None
+    return times if ended and times and unique and times[0] == first_key else None
 
 
 def _packets(container: Any, stream: Any, silent: set[int]) -> Iterator[Any]:

@@ -276,3 +276,41 @@ def test_too_small_a_disk_is_noticed_before_the_work(
 
     with pytest.raises(OutputError, match=r"needs about .* make room"):
         enlarge(source, codec="ffv1")
+
+
+@pytest.mark.parametrize("length", [250, 255])
+def test_a_source_of_the_longest_name_gets_a_result(
+    tmp_path: Path, length: int, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    short = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.2)
+    source = short.rename(tmp_path / ("é" * ((length - 4) // 2) + "n" * (length % 2) + ".mp4"))
+
+    facts = enlarge(source, compare=True)
+
+    assert facts["verified"]
+    assert Path(facts["output"]).name.endswith("é_x2.mp4")
+    assert Path(facts["compare"]).is_file()
+
+
+def test_a_name_that_is_too_long_is_one_clear_line(tmp_path: Path, model: str) -> None:
+    source = clips.clip(tmp_path / "clip.mp4", size="32x32", seconds=0.2)
+
+    with pytest.raises(OutputError, match="the name is too long"):
+        VideoJob(Settings(target=Target(2), model=model)).open(source, tmp_path / f"{'n' * 252}.mp4")
+
+
+def test_a_stream_that_cannot_be_read_ends_the_video_there(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    silent, texts, source = tmp_path / "silent.mp4", tmp_path / "a.srt", tmp_path / "a.mov"
+    clips.clip(silent, size="32x32")
+    texts.write_text("1\n00:00:00,500 --> 00:00:00,900\n<b>Hello to all</b>\n")
+    clips.ffmpeg("-i", silent, "-i", texts, "-c:v", "copy", "-c:s", "mov_text", source)
+    data = source.read_bytes()
+    # Closed captions, by their name; ffmpeg takes nothing else than captions there.
+    source.write_bytes(data.replace(b"tx3g", b"c608").replace(b"\0\0\0\0sbtl", b"\0\0\0\0clcp"))
+
+    facts = enlarge(source)
+
+    assert not facts["verified"]
+    assert "reading ended early" in facts["damage"][0]
