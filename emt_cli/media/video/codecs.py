@@ -58,6 +58,9 @@ def choose_pix_fmt(encoding: Encoding, *, width: int, height: int, bits: int) ->
     encoder = find_encoder(name)
     if width < encoder.least_width:
         raise UsageError(f"{width}x{height} is too narrow for {name}; take --codec h264 or ffv1")
+    if width > encoder.largest[0] or height > encoder.largest[1]:
+        most = "{}x{}".format(*encoder.largest)
+        raise UsageError(f"{width}x{height} is too large for {name} ({most} at most); take hevc or ffv1")
     if encoding.pix_fmt is not None:
         if encoding.pix_fmt not in encoder.pixel_formats():
             known = ", ".join(encoder.pixel_formats())

@@ -37,6 +37,8 @@ class Encoder:
     """What goes with the default preset: the rest of the machine is the network's."""
     fixed: dict[str, str] = field(default_factory=dict)
     least_width: int = 1
+    largest: tuple[int, int] = (65535, 65535)
+    """Width and height that it takes at most."""
     takes_hdr: bool = False
     """Whether HDR10 metadata can be handed to it."""
 
@@ -81,6 +83,7 @@ ENCODERS = {
         # Whole pixels suffice where all is smooth, and no looking ahead for how many B-frames or keyframes
         # are best: 40 % less work for 0.3 dB and a smaller file.
         swift={"subq": "0", "b_strategy": "0", "weightp": "0", "sc_threshold": "0"},
+        largest=(16384, 16384),
         takes_hdr=True,
     ),
     # Below 64 pixels x265 4.2 writes outside its memory.
@@ -93,7 +96,12 @@ ENCODERS = {
         takes_hdr=True,
     ),
     "av1": Encoder(
-        "libsvtav1", ("yuv420p", "yuv420p10le", "yuv420p10le"), crf=18, preset="8", takes_hdr=True
+        "libsvtav1",
+        ("yuv420p", "yuv420p10le", "yuv420p10le"),
+        crf=18,
+        preset="8",
+        largest=(16384, 8704),
+        takes_hdr=True,
     ),
     "ffv1": Encoder(
         "ffv1",

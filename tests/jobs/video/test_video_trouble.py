@@ -302,9 +302,9 @@ def test_a_name_that_is_too_long_is_one_clear_line(tmp_path: Path, model: str) -
 def test_a_stream_that_cannot_be_read_ends_the_video_there(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]]
 ) -> None:
-    silent, texts, source = tmp_path / "silent.mp4", tmp_path / "a.srt", tmp_path / "a.mov"
+    silent, texts, source = tmp_path / "silent.mp4", tmp_path / "a.srt", tmp_path / "a.mp4"
     clips.clip(silent, size="32x32")
-    texts.write_text("1\n00:00:00,500 --> 00:00:00,900\n<b>Hello to all</b>\n")
+    texts.write_text("1\n00:00:00,500 --> 00:00:00,900\n<b>Hello</b> & <i>you</i>\nline two\n")
     clips.ffmpeg("-i", silent, "-i", texts, "-c:v", "copy", "-c:s", "mov_text", source)
     data = source.read_bytes()
     # Closed captions, by their name; ffmpeg takes nothing else than captions there.

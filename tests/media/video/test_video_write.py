@@ -266,6 +266,23 @@ def test_listed_encoders_are_those_that_open() -> None:
     assert encoders()[:5] == list(CODECS)
 
 
+@pytest.mark.parametrize(("codec", "size"), [("h264", (16384, 64)), ("av1", (64, 8704))])
+def test_the_largest_sizes_of_encoders_are_known(codec: str, size: tuple[int, int], tmp_path: Path) -> None:
+    def write(width: int, height: int) -> None:
+        still = np.zeros((height, width, 3), np.uint8)
+        settings = {"sar": Fraction(1), "time_base": Fraction(1, 25), "rate": Fraction(25), "bits": 8}
+        colour = Colour("bt709", "tv", "bt709", "bt709")
+        with VideoWriter(
+            tmp_path / "a.mkv", Encoding(codec), width=width, height=height, colour=colour, **settings
+        ) as writer:
+            writer.write(still, 0)
+
+    write(*size)
+
+    with pytest.raises(UsageError, match=f"too large for {codec}"):
+        write(*(side + 2 if side > 64 else side for side in size))
+
+
 def test_hevc_is_refused_for_widths_at_which_its_encoder_breaks_the_heap() -> None:
     with pytest.raises(UsageError, match="too narrow for hevc"):
         choose_pix_fmt(Encoding(), width=48, height=96, bits=10)
