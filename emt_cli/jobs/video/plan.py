@@ -109,7 +109,8 @@ class VideoJob:
             note = (
                 f"what is transparent is shown on black, since {target.suffix} holds no transparency"
                 if info.animation
-                else "its transparency is left out; --codec prores --pix-fmt yuva444p10le keeps it"
+                else "its transparency is left out; --codec prores --pix-fmt yuva444p10le keeps it,"
+                " --codec ffv1 --pix-fmt bgra as well, and so does a .webp"
             )
             task = replace(task, notes=(*task.notes, note))
         return task

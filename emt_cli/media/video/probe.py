@@ -23,7 +23,7 @@ from emt_cli.media.video.codecs import FORMATS
 from emt_cli.media.video.colour import CONVERTIBLE, guess_colour
 from emt_cli.media.video.info import Stream, StreamKind, VideoInfo
 from emt_cli.media.video.mp4 import is_cut_short, sample_entries
-from emt_cli.media.video.side_data import hdr, left_out, orientation
+from emt_cli.media.video.side_data import has_alpha_aside, hdr, left_out, orientation
 
 # Only real containers are opened: a playlist or a list of files (hls, dash, concat, image2, ...) would name
 # other files and addresses, and only the file asked for is ever read.
@@ -154,13 +154,25 @@ def choose_stream(container: av.container.InputContainer, path: Path) -> Any:
     return stream
 
 
+def open_decoder(stream: Any) -> Any:
+    """Return what decodes a stream: its own decoder, or libvpx where VP8 or VP9 has transparency aside.
+
+    That is a video of its own, beside each packet, which ffmpeg's decoders do not look at.
+    """
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
+    if name is None or name not in av.codecs_available or not has_alpha_aside(stream):
+        return stream.codec_context
+    return av.CodecContext.create(name, "r")
+
+
 def _first_frames(container: Any, stream: Any, path: Path) -> list[av.video.frame.VideoFrame]:
     """Return the first frame and some more, for not every frame brings along what others do."""
     frames: list[av.video.frame.VideoFrame] = []
+    decoder = open_decoder(stream)
     with contextlib.suppress(av.error.FFmpegError):
         for packet in container.demux(stream):
             with contextlib.suppress(av.error.FFmpegError):
-                frames += packet.decode()
+                frames += decoder.decode(packet)
             if len(frames) >= _LOOKED_AT:
                 break
     if not frames:

@@ -17,7 +17,7 @@ from emt_cli.media.video.damage import Losses, has_index, one_to_one
 from emt_cli.media.video.filters import Converter, Timed, deinterlaced
 from emt_cli.media.video.hidden import shows_picture
 from emt_cli.media.video.info import VideoInfo
-from emt_cli.media.video.probe import open_container
+from emt_cli.media.video.probe import open_container, open_decoder
 
 _FAR = 10
 """Seconds ahead from which a seek beats decoding on."""
@@ -259,7 +259,7 @@ def _keyframe(info: VideoInfo, start: int | None, count: int) -> int | None:
 
 
 def _decode(container: Any, stream: Any, losses: Losses, silent: set[int]) -> Generator[Any, None, None]:
-    packets = _packets(container, stream, silent)
+    packets, decoder = _packets(container, stream, silent), open_decoder(stream)
     while True:
         try:
             packet = next(packets, None)
@@ -270,7 +270,7 @@ def _decode(container: Any, stream: Any, losses: Losses, silent: set[int]) -> Ge
             break
         losses.sent(packet)
         try:
-            frames = packet.decode()
+            frames = decoder.decode(packet)
         except av.error.FFmpegError:
             continue
         for frame in frames:
@@ -279,7 +279,7 @@ def _decode(container: Any, stream: Any, losses: Losses, silent: set[int]) -> Ge
             yield frame
     # demux() ends with an empty packet that flushes the decoder, unless reading failed.
     try:
-        for frame in stream.codec_context.decode(None):
+        for frame in decoder.decode(None):
             _settle_time(frame, container)
             losses.shown(frame)
             yield frame

@@ -54,9 +54,15 @@ def left_out(stream: Any, frames: list[av.video.frame.VideoFrame]) -> tuple[str,
     """Name what a stream and its first frames bring along that a result will lack, for people."""
     kinds = {data.type for frame in frames for data in cast(Any, frame.side_data)}
     names = [name for name, those in _LEFT_OUT.items() if kinds.intersection(those)]
-    if any(tag.lower() == _ALPHA_ASIDE and value == "1" for tag, value in stream.metadata.items()):
+    seen = any(part.is_alpha for part in frames[0].format.components)
+    if has_alpha_aside(stream) and not seen:
         names.append("its transparency")
     return tuple(names)
+
+
+def has_alpha_aside(stream: Any) -> bool:
+    """Whether a stream has transparency that is a video of its own, as in WebM."""
+    return any(tag.lower() == _ALPHA_ASIDE and value == "1" for tag, value in stream.metadata.items())
 
 
 def orientation(frame: av.video.frame.VideoFrame) -> tuple[int, bool]:

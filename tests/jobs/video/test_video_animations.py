@@ -120,23 +120,34 @@ def test_uneven_frames_in_any_order_of_decoding_are_shown_as_long(
     assert "Duration: 00:00:01.30" in clips.facts(tmp_path / f"cat{suffix}")
 
 
+CLEAR = {
+    ".mov": ("-pix_fmt", "yuva444p10le", "-c:v", "prores_ks", "-profile:v", "4444"),
+    "8.webm": ("-pix_fmt", "yuva420p", "-c:v", "libvpx", "-auto-alt-ref", "0"),
+    "9.webm": ("-pix_fmt", "yuva420p", "-c:v", "libvpx-vp9", "-auto-alt-ref", "0"),
+}
+"""Videos with transparency: beside the colours, and in VP8 and VP9 as a video of its own."""
+
+
+@pytest.mark.parametrize("kind", CLEAR)
 @pytest.mark.parametrize(
     ("codec", "pix_fmt"),
     [("prores", "yuva444p10le"), ("ffv1", "yuva444p10le"), ("ffv1", "bgra"), (None, None)],
 )
 def test_transparency_is_kept_by_formats_that_hold_it_and_else_its_loss_is_said(
-    tmp_path: Path, codec: str | None, pix_fmt: str | None, enlarge: Callable[..., dict[str, Any]]
+    tmp_path: Path,
+    kind: str,
+    codec: str | None,
+    pix_fmt: str | None,
+    enlarge: Callable[..., dict[str, Any]],
 ) -> None:
-    source = tmp_path / "clear.mov"
-    left = "format=rgba,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='if(lt(X,32),0,255)',format=yuva444p10le"
-    clips.clip(
-        source, "-vf", left, "-profile:v", "4444", size="64x48", seconds=0.1, codec=("-c:v", "prores_ks")
-    )
+    source = tmp_path / f"clear{kind}"
+    left = "format=rgba,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a='if(lt(X,32),0,255)'"
+    clips.clip(source, "-vf", left, size="64x48", seconds=0.1, codec=CLEAR[kind])
 
     facts = enlarge(source, codec=codec, pix_fmt=pix_fmt)
 
     assert facts["verified"], facts["checks"]
-    said = any("its transparency is left out" in note for note in facts["notes"])
+    said = any("its transparency is left out; --codec" in note for note in facts["notes"])
     assert said == (pix_fmt is None)
     if pix_fmt is not None:
         raw = tmp_path / "alpha.raw"
