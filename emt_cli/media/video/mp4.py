@@ -8,6 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+_LONGEST = 1 << 20
+"""Bytes of a description that are looked at."""
+
 
 def track_durations(path: Path) -> dict[int, Fraction]:
     """Return how many seconds each track is shown, by its number: its edit list's length (ISO 14496-12).
@@ -33,18 +36,23 @@ def track_durations(path: Path) -> dict[int, Fraction]:
     return {track: seconds for track, seconds in found.items() if seconds}
 
 
-def sample_entries(path: Path) -> dict[int, str]:
-    """Return the four characters that name each track's codec, by the track's number; raises OSError."""
-    found: dict[int, str] = {}
+def sample_descriptions(path: Path) -> dict[int, bytes]:
+    """Return how each track's samples are described, its stsd box, by the track's number; raises OSError."""
+    found: dict[int, bytes] = {}
     with path.open("rb") as stream:
         for end in _find(stream, path.stat().st_size, b"moov", b"trak"):
             begin = stream.tell()
             track = next((_track(stream)[0] for _ in _find(stream, end, b"tkhd")), 0)
             stream.seek(begin)
-            for _ in _find(stream, end, b"mdia", b"minf", b"stbl", b"stsd"):
-                # Version and flags, the number of entries, the first one's size, its name.
-                found[track] = stream.read(16)[12:].decode("latin-1")
+            for last in _find(stream, end, b"mdia", b"minf", b"stbl", b"stsd"):
+                found[track] = stream.read(min(last - stream.tell(), _LONGEST))
     return found
+
+
+def sample_entries(path: Path) -> dict[int, str]:
+    """Return the four characters that name each track's codec, by the track's number; raises OSError."""
+    # Version and flags, the number of entries, the first one's size, its name.
+    return {track: data[12:16].decode("latin-1") for track, data in sample_descriptions(path).items()}
 
 
 def is_cut_short(path: Path) -> bool:

@@ -21,6 +21,7 @@ from emt_cli.errors import InputError
 from emt_cli.media.video.animation import animation_format, probe_animation
 from emt_cli.media.video.codecs import FORMATS
 from emt_cli.media.video.colour import CONVERTIBLE, guess_colour
+from emt_cli.media.video.dolby_vision import dolby_vision
 from emt_cli.media.video.info import Stream, StreamKind, VideoInfo
 from emt_cli.media.video.mp4 import is_cut_short, sample_entries
 from emt_cli.media.video.side_data import has_alpha_aside, hdr, left_out, orientation
@@ -76,6 +77,12 @@ def probe(path: Path) -> VideoInfo:
             raise InputError(
                 f"{path}: its colours are {colour.matrix}, which is not converted; re-encode it as bt709"
             )
+        dolby = dolby_vision(path, container.format.name, stream.id)
+        if dolby is not None and dolby.alone:
+            raise InputError(
+                f"{path}: its colours are Dolby Vision's own (profile {dolby.profile}), which is not"
+                " converted; convert it to HDR10 first"
+            )
         time_base = cast(Fraction, stream.time_base)
         origin = _origin(container, frame.pts, time_base)
         own = _own_duration(stream)
@@ -108,7 +115,7 @@ def probe(path: Path) -> VideoInfo:
             chapters=len(container.chapters()),
             tags=dict(container.metadata),
             origin=origin,
-            left_out=left_out(stream, frames),
+            left_out=left_out(stream, frames, dolby=dolby is not None),
         )
 
 

@@ -50,9 +50,14 @@ def _side_data(frame: av.video.frame.VideoFrame, kind: SideData) -> bytes | None
     return next((bytes(data) for data in every if data.type == kind), None)
 
 
-def left_out(stream: Any, frames: list[av.video.frame.VideoFrame]) -> tuple[str, ...]:
-    """Name what a stream and its first frames bring along that a result will lack, for people."""
+def left_out(stream: Any, frames: list[av.video.frame.VideoFrame], *, dolby: bool) -> tuple[str, ...]:
+    """Name what a stream and its first frames bring along that a result will lack, for people.
+
+    dolby: the container says that it is Dolby Vision.
+    """
     kinds = {data.type for frame in frames for data in cast(Any, frame.side_data)}
+    if dolby:
+        kinds.add(SideData.DOVI_METADATA)
     names = [name for name, those in _LEFT_OUT.items() if kinds.intersection(those)]
     seen = any(part.is_alpha for part in frames[0].format.components)
     if has_alpha_aside(stream) and not seen:
