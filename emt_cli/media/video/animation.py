@@ -159,6 +159,17 @@ def gif_extent(path: Path) -> tuple[int, int]:
 
     A frame should lie inside the picture, but the 16 bits of its place and size can say anything.
     """
+    height, width, _ = _gif_outline(path)
+    return height, width
+
+
+def gif_ends(path: Path) -> bool:
+    """Whether a GIF has its end mark; without one nothing tells how many more frames there were."""
+    return _gif_outline(path)[2]
+
+
+def _gif_outline(path: Path) -> tuple[int, int, bool]:
+    """Return height and width of all frames of a GIF, and whether its blocks go on to its end mark."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
         at = 13 + _colours(flags)
@@ -166,7 +177,7 @@ def gif_extent(path: Path) -> tuple[int, int]:
             kind, at = data[at], at + 1
             if kind == 0x2C:  # an image
                 if at + 9 > len(data):  # cut short
-                    break
+                    return height, width, False
                 left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at)
                 width, height = max(width, left + w), max(height, top + h)
                 at += 10 + _colours(flags)
@@ -177,7 +188,7 @@ def gif_extent(path: Path) -> tuple[int, int]:
             while at < len(data) and data[at]:
                 at += 1 + data[at]
             at += 1
-    return height, width
+        return height, width, at < len(data)
 
 
 def _colours(flags: int) -> int:

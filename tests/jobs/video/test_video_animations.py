@@ -201,3 +201,18 @@ def test_a_damaged_animation_is_enlarged_as_far_as_it_goes(
     assert 1 < len(sequences[1]) < len(sequences[0])
     for left, right in zip(*sequences, strict=False):
         np.testing.assert_array_equal(np.asarray(left), np.asarray(right))
+
+
+def test_a_gif_that_ends_between_two_frames_is_said_to_lack_its_end(
+    tmp_path: Path, photo: np.ndarray, model: str
+) -> None:
+    whole, cut = moving_cat(tmp_path / "cat.gif", photo), tmp_path / "cut.gif"
+    data = whole.read_bytes()
+    cut.write_bytes(data[: data.rindex(b"\x21\xf9\x04")])
+    job = VideoJob(Settings(target=Target(2), model=model))
+
+    tasks = [job.open(path) for path in (whole, cut)]
+
+    said = [any("no end mark" in note for note in task.notes) for task in tasks]
+    assert said == [False, True]
+    assert len(tasks[1].times) == len(tasks[0].times) - 1
