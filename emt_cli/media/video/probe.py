@@ -30,13 +30,16 @@ from emt_cli.media.video.side_data import has_alpha_aside, hdr, left_out, orient
 # other files and addresses, and only the file asked for is ever read.
 _DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,nut,ogg,mxf,gxf,wtv,rm,ivf,dv,y4m,yuv4mpegpipe"
-    ",h264,hevc,av1,obu,m4v,mpegvideo,mjpeg,vc1,vc1test,swf,nsv,bink,smk,film_cpk,nuv,r3d,roq,vmd,avs,cavsvideo,dirac"
+    ",h264,hevc,vvc,av1,obu,m4v,mpegvideo,mjpeg,vc1,vc1test,swf,nsv,bink,smk,film_cpk,nuv,r3d,roq,vmd,avs,cavsvideo"
+    ",dirac"
 )
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _DEMUXERS}
 
 
 _CLOCKS = ("mpegts", "mpeg")
 """Demuxers of containers whose times say nothing of where a file begins."""
+_BARE = ("h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "cavsvideo", "dirac", "obu")
+"""Demuxers of pictures without a container."""
 _FAR = 60
 """Seconds from 0 at which no time line begins on purpose."""
 _LOOKED_AT = 8
@@ -86,7 +89,7 @@ def probe(path: Path) -> VideoInfo:
         time_base = cast(Fraction, stream.time_base)
         origin = _origin(container, frame.pts, time_base)
         own = _own_duration(stream)
-        rate = _plain_rate(stream)
+        rate = _plain_rate(stream, bare=container.format.name in _BARE)
         return VideoInfo(
             path=path,
             container=container.format.name,
@@ -217,9 +220,14 @@ def _own_duration(stream: Any) -> Fraction | None:
     return int(match[1]) * 3600 + int(match[2]) * 60 + Fraction(match[3]) if match else None
 
 
-def _plain_rate(stream: Any) -> Fraction | None:
-    """Return the usual rate that a container's rounded one stands for: 60000/1001 for 19001/317."""
-    rates = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+def _plain_rate(stream: Any, *, bare: bool) -> Fraction | None:
+    """Return the usual rate that a container's rounded one stands for: 60000/1001 for 19001/317.
+
+    bare: no container says anything, and ffmpeg's average is 25 whatever the pictures say.
+    """
+    rates = [stream.average_rate, stream.guessed_rate, stream.base_rate]
+    if bare:
+        rates.insert(0, stream.guessed_rate)
     # Some formats tell the unit of time instead.
     rate: Fraction | None = next((rate for rate in rates if rate and 0 < rate <= 1000), None)
     if rate is None:

@@ -68,6 +68,21 @@ def test_odd_times_survive(
     assert clips.times(Path(facts["output"])) == clips.times(source)
 
 
+@pytest.mark.parametrize("suffix", [".264", ".265", ".266"])
+def test_pictures_without_a_container_have_their_own_rate(
+    tmp_path: Path, suffix: str, enlarge: Callable[..., dict[str, Any]]
+) -> None:
+    codec = {".264": clips.X264, ".265": clips.X265, ".266": ("-c:v", "libvvenc", "-preset", "faster")}[
+        suffix
+    ]
+    source = clips.clip(tmp_path / f"bare{suffix}", rate="10", seconds=0.5, size="64x64", codec=codec)
+
+    facts = enlarge(source)
+
+    assert facts["verified"], facts["checks"]
+    assert facts["rate"] == "10"
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
 @pytest.mark.parametrize("rate", ["1000000/33333", "100/667", "150001/10000"])
 def test_units_of_time_of_more_than_one_part_keep_every_time(
@@ -189,7 +204,7 @@ def test_mp2_sound_goes_into_mkv_which_is_said_before_the_work(
     facts = enlarge(source, target)
 
     assert task.target.suffix == written
-    assert any("result.mkv instead" in note or "became SubRip" in note for note in task.notes)
+    assert any("result.mkv instead" in note or "becomes SubRip" in note for note in task.notes)
     assert facts["verified"], facts["checks"]
     assert "Audio: mp2" in clips.facts(task.target)
 
