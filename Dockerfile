@@ -9,6 +9,7 @@ ARG EXTRAS=heif,jxl
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY docs/emt.1 docs/emt.1
 COPY weights weights
 COPY emt_cli emt_cli
 RUN python -m venv /opt/emt \

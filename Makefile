@@ -1,6 +1,7 @@
 # make demo   install and enlarge a sample picture
 # make test   install and run all tests; of the quick ones, how much of the code they reach
 # make check  formatting, lint, types, import directions
+# make docs   the man page and the site of docs/, from the help texts
 # make lowest-test  quick tests of files and kernels with the lowest versions of packages that are allowed
 # make torture  damaged files by the thousand: make torture COUNT=10000 SEED=7
 # make audit  known vulnerabilities of the pinned packages
@@ -14,7 +15,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH_INDEX ?=
 TORCH = $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check wheel-test lowest-test torture audit clean
+.PHONY: demo test check docs wheel-test lowest-test torture audit clean
 
 demo: $(VENV)/.run
 	@$(BIN)/emt upscale samples/cat.png --scale 4 --model emt-lite --compare -y -o demo/
@@ -32,6 +33,10 @@ check: $(VENV)/.dev
 	$(BIN)/mypy --platform win32
 	$(BIN)/mypy --platform darwin
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/help_pages.py > docs/emt.1
+	$(BIN)/mkdocs build --strict
 
 wheel-test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m wheel
@@ -56,7 +61,7 @@ audit: $(VENV)/.dev
 	$(BIN)/pip-audit -r constraints.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest demo dist torture
+	rm -rf $(VENV) $(VENV)-lowest demo dist site torture
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -70,5 +75,5 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@$(PIP) -c constraints.txt -e ".[cpu,export,heif,jxl,raw,ray,train]" --group dev
+	@$(PIP) -c constraints.txt -e ".[cpu,export,heif,jxl,raw,ray,train]" --group dev --group docs
 	@touch $@

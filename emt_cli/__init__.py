@@ -1,6 +1,6 @@
 """emt: upscale pictures and video with the Efficient Mixed Transformer: a command line and a little library.
 
-From Python, on arrays, files, videos and folders (README, "From Python"):
+From Python, on arrays, files, videos and folders (docs/python.md):
 
     from emt_cli import Session, Upscaler
 

@@ -35,6 +35,7 @@ from emt_cli.commands import (
 from emt_cli.commands.defaults import ConfiguredCommand, load_defaults
 from emt_cli.commands.implied import implied_command
 from emt_cli.commands.options import RayCommand, examples
+from emt_cli.commands.plain_help import HELP_OPTIONS, use_plain_words
 from emt_cli.commands.tour import TOUR
 from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, UsageError, is_out_of_memory
 from emt_cli.stop import interrupted
@@ -42,6 +43,11 @@ from emt_cli.stop import interrupted
 
 class Commands(typer.core.TyperGroup):
     """The group of all commands; turns errors into one line and an exit code."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return all options; Typer adds those for completion late, so that words are chosen here."""
+        use_plain_words(self)
+        return list(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the command in front where files are given without one."""
@@ -83,14 +89,22 @@ def _check_address_space() -> None:
 
 _ADDRESS_SPACE, _ADDRESS_SPACE_A_CORE = 384 << 20, 64 << 20
 """Below this OpenBLAS ends the process, which takes buffers for each core; measured with two of them."""
-_ADVICE = {
+_UNWRITABLE = {
     errno.ENOSPC: "make room, or choose another place",
     errno.EDQUOT: "make room, or choose another place",
     errno.EROFS: "choose another place",
 }
 """What to try where nothing can be written."""
-_SURROUNDINGS = {errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP, errno.ENOTDIR}
-"""Permissions, disks and limits: wherever they show, they are not the program's."""
+_SURROUNDINGS = {
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit on open files: ulimit -n 4096",
+    errno.ENFILE: "close other programs",
+    errno.ELOOP: "make the link point to a file",
+    errno.ENOTDIR: "check the path",
+}
+"""What to try about permissions, disks and limits: wherever they show, they are not the program's."""
 
 
 def _to_user_error(error: Exception) -> EmtError | None:
@@ -103,10 +117,12 @@ def _to_user_error(error: Exception) -> EmtError | None:
         return InputError(f"{error}; make the link point to a file")
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return UsageError(f"{str(error.filename)[:60]}...: the name is too long for the file system")
-    if isinstance(error, OSError) and error.errno in _SURROUNDINGS | set(_ADVICE):
+    if isinstance(error, OSError) and error.errno is not None:
         words = f"{error.filename or 'a file'}: {error.strerror or error}"
-        advice = _ADVICE.get(error.errno)
-        return InputError(words) if advice is None else OutputError(f"{words}; {advice}")
+        if error.errno in _UNWRITABLE:
+            return OutputError(f"{words}; {_UNWRITABLE[error.errno]}")
+        if error.errno in _SURROUNDINGS:
+            return InputError(f"{words}; {_SURROUNDINGS[error.errno]}")
     if isinstance(error, ImportError) and not str(error.name).startswith("emt_cli"):
         return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells how to fix it")
     return None
@@ -116,7 +132,7 @@ app = typer.Typer(
     name="emt",
     cls=Commands,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP_OPTIONS},
     epilog=examples("emt upscale photo.png --scale 4", "emt upscale --help"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from emt_cli.cli import app
 from emt_cli.commands.tour import TOUR
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+JSON_PAGE = (REPOSITORY / "docs" / "json.md").read_text(encoding="utf-8")
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -51,6 +52,20 @@ def test_examples_in_the_help_have_options_that_exist(name: str) -> None:
     for line in lines:
         used = re.findall(r"(?<=\s)--?[a-z0-9][a-z-]*", line.partition(" > ")[0])
         assert set(used) <= known, line
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS, "models pull", "models add", "models info"])
+def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
+    shown = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "80"}).stdout
+
+    about, _, tried = shown.partition("Examples:")
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "<" not in about.replace("<emt|lite>", "").replace("<fp32|bf16>", "")
+    assert all(line.startswith((" emt ", " find ", " cat ")) for line in tried.splitlines() if line.strip())
+    for paragraph in re.split(r"\n *\n", about.partition("╭")[0]):
+        lines = [line.strip() for line in paragraph.strip().splitlines()]
+        for line, following in itertools.pairwise(lines):
+            assert len(f"{line} {following.split()[0]}") > 78, f"broken off early: {line}"
 
 
 def test_every_option_says_what_it_is() -> None:
@@ -141,8 +156,8 @@ def on_a_terminal(arguments: list[str], env: dict[str, str]) -> str:
 # Exit codes
 
 
-def test_exit_codes_of_the_readme_are_those_of_the_program() -> None:
-    table = README.partition("### Exit codes")[2].partition("###")[0]
+def test_exit_codes_of_the_docs_are_those_of_the_program() -> None:
+    table = JSON_PAGE.partition("## Exit codes")[2].partition("\n## ")[0]
     documented = {
         int(code) for row in re.findall(r"^\| ([\d, ]+) \|", table, re.MULTILINE) for code in row.split(",")
     }
@@ -157,8 +172,8 @@ def test_exit_codes_of_the_readme_are_those_of_the_program() -> None:
 
 
 def documented_events() -> dict[tuple[str, str], tuple[set[str], set[str]]]:
-    """For each command and event of the README: the fields always there, and those that may be."""
-    table = README.partition("### JSON")[2].partition("\n## ")[0]
+    """For each command and event of docs/json.md: the fields always there, and those that may be."""
+    table = JSON_PAGE.partition("## JSON")[2].partition("\n## ")[0]
     events = {}
     for command, names, fields in re.findall(
         r"^\| ([\w -]+?) \| ([\w, ]*?) ?\| (.*) \|$", table, re.MULTILINE
@@ -173,11 +188,11 @@ EVENTS = documented_events()
 
 
 def check(command: str, line: str) -> str:
-    """Compare one line of output with the README; return the event's name."""
+    """Compare one line of output with docs/json.md; return the event's name."""
     values = json.loads(line)
     event = values.get("event", "")
     place = ("any", event) if event == "failed" else (command, event)
-    assert place in EVENTS, f"{place} is not in the README"
+    assert place in EVENTS, f"{place} is not in docs/json.md"
     always, sometimes = EVENTS[place]
     found = values.keys() - {"event"}
     if command == "models info":
@@ -244,7 +259,7 @@ TRAIN = (
         ("train", TRAIN, {""}),
     ],
 )
-def test_json_has_the_fields_that_the_readme_promises(
+def test_json_has_the_fields_that_the_docs_promise(
     work: Path, command: str, line: str, events: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if command.startswith("train"):

@@ -1,6 +1,6 @@
 """How much of the network's own speed `emt video` reaches, end to end.
 
-    python tests/video_throughput.py clip.mp4 [frames] [rounds]    # 640x272 is what the README tells of
+    python tests/video_throughput.py clip.mp4 [frames] [rounds]    # 640x272 is what docs/speed.md tells of
 
 Plain: frames that are decoded already, one after the other through the Upscaler, and thrown away. Job: the
 same frames by the whole job, from opening the clip to the verified result. Rounds take turns, and the

@@ -74,7 +74,9 @@ def add_model(cache: Path, added: Added, data: bytes, *, overwrite: bool) -> Pat
                 (folder / f"{added.name}{suffix}").unlink(missing_ok=True)
         write_atomically(record, json.dumps(asdict(added), indent=1).encode())
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error}); EMT_CACHE=FOLDER chooses another place"
+        ) from error
     return target
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EPILOG = options.examples(
     "emt batch photos/ -r -o large/",
-    "emt batch photos/ -r -o large/ --long-side 3840 --format jpeg --exclude 'thumbs'",
+    "emt batch photos/ -r -o large/ --long-side 3840 -f jpeg --exclude thumbs",
     "find photos -name '*.png' -print0 | emt batch - -0 --base photos -o large/",
     "emt batch photos/ -r -o large/ --shard 3/16",
     "emt batch photos/ -r -o large/ --ray head.example.org:6379",
@@ -269,7 +269,9 @@ def _find(
         try:
             listed += read_list(path.read_bytes(), str(path), null=null)
         except OSError as error:
-            raise InputError(f"--list {path}: cannot be read ({error.strerror})") from error
+            raise InputError(
+                f"--list {path}: cannot be read ({error.strerror}); check path and permissions"
+            ) from error
     named = [text for text in inputs if text != "-"]
     return find_pictures(named, listed, selection, into, base=base)
 

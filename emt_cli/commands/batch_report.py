@@ -246,7 +246,7 @@ class Report:
         if path.suffix.lower() not in (".json", ".csv"):
             raise UsageError(f"--report {path}: name a file that ends in .json or .csv")
         if not path.absolute().parent.is_dir():
-            raise OutputError(f"--report {path}: its folder does not exist")
+            raise OutputError(f"--report {path}: its folder does not exist; create it first")
         if path.exists() and not overwrite and not self._is_report():
             raise OutputExistsError(
                 f"--report {path}: exists and is no report of emt batch; choose another name"
@@ -275,7 +275,9 @@ class Report:
         try:
             write_atomically(self.path, text.encode("utf-8", "surrogateescape"))
         except OSError as error:
-            raise OutputError(f"--report {self.path}: could not be written ({error.strerror})") from error
+            raise OutputError(
+                f"--report {self.path}: could not be written ({error.strerror}); name another file"
+            ) from error
 
     def _is_report(self) -> bool:
         try:

@@ -13,10 +13,10 @@ from emt_cli.errors import UsageError
 EPILOG = options.examples(
     "emt benchmark --set Set5,Set14 --fetch",
     "emt benchmark --set Set14 --model emt --model emt-lite --html report.html",
-    "emt benchmark --set Urban100 --data-dir testsets --scale 2,3,4 --model emt --model bicubic",
+    "emt benchmark --set Urban100 --data-dir sets -s 2,3,4 -m emt -m bicubic",
     "emt benchmark --set Set5 --model emt-lite --against run.json --tolerance 0.02",
-    "emt benchmark --speed --engines native,openvino,torch --precision fp32,bf16 --tile off,64",
-    "emt benchmark --set photos --model runs/mine/model.safetensors --json > run.json",
+    "emt benchmark --speed --engines native,torch --precision fp32,bf16",
+    "emt benchmark --set photos -m runs/mine/best.safetensors --json > run.json",
 )
 REGRESSION = 9
 """Exit code when --against finds a model worse than before."""

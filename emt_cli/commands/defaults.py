@@ -126,7 +126,9 @@ def _read(path: Path, commands: Mapping[str, Any], defaults: Defaults, *, truste
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     defaults.files.append(path)

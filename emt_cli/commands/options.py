@@ -103,14 +103,20 @@ Scale = Annotated[
         "--scale",
         "-s",
         "--outscale",
+        metavar="FACTOR",
         help="Enlargement, up to 16: 4, 2.7 ...; 1 cleans at the same size. \\[default: 4]",
         rich_help_panel=SIZE,
     ),
 ]
-Width = Annotated[int | None, typer.Option(help="Width of the result in pixels.", rich_help_panel=SIZE)]
-Height = Annotated[int | None, typer.Option(help="Height of the result in pixels.", rich_help_panel=SIZE)]
+Width = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Width of the result in pixels.", rich_help_panel=SIZE)
+]
+Height = Annotated[
+    int | None, typer.Option(metavar="PIXELS", help="Height of the result in pixels.", rich_help_panel=SIZE)
+]
 LongSide = Annotated[
-    int | None, typer.Option(help="Longer side of the result in pixels.", rich_help_panel=SIZE)
+    int | None,
+    typer.Option(metavar="PIXELS", help="Longer side of the result in pixels.", rich_help_panel=SIZE),
 ]
 
 Model = Annotated[
@@ -118,6 +124,7 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
+        metavar="NAME",
         help="auto, a name from `emt models`, or a file: an EMT, or a network that spandrel reads.",
         rich_help_panel=MODEL,
         autocompletion=complete_model,
@@ -128,6 +135,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         "-d",
+        metavar="DEVICE",
         help="auto, cpu, cuda, cuda:0 or mps; batch and video take several: cuda:0,cuda:1.",
         rich_help_panel=MODEL,
     ),
@@ -135,14 +143,16 @@ Device = Annotated[
 PrecisionChoice = Annotated[
     Precision,
     typer.Option(
-        help="Number type; auto is fp16 on CUDA, bf16 where kernels for it agree with fp32, else fp32.",
+        metavar="TYPE",
+        help="auto, fp32, fp16, bf16; auto is fp16 on CUDA, bf16 where it agrees with fp32, else fp32.",
         rich_help_panel=MODEL,
     ),
 ]
 EngineChoice = Annotated[
     Engine,
     typer.Option(
-        help="What computes; auto is native (kernels for this processor) on CPUs, else torch.",
+        metavar="ENGINE",
+        help="auto, native (kernels for this processor), openvino, torch; auto is native on CPUs.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -151,6 +161,7 @@ TileSide = Annotated[
     typer.Option(
         "--tile",
         "-t",
+        metavar="PIXELS",
         help="Side of a tile in input pixels; auto fits the free memory, off never cuts.",
         rich_help_panel=MODEL,
     ),
@@ -167,6 +178,7 @@ Ensemble = Annotated[
 Sharpness = Annotated[
     float | None,
     typer.Option(
+        metavar="SHARE",
         help="From 0 (invents nothing) to 1 (sharpest), for models that offer it. \\[default: the model's]",
         min=0,
         max=1,
@@ -176,20 +188,31 @@ Sharpness = Annotated[
 
 FormatChoice = Annotated[
     Format | None,
-    typer.Option("--format", "-f", help="Kind of file to write; else the input's.", rich_help_panel=FILES),
+    typer.Option(
+        "--format",
+        "-f",
+        metavar="FORMAT",
+        help="png, jpeg, webp, tiff, bmp, avif, heic or jxl; else the input's, PNG for GIF, TIFF for raw.",
+        rich_help_panel=FILES,
+    ),
 ]
 Quality = Annotated[
     int,
     typer.Option(
         min=1,
         max=100,
+        metavar="N",
         help="For all formats that lose detail; 100 makes WebP and JPEG XL lossless.",
         rich_help_panel=FILES,
     ),
 ]
 Suffix = Annotated[
     str | None,
-    typer.Option(help="Put after the name of a result. \\[default: _x4 and so on]", rich_help_panel=FILES),
+    typer.Option(
+        metavar="TEXT",
+        help="Put after the name of a result. \\[default: _x4 and so on]",
+        rich_help_panel=FILES,
+    ),
 ]
 Overwrite = Annotated[
     bool,
@@ -217,7 +240,9 @@ Compare = Annotated[
 ]
 MaxPixels = Annotated[
     int,
-    typer.Option(min=1, help="Refuse inputs that declare more pixels than this.", rich_help_panel=FILES),
+    typer.Option(
+        min=1, metavar="N", help="Refuse inputs that declare more pixels than this.", rich_help_panel=FILES
+    ),
 ]
 
 Ray = Annotated[
@@ -231,7 +256,9 @@ Ray = Annotated[
 ]
 RayCpus = Annotated[
     int,
-    typer.Option(min=1, help="Processors of a worker on a node without GPU.", rich_help_panel=RUN),
+    typer.Option(
+        min=1, metavar="N", help="Processors of a worker on a node without GPU.", rich_help_panel=RUN
+    ),
 ]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EPILOG = options.examples(
     "emt train --data photos --scale 4 --preset lite --out runs/mine",
     "emt train --out runs/mine --resume auto",
-    "emt train --config recipe.toml --set learning_rate=1e-3 --out runs/mine --dry-run",
+    "emt train --config recipe.toml --set batch=16 --out runs/mine --dry-run",
 )
 RECIPE, RUN = "Recipe", options.RUN
 

@@ -79,7 +79,9 @@ def _print(line: str) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        raise OutputError(f"standard output: cannot be written ({error.strerror or error})") from error
+        raise OutputError(
+            f"standard output: cannot be written ({error.strerror or error}); see where it goes to"
+        ) from error
 
 
 @contextmanager

@@ -62,7 +62,8 @@ def upscale(
 ) -> None:
     """Enlarge pictures of all usual formats, 8 or 16 bits or float, with alpha and metadata kept.
 
-    The result lies beside its input as NAME_x4 in the same format, unless -o or --format say otherwise.
+    The result lies beside its input as NAME_x4 in the same format (PNG for GIF, TIFF for camera raw), unless
+    -o or --format say otherwise. Of an animation the first picture is taken; `emt video` takes it whole.
     """
     from emt_cli.jobs.picture.job import PictureJob
     from emt_cli.jobs.picture.task import Settings
@@ -195,5 +196,5 @@ class Reporter:
 
 def _read_stdin() -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("-: nothing is piped into standard input")
+        raise InputError("-: nothing is piped into standard input; name a file, or pipe one in")
     return sys.stdin.buffer.read()

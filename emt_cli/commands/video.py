@@ -39,7 +39,10 @@ def video(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="VIDEO", help="A video file, or - for standard input.", show_default=False, readable=False
+            metavar="VIDEO",
+            help="A video, or an animation (GIF, WebP, PNG); - is standard input.",
+            show_default=False,
+            readable=False,
         ),
     ],
     output: Annotated[

@@ -58,7 +58,7 @@ def _entries(data: bytes, path: Path) -> Any:
     """Return what a header holds beside tensors."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > HEADER_LIMIT or data[8:9] != b"{":
-        raise ModelError(f"{path}: not a model file (.safetensors or .pth)")
+        raise ModelError(f"{path}: not a model file (.safetensors or .pth); `emt models` lists names")
     if len(data) < 8 + length:
         raise ModelError(f"{path}: cut off in its header; fetch or copy it again")
     return json.loads(data[8 : 8 + length]).get("__metadata__", {})

@@ -243,4 +243,6 @@ def read_model_file(path: Path) -> bytes:
             raise ModelError(f"{path}: too large for a model file (more than {FILE_LIMIT >> 20} MB)")
         return path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error

@@ -81,7 +81,9 @@ def read_record(path: Path) -> Record:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a record of `emt benchmark --json`; {_MAKE_ONE}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT or not _well_formed(record):

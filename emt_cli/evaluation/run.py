@@ -92,7 +92,9 @@ def save_answers(scored: Scored, folder: Path) -> None:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{place}: cannot be made ({error.strerror or error})") from error
+            raise OutputError(
+                f"{place}: cannot be made ({error.strerror or error}); choose another place"
+            ) from error
         write_picture(place / f"{scored.picture}.png", Picture(answer), overwrite=True)
 
 

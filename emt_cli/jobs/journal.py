@@ -34,7 +34,9 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise OutputError(
+            f"{path}: cannot be read ({error.strerror or error}); check its permissions, or name another -o"
+        ) from error
     records = []
     for line in lines:
         try:

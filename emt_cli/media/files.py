@@ -149,4 +149,4 @@ def _reason(error: OSError) -> str:
         return "the name is too long for the file system; choose a shorter one"
     if error.errno == errno.EPIPE:
         return "the reader went away before all was written"
-    return f"could not be written ({error.strerror or error})"
+    return f"could not be written ({error.strerror or error}); choose another place"

@@ -72,9 +72,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such checkpoint") from error
+        raise InputError(f"{path}: no such checkpoint; check the path") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
     try:
         check_archive(data, path)
         with warnings.catch_warnings():

@@ -85,7 +85,9 @@ def _read(path: Path, file: FeatureFile) -> dict[str, Tensor]:
     try:
         data = path.read_bytes() if path.stat().st_size == file.size else b""
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
     if hashlib.sha256(data).hexdigest() != file.sha256:
         raise ModelError(f"{path}: not {file.name} as it is known; remove it and fetch or copy it again")
     with warnings.catch_warnings():

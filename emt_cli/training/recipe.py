@@ -114,7 +114,9 @@ def _read(file: Path) -> dict[str, Any]:
         with file.open("rb") as stream:
             text = stream.read(FILE_LIMIT + 1)
     except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+        raise InputError(
+            f"{file}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
     if len(text) > FILE_LIMIT:
         raise InputError(f"{file}: too long for a recipe (more than {FILE_LIMIT >> 10} kB)")
     try:

@@ -152,7 +152,7 @@ def check_sources(config: TrainConfig, place: Place, report: Report | None = Non
         load_perceptual(config.losses.perceptual, config.losses.perceptual_file)
     for folder in (*config.lr_data, config.val_lr):
         if folder and not Path(folder).is_dir():
-            raise InputError(f"{folder}: no such folder of LR pictures")
+            raise InputError(f"{folder}: no such folder of LR pictures; check the path")
     if config.val:
         list_pictures(picture_folders(config.val, fetch=place.fetch, report=report))
 
@@ -186,7 +186,9 @@ def prepare_data(config: TrainConfig, place: Place, report: Report | None = None
     try:
         mix = PictureMix(stores, config.data_weights, smallest=sources[0].smallest)
     except ValueError as error:
-        raise InputError(f"{', '.join(config.data)}: no picture is left to train on") from error
+        raise InputError(
+            f"{', '.join(config.data)}: no picture is left to train on; name another --data"
+        ) from error
     return Data(mix, validation, skipped)
 
 

@@ -65,7 +65,7 @@ def read_state(data: bytes, path: Path) -> dict[str, Tensor]:
     else:
         length = int.from_bytes(data[:8], "little")
         if len(data) < 9 or length > HEADER_LIMIT or data[8:9] != b"{":
-            raise ModelError(f"{path}: not a model file (.safetensors or .pth)")
+            raise ModelError(f"{path}: not a model file (.safetensors or .pth); `emt models` lists names")
         from safetensors.torch import load
 
         try:

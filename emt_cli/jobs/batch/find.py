@@ -100,7 +100,9 @@ def find_pictures(
                 search.file(path)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            search.findings.failures.append((text, InputError(f"{text}: cannot be looked at ({reason})")))
+            search.findings.failures.append(
+                (text, InputError(f"{text}: cannot be looked at ({reason}); check path and permissions"))
+            )
     return search.findings
 
 

@@ -57,7 +57,9 @@ def connected(address: str) -> Iterator[None]:
     if address == "auto":
         _own_address()
     elif address != LOCAL and not answers(address.removeprefix("ray://")):
-        raise DeviceError(f"--ray {address}: nothing answers there; see `ray start --head` in the README")
+        raise DeviceError(
+            f"--ray {address}: nothing answers there; start it with `ray start --head` (docs/cluster.md)"
+        )
     _silence_logging()
     listener = signal.getsignal(signal.SIGTERM)
     with contextlib.ExitStack() as stack:

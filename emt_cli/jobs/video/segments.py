@@ -184,7 +184,9 @@ def work_folder(
                 start = {"format": FORMAT, "key": key, **extra}
                 journal.append(start)
         except OSError as error:
-            raise OutputError(f"{folder}: cannot be used ({error.strerror or error})") from error
+            raise OutputError(
+                f"{folder}: cannot be used ({error.strerror or error}); choose another place with -o"
+            ) from error
         work = WorkFolder(folder, journal, start, done)
         try:
             yield work
@@ -198,7 +200,9 @@ def input_hash(path: Path) -> str:
     try:
         return content_hash(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check path and permissions"
+        ) from error
 
 
 def _is_start(record: Mapping[str, Any], extra: Mapping[str, int]) -> bool:

@@ -15,7 +15,7 @@ def find_lr(folder: Path, name: Path, scale: int) -> Path:
     Raises InputError when there is none.
     """
     if not folder.is_dir():
-        raise InputError(f"--lr-data {folder}: no such folder")
+        raise InputError(f"--lr-data {folder}: no such folder; check the path")
     stems = (name.stem, f"{name.stem}x{scale}", name.stem.removesuffix("_HR") + "_LR")
     place = (folder / name).parent
     candidates = [place / f"{stem}{suffix}" for stem in stems for suffix in (name.suffix, *SUFFIXES)]
