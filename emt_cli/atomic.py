@@ -27,10 +27,14 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Whoever reads path meanwhile, and whatever ends the process, path is the old file or the new one.
     """
-    with temporary_beside(path) as (temporary, stream):
-        stream.write(data)
-        sync(stream)
-        temporary.replace(path)
+    try:
+        with temporary_beside(path) as (temporary, stream):
+            stream.write(data)
+            sync(stream)
+            temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names none, and the temporary file's says nothing
+        raise
 
 
 @contextlib.contextmanager

@@ -48,4 +48,4 @@ def _acquire(held: FileLock, path: Path, busy: str, tries: int = 20) -> None:
         reason = (
             "it is no folder" if isinstance(error, (FileExistsError, NotADirectoryError)) else error.strerror
         )
-        raise OutputError(f"{path.parent}: cannot be written to ({reason}); use another disk") from error
+        raise OutputError(f"{path.parent}: cannot be written to ({reason}); choose another place") from error

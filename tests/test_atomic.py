@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -117,3 +118,18 @@ def test_a_private_file_stays_private_when_it_is_replaced(tmp_path: Path) -> Non
     assert meanwhile == 0o600
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
     assert place.read_bytes() == b"new"
+
+
+def test_a_full_disk_names_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="page") as caught:
+        write_atomically(tmp_path / "page.html", b"x")
+
+    assert caught.value.filename == str(tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []

@@ -164,7 +164,11 @@ def test_ctrl_c_ends_the_loop_of_a_shell() -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 7, "not enough memory"),
         (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 7, "not enough memory"),
         (ImportError("libGL.so.1: cannot open shared object file"), 1, "libGL.so.1"),
-        (PermissionError(errno.EACCES, "Permission denied", "closed/a.png"), 8, "closed/a.png: Permission"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "closed/a.png"),
+            8,
+            "closed/a.png: Permission denied; change",
+        ),
         (
             OSError(errno.ENOSPC, "No space left on device", "a.png"),
             4,

@@ -60,7 +60,7 @@ def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
 
     about, _, tried = shown.partition("Examples:")
     assert max(map(len, shown.splitlines())) <= 80
-    assert "<" not in about.replace("<emt|lite>", "").replace("<fp32|bf16>", "")
+    assert not re.search(r"<(bool|int|float|str|path|list)", about)
     assert all(line.startswith((" emt ", " find ", " cat ")) for line in tried.splitlines() if line.strip())
     for paragraph in re.split(r"\n *\n", about.partition("╭")[0]):
         lines = [line.strip() for line in paragraph.strip().splitlines()]
@@ -309,6 +309,8 @@ def test_messages_are_one_line_in_one_voice() -> None:
         assert "please" not in text.lower() or "report" in text, f"{place}: {text}"
         assert not re.search(r"\b(can't|won't|isn't|doesn't|don't|couldn't)\b", text), f"{place}: {text}"
         assert "  " not in text, f"{place}: {text}"
+        if re.search(r"(cannot|could not) be (read|written|made|used|written to) \(", text):
+            assert "; " in text or text.endswith("{}"), f"{place} does not say what to try: {text}"
 
 
 if __name__ == "__main__":  # to read them all

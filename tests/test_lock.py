@@ -120,5 +120,5 @@ def test_a_disk_without_locks_is_an_output_error(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
 
-    with pytest.raises(OutputError, match="use another disk"), lock(tmp_path / "new" / ".lock", busy=""):
+    with pytest.raises(OutputError, match="choose another place"), lock(tmp_path / "new" / ".lock", busy=""):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -106,7 +107,8 @@ def _place(
     if output is None:
         return None, False
     place = Path(output)
-    folder = output.endswith(("/", "\\")) or place.is_dir() or len(inputs) > 1
+    there = os.path.isdir(place)  # noqa: PTH112  (Path.is_dir raises where a folder cannot be entered)
+    folder = output.endswith(("/", "\\")) or there or len(inputs) > 1
     if folder and place.is_file():
         raise UsageError(f"-o {output}: is a file; several results need a folder")
     return place, folder

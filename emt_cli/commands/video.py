@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emt_cli.commands import options, pipes, ui
-from emt_cli.errors import StoppedError, UsageError, VerificationError
+from emt_cli.errors import OutputError, StoppedError, UsageError, VerificationError
 from emt_cli.steps import finish
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def video(
         ),
     ],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
@@ -133,15 +133,18 @@ def video(
     seconds = {"start": seconds_of("--start", start), "end": seconds_of("--end", end)}
     seconds["preview"] = seconds_of("--preview", preview)
     settings = options.settings(Settings, locals() | seconds)
+    if output and output.endswith(("/", "\\")) and not Path(output).is_dir():
+        raise OutputError(f"{output}: no such folder; create it first")
+    place = Path(output) if output else None
     # A plan may be looked at whatever lies in the result's place.
     job = VideoJob(replace(settings, overwrite=True) if dry_run else settings)
-    piped = pipes.is_piped(source, output) and not dry_run
-    with pipes.files(source, output, single=dry_run or not (as_json or compare)) as (file, target):
+    piped = pipes.is_piped(source, place) and not dry_run
+    with pipes.files(source, place, single=dry_run or not (as_json or compare)) as (file, target):
         task = job.open(file, target, name=str(source), here=ray is None)
         quiet = quiet or as_json
         _say_plan(job, task, where="Ray" if ray else None, quiet=quiet, verbose=verbose)
         if dry_run:
-            shown = "-" if pipes.is_piped(source, output) else str(task.target)
+            shown = "-" if pipes.is_piped(source, place) else str(task.target)
             _show_plan(task, shown, job.measure(task), as_json)
             if task.target.exists() and not overwrite:
                 ui.say(f"{task.target}: exists already; -y would replace it", quiet=quiet)

@@ -73,7 +73,7 @@ def add_answers(
         (folder / PART).replace(folder / TEACHER)
     except OSError as error:
         raise OutputError(
-            f"{folder}: the teacher's answers cannot be written ({error.strerror or error})"
+            f"{folder}: the teacher's answers cannot be written ({error.strerror or error}); make room"
         ) from error
     return PictureStore(folder, store.scale, teacher=True)
 

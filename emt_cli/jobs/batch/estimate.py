@@ -45,8 +45,8 @@ def expect(batch: Batch, job: PictureJob, folder: BatchFolder, *, try_anyway: bo
     expected = estimate(pending, job)
     if expected.bytes > free:
         raise OutputError(
-            f"{folder.path}: {len(pending)} results need about {expected.bytes / 1e9:.1f} GB,"
-            f" {free / 1e9:.1f} GB are free; make room, choose another disk, or write JPEG with --format jpeg"
+            f"{folder.path}: {len(pending)} results need about {expected.bytes / 1e6:,.0f} MB,"
+            f" {free / 1e6:,.0f} MB are free; make room, choose another disk, or --format jpeg"
         )
     return expected
 

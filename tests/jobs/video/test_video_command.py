@@ -65,6 +65,14 @@ def test_a_device_is_no_place_for_a_video(clip: Path, model: str) -> None:
     assert "/dev/null: no place for a video" in result.stderr
 
 
+def test_a_folder_that_is_not_there_is_no_name_of_a_file(clip: Path, tmp_path: Path) -> None:
+    result = video("emt-lite", clip, "-o", f"{tmp_path}/gone/")
+
+    assert result.exit_code == 4
+    assert f"{tmp_path}/gone/: no such folder; create it first" in result.stderr
+    assert not list(tmp_path.glob("gone*"))
+
+
 def test_quiet_says_nothing_but_the_name(clip: Path, model: str) -> None:
     result = video(model, clip, "-q")
 
