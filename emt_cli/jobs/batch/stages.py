@@ -138,7 +138,9 @@ class PictureWork:
         except BaseException as error:
             discard(moves)
             if isinstance(error, OSError):
-                raise OutputError(f"{item.target}: could not be written ({error})") from error
+                raise OutputError(
+                    f"{item.target}: could not be written ({error}); choose another place"
+                ) from error
             raise
         more = {"seconds": round(seconds, 3), "notes": [*notes, *self.job.device_notes(opened.task, index)]}
         if settings.compare:
