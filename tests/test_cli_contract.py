@@ -61,7 +61,7 @@ def test_help_fits_a_terminal_of_80_columns(name: str) -> None:
     about, _, tried = shown.partition("Examples:")
     assert max(map(len, shown.splitlines())) <= 80
     assert not re.search(r"<(bool|int|float|str|path|list)", about)
-    assert all(line.startswith((" emt ", " find ", " cat ")) for line in tried.splitlines() if line.strip())
+    assert all("emt " in line for line in tried.splitlines() if line.strip())
     for paragraph in re.split(r"\n *\n", about.partition("╭")[0]):
         lines = [line.strip() for line in paragraph.strip().splitlines()]
         for line, following in itertools.pairwise(lines):

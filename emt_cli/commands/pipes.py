@@ -59,12 +59,14 @@ def send(result: Path) -> None:
             shutil.copyfileobj(stream, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
     except OSError as error:
-        raise OutputError(f"-: could not be written ({error.strerror or error})") from error
+        raise OutputError(
+            f"-: could not be written ({error.strerror or error}); name a file with -o"
+        ) from error
 
 
 def _spool(file: Path) -> None:
     if sys.stdin is None or sys.stdin.isatty():
-        raise InputError("-: nothing is piped into standard input")
+        raise InputError("-: nothing is piped into standard input; name a file, or pipe one in")
     try:
         with file.open("xb") as stream:
             shutil.copyfileobj(sys.stdin.buffer, stream, 1 << 20)

@@ -162,7 +162,7 @@ def video(
             try:
                 facts = finish(run_video(job, task, make), report)
             except StoppedError as stopped:
-                if as_json or pipes.PIPE in (source, output):
+                if as_json or pipes.PIPE in (source, place):
                     raise
                 ui.say(f"emt: {stopped}")
                 raise typer.Exit(stopped.exit_code) from stopped
