@@ -18,15 +18,20 @@ def check_memory(name: str, needed: int, limit: int | None = None, *, held: int 
     """
     free = spare_memory() + held
     if limit is not None and limit < min(needed, free):
-        raise DeviceError(f"{name}: needs about {_text(needed)} of memory, and the limit is {_text(limit)}")
+        raise DeviceError(
+            f"{name}: needs about {size_text(needed)} of memory, and the limit is {size_text(limit)}"
+        )
     if needed > free:
         raise DeviceError(
-            f"{name}: needs about {_text(needed)} of memory and {_text(free)} are free; {_ADVICE}"
+            f"{name}: needs about {size_text(needed)} of memory and {size_text(free)} are free; {_ADVICE}"
         )
 
 
-def _text(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 10**10 else f"{size / 1e6:.0f} MB"
+def size_text(size: int) -> str:
+    """Say a number of bytes in words: 48000000 is "48 MB"."""
+    if size >= 10**10:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 10**6 else f"{size / 1e3:.0f} kB"
 
 
 def too_little_memory(name: str) -> DeviceError:

@@ -112,7 +112,7 @@ def list_pictures(folders: Sequence[Path]) -> list[tuple[Path, Path]]:
     """Return the pictures below some folders, each with its folder; raises InputError for an empty one."""
     found = []
     for folder in folders:
-        if not os.access(folder, os.R_OK | os.X_OK):
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
             raise InputError(f"{folder}: no permission to read it; change that, or name another folder")
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         there = [(path, folder) for path in paths if path.is_file() and not path.name.startswith(".")]

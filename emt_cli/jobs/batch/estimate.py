@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from emt_cli.errors import EmtError, OutputError
 from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.plan import Batch, Item
+from emt_cli.jobs.memory import size_text
 from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.media.picture.formats import PictureFormat
 from emt_cli.media.picture.io import Picture, encode_picture, read_picture
@@ -45,8 +46,8 @@ def expect(batch: Batch, job: PictureJob, folder: BatchFolder, *, try_anyway: bo
     expected = estimate(pending, job)
     if expected.bytes > free:
         raise OutputError(
-            f"{folder.path}: {len(pending)} results need about {expected.bytes / 1e6:,.0f} MB,"
-            f" {free / 1e6:,.0f} MB are free; make room, choose another disk, or --format jpeg"
+            f"{folder.path}: {len(pending)} results need about {size_text(expected.bytes)},"
+            f" {size_text(free)} are free; make room, choose another disk, or --format jpeg"
         )
     return expected
 

@@ -355,7 +355,7 @@ def test_a_disk_without_room_is_refused_before_the_start(
     result = batch(photos, "-o", out)
 
     assert result.exit_code == 4
-    assert "GB" in result.stderr
+    assert "1 kB are free; make room" in result.stderr
     assert not tree(out)
 
 
