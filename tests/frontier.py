@@ -96,11 +96,13 @@ def draw(points: list[Point], path: Path) -> None:
         group = [point for point in points if point.ours is ours]
         axes.scatter([p.speed for p in group], [p.psnr for p in group], marker=marker, color=colour, zorder=3)
         for point in group:
+            left = point.name.endswith("fp32")  # whose neighbour on the right is bf16
             axes.annotate(
                 point.name,
                 (point.speed, point.psnr),
-                (5, 4),
+                (-6 if left else 5, 4),
                 textcoords="offset points",
+                ha="right" if left else "left",
                 fontsize=9 if ours else 7,
                 color=colour if ours else "#444444",
                 weight="bold" if ours else "normal",
