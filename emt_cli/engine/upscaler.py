@@ -161,13 +161,13 @@ class Upscaler:
 
     @cached_property
     def _measured_halo(self) -> int:
-        from emt_cli.engine.community.seams import AGREEMENT, measured_halo
+        from emt_cli.engine.community.seams import AGREEMENT, MARGIN, measured_halo
 
         def enlarge(pixels: Floats) -> Floats:
             return finish(self.runner.steps(pixels))
 
         halo = measured_halo(self.model.sha256, self.multiple, enlarge)
-        if halo.decibels < AGREEMENT:
+        if halo.decibels < AGREEMENT + MARGIN:
             log.warning(
                 "%s: its tiles agree with the whole picture by %.0f dB at the seams; --tile 0 does not cut",
                 self.model.metadata["name"],
@@ -334,6 +334,7 @@ class Upscaler:
             pixels = floats(region)
             answer = yield from self.runner.steps(pixels, ensemble=self.ensemble)
             if self._guarded and disagrees(pixels, answer, self.scale):
+                del answer  # as large as all the rest
                 answer = yield from self._again(pixels, notes)
         except FloatingPointError as error:
             raise DeviceError(f"{self.device}: {error}; try --device cpu, or another model") from error
@@ -358,6 +359,7 @@ class Upscaler:
         if not disagrees(pixels, answer, self.scale):
             notes.add("the network lost itself on a part: done again with less contrast")
             return answer
+        del answer, calm
         if self._substitute is None:
             weights = load_weights(find_model("emt-lite", self.scale).path)
             self._substitute = make_runner("auto", weights, "cpu", "fp32")

@@ -13,12 +13,12 @@ from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
 from emt_cli.engine.tiling import FEATHER, Floats
 from emt_cli.media.metrics import psnr
 
-AGREEMENT = 65.0
-"""Decibels asked for in the pixels next to a seam."""
+AGREEMENT, MARGIN = 65.0, 10.0
+"""Decibels asked for in the pixels next to a seam, of any picture; what the one measured has to have more."""
 WIDEST = 128
 """Widest halo tried, in input pixels; a network that sees the whole picture is not served by a wider one."""
 CLOSE = 1.0
-"""Where none reaches AGREEMENT, the narrowest halo within so many decibels of the best is taken."""
+"""Where none reaches that, the narrowest halo within so many decibels of the best is taken."""
 STRIP, ROWS, BEFORE, BEHIND = 16, 64, 32, 64
 """Columns next to the seam that are compared; rows of the picture; its columns before the widest halo, which
 only the whole has, and behind the seam, which both have."""
@@ -58,7 +58,7 @@ def _measure(multiple: int, enlarge: Callable[[Floats], Floats]) -> Halo:
     for halo in candidates:
         read = picture[:, seam - halo :]
         tried.append(Halo(halo, min(99.0, psnr(_strip(enlarge(read), halo, read.shape[1]), whole))))
-        if tried[-1].decibels >= AGREEMENT:
+        if tried[-1].decibels >= AGREEMENT + MARGIN:
             return tried[-1]
     best = max(halo.decibels for halo in tried)
     return next(halo for halo in tried if halo.decibels >= best - CLOSE)
