@@ -16,7 +16,7 @@ import numpy as np
 
 from emt_cli.evaluation.methods import BICUBIC, Bytes
 from emt_cli.evaluation.quality import Scored
-from emt_cli.evaluation.slider import Version, asset, fitting, slider, webp
+from emt_cli.evaluation.slider import HEAD, Version, asset, fitting, slider, webp
 from emt_cli.media.metrics import luma
 from emt_cli.media.resize import resize_bytes
 
@@ -53,6 +53,7 @@ class Report:
         shown = len(self.cards)
         which = f"the {shown} worst of {self.seen}" if shown < self.seen else "all, the worst first"
         return _PAGE.format(
+            title="Benchmark",
             css=asset("report.css"),
             js=asset("report.js"),
             settings=escape(_settings(record)),
@@ -64,19 +65,9 @@ class Report:
         )
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>Benchmark</title>
-<style>
-{css}</style>
-</head>
-<body>
-<header><h1>Benchmark</h1><p>{settings}</p></header>
+_PAGE = (
+    HEAD
+    + """<header><h1>Benchmark</h1><p>{settings}</p></header>
 <main>
 <h2>Means</h2>
 <p>PSNR in dB and SSIM on luma. Difference: measured less published; in the rows of papers whose method was
@@ -96,6 +87,7 @@ model differs most from HR, pixel for pixel.</p>
 </body>
 </html>
 """
+)
 
 
 def _settings(record: dict[str, Any]) -> str:

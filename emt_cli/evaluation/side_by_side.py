@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from emt_cli.evaluation.methods import Bytes
-from emt_cli.evaluation.slider import Version, asset, slider
+from emt_cli.evaluation.slider import HEAD, Version, asset, slider
 from emt_cli.media.compare import detail_window
 
 LARGEST = 2048
@@ -51,19 +51,9 @@ def compare_page(title: str, about: str, versions: Sequence[Shown]) -> str:
     )
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>
-{css}</style>
-</head>
-<body>
-<header><h1>{title}</h1><p>{about}</p></header>
+_PAGE = (
+    HEAD
+    + """<header><h1>{title}</h1><p>{about}</p></header>
 <main>
 <article>
 {slider}
@@ -78,3 +68,4 @@ Focus it and use the arrow keys, + and -.</p>
 </body>
 </html>
 """
+)

@@ -18,6 +18,20 @@ from emt_cli.media.resize import resize_bytes
 LARGEST = 1280
 """Longest side of a whole picture in a page, in pixels."""
 QUALITY = 90
+HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{title}</title>
+<style>
+{css}</style>
+</head>
+<body>
+"""
+"""Beginning of a page, to be formatted with title and css."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ class Networks:
     """One --model value on one or several devices; threads may share it.
 
     devices: as --device takes them: auto, cpu, cuda:0,cuda:1 ...; precision by name; tile,
-    ensemble and engine: as Upscaler takes them; sharpness: as load_weights does. Raises EmtError for whatever
-    of it is not there.
+    ensemble and engine: as Upscaler takes them; sharpness: as load_weights does. hint: what found() tells
+    of the model, in place of the catalogue's. Raises EmtError for whatever of it is not there.
     """
 
     def __init__(
@@ -48,12 +48,13 @@ class Networks:
         engine: str = "auto",
         memory: int | None = None,
         sharpness: float | None = None,
+        hint: str | None = None,
     ) -> None:
         self.model = model
         self.sharpness = sharpness
         self._named = devices
         self._cleaner: Networks | None = None
-        self._hint: str | None = None
+        self._hint = hint
         self.devices = choose_devices(devices)
         for device in self.devices:
             choose_precision(precision, device)
@@ -132,10 +133,8 @@ class Networks:
                     engine=self.engine,
                     memory=self.memory,
                     sharpness=self.sharpness,
-                )
-                self._cleaner._hint = (
-                    f"{CLEANER} for JPEG below quality {CLEANED_BELOW}: it takes their blocks away;"
-                    " --model emt-lite leaves them"
+                    hint=f"{CLEANER} for JPEG below quality {CLEANED_BELOW}: it takes their blocks away;"
+                    " --model emt-lite leaves them",
                 )
             return self._cleaner
 
