@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
+from own_peak import own_peak
 
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 CONTEXT = multiprocessing.get_context("forkserver" if FORKS else "spawn")
@@ -188,7 +189,7 @@ def _serve(pipe: Connection, talk: Path, memory: int) -> None:
         os.chdir(folder)
         _redirect(talk)
         _limit_memory(memory)
-        before = _peak(reset=True)
+        before = own_peak(reset=True)
         code = 0
         try:
             work(*arguments)
@@ -199,7 +200,7 @@ def _serve(pipe: Connection, talk: Path, memory: int) -> None:
         left = [t.name for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon]
         if left:
             os.write(2, f"threads left behind: {left}\n".encode())
-        pipe.send((code, max(0, _peak() - before)))
+        pipe.send((code, max(0, own_peak() - before)))
 
 
 def _limit_memory(memory: int) -> None:
@@ -215,15 +216,3 @@ def _limit_memory(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size + memory, most))
     except (ImportError, OSError):
         return
-
-
-def _peak(*, reset: bool = False) -> int:
-    """Return the largest resident memory in bytes since the last reset; 0 where the system does not tell."""
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        status = Path("/proc/self/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return 0
-    return int(line.split()[1]) * 1024

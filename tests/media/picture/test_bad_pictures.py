@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from own_peak import needs_account, run_code
 from picture_files import by_opencv, by_pillow, by_tifffile, png_chunk, png_file
 from PIL import Image
 
@@ -101,7 +100,7 @@ def test_damaged_pixels_of_a_png_are_refused(photo: np.ndarray) -> None:
         read_picture(bytes(data))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs resource usage")
+@needs_account
 def test_huge_declared_size_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     bombs = {
         "a.png": png_file(60000, 60000, 8, 2, b""),
@@ -123,11 +122,12 @@ def test_huge_declared_size_is_refused_before_memory_is_taken(tmp_path: Path) ->
     for name, data in bombs.items():
         (tmp_path / name).write_bytes(data)
     code = """
-import resource, sys
+import sys
 from pathlib import Path
 from emt_cli.errors import InputError
 from emt_cli.media.picture.io import read_picture
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from own_peak import own_peak
+before = own_peak(reset=True)
 for path in map(Path, sys.argv[1:]):
     try:
         read_picture(path)
@@ -135,15 +135,15 @@ for path in map(Path, sys.argv[1:]):
         assert "--max-pixels" in str(error), error
     else:
         raise AssertionError(path)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(own_peak() - before)
 """
     paths = [str(tmp_path / name) for name in bombs]
 
-    result = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=False)
+    result = run_code(code, *paths)
 
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert int(result.stdout) < 20_000  # kB
+    assert int(result.stdout) < 20e6
 
 
 def test_the_limit_on_pixels_can_be_moved(photo: np.ndarray) -> None:

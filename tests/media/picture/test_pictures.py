@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from own_peak import needs_account, run_code
 from picture_files import three
 from PIL import Image
 from PIL.JpegImagePlugin import get_sampling
@@ -176,25 +175,24 @@ def test_transparent_means_any_pixel_below_opaque(dtype: type) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="needs resource usage")
+@needs_account
 def test_writing_a_large_png_needs_little_memory(tmp_path: Path) -> None:
     code = """
-import resource, sys
+import sys
 from pathlib import Path
 import numpy as np
 from emt_cli.media.picture.io import Picture, write_picture
+from own_peak import own_peak
 y, x = np.ogrid[:6000, :8000]
 plane = ((x * x // 700 + y * y // 900) % 256).astype(np.uint8)
 pixels = np.empty((6000, 8000, 3), np.uint8)
 for channel in range(3):
     pixels[..., channel] = plane
 del plane
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = own_peak(reset=True)
 write_picture(Path(sys.argv[1]), Picture(pixels))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(own_peak() - before)
 """
-    target = str(tmp_path / "out.png")
+    result = run_code(code, str(tmp_path / "out.png"))
 
-    result = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True, check=True)
-
-    assert int(result.stdout) < 150_000  # kB, for 144 MB of samples
+    assert int(result.stdout) < 150e6  # for 144 MB of samples
