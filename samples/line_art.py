@@ -7,7 +7,8 @@ fonts-wqy-zenhei fonts-crosextra-carlito fonts-dancingscript
 
 The drawings are in the public domain (Open Clip Art Library), the words are those of Debian's licence texts.
 Every tenth drawing and font is kept for --held-out. Pictures are 512 to 1024 pixels a side; reduced by
-`emt train` they make pairs without a flaw.
+`emt train` they make pairs without a flaw. With --plain they are fields of all colours instead, flat or
+shaded: networks trained on photographs alone let such colours drift.
 """
 
 import argparse
@@ -62,6 +63,29 @@ class Studio:
         size = tuple(self.random.randrange(512, 1025, 8) for _ in range(2))
         kinds = (self.drawing, self.icons, self.page, self.page, self.chart)
         return self.random.choice(kinds)(size)
+
+    def fields(self) -> Image.Image:
+        """Rectangles of any colours, flat or shaded."""
+        canvas = Image.new("RGB", (768, 768))
+        for left in range(0, 768, 256):
+            for top in range(0, 768, 256):
+                field = Image.new("RGB", (256, 256), self._any_colour())
+                if self.random.random() < 0.4:
+                    shade = Image.linear_gradient("L").rotate(90 * self.random.randrange(4))
+                    field.paste(self._any_colour(), (0, 0), shade)
+                canvas.paste(field, (left, top))
+        return canvas
+
+    def _any_colour(self) -> tuple[int, ...]:
+        """Draw a colour; half of them saturated, a fifth gray."""
+        kind = self.random.random()
+        if kind < 0.2:
+            return (self.random.randrange(256),) * 3
+        levels = [
+            self.random.choice((0, 255)) if kind < 0.7 else self.random.randrange(256) for _ in range(3)
+        ]
+        levels[self.random.randrange(3)] = self.random.randrange(256)
+        return tuple(levels)
 
     def drawing(self, size: tuple[int, int]) -> Image.Image:
         """One drawing, as large as it fits."""
@@ -201,11 +225,13 @@ def main() -> None:
     parser.add_argument(
         "--held-out", action="store_true", help="use the drawings and fonts that are kept back"
     )
+    parser.add_argument("--plain", action="store_true", help="fields of colour only")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     studio = Studio(options.seed, held_out=options.held_out)
     for number in range(options.count):
-        studio.picture().save(options.folder / f"art-{number:04d}.png")
+        picture = studio.fields() if options.plain else studio.picture()
+        picture.save(options.folder / f"art-{number:04d}.png")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from emt_cli.training.tables import LossConfig
 
 CHARBONNIER = 1e-6
 """Where the Charbonnier distance turns from a square to an absolute value, 0..1."""
+SQUARE = 16
+"""Side in pixels of what colours are averaged over: more than grain and edges, less than objects."""
 RADIUS, THRESHOLD = 50, 10.0
 """Unsharp masking as Real-ESRGAN does it: taps of the blur; least difference that is sharpened, 0..255."""
 
@@ -42,6 +44,8 @@ class Losses:
             terms["pixel"] = config.pixel_weight * distance(answer, target)
         if config.frequency_weight:
             terms["frequency"] = config.frequency_weight * frequency_distance(answer, target)
+        if config.colour_weight:
+            terms["colour"] = config.colour_weight * colour_distance(answer, target)
         if self.perceptual is not None:
             terms["perceptual"] = 255 * config.perceptual_weight * self.perceptual(answer, target)
         return terms
@@ -56,6 +60,11 @@ def frequency_distance(answer: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference of the orthonormal Fourier transforms, real and imaginary parts."""
     difference = torch.fft.rfft2(answer - target, norm="ortho")
     return torch.view_as_real(difference).abs().mean()
+
+
+def colour_distance(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the mean absolute difference of (b, 3, h, w), averaged over SQUAREs."""
+    return F.avg_pool2d(answer - target, min(SQUARE, *answer.shape[2:])).abs().mean()
 
 
 def sharpened(x: Tensor, amount: float) -> Tensor:

@@ -30,11 +30,21 @@ class LossConfig:
     """File of that network; empty: the one in efficientnet-lite0's package, vgg19's as fetched by --fetch."""
     frequency_weight: float = 0.0
     """Weight of the distance of Fourier transforms."""
+    colour_weight: float = 0.0
+    """Weight of the distance of colours over 16 x 16 pixels, which the terms below let drift."""
     sharpen: float = 0.0
     """How much originals are sharpened for pixels and features, not for the discriminator; often 0.5."""
 
     def __post_init__(self) -> None:
-        _check(self, "losses", pixel_weight=ANY, perceptual_weight=ANY, frequency_weight=ANY, sharpen=(0, 10))
+        _check(
+            self,
+            "losses",
+            pixel_weight=ANY,
+            perceptual_weight=ANY,
+            frequency_weight=ANY,
+            colour_weight=ANY,
+            sharpen=(0, 10),
+        )
 
 
 @dataclass(frozen=True)

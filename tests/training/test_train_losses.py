@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from emt_cli.assets import features as assets
 from emt_cli.errors import InputError, ModelError
 from emt_cli.training.features import PerceptualDistance, load_perceptual, vgg19_stages
-from emt_cli.training.losses import Losses, charbonnier, frequency_distance, sharpened
+from emt_cli.training.losses import Losses, charbonnier, colour_distance, frequency_distance, sharpened
 from emt_cli.training.tables import LossConfig
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
@@ -66,17 +66,30 @@ def test_originals_are_sharpened_as_by_opencv(photo: np.ndarray):
     assert np.abs(ours - expected).max() < 1e-4
 
 
+def test_colours_are_compared_over_squares_of_16_pixels():
+    answer, target = torch.full((1, 3, 40, 36), 100.0), torch.full((1, 3, 40, 36), 100.0)
+    answer[:, 0] += 3  # red is off everywhere
+    answer[:, 1, ::2] += 50  # grain that averages out is not
+    answer[:, 1, 1::2] -= 50
+
+    assert colour_distance(answer, target).item() == pytest.approx(1.0)
+    assert colour_distance(answer[..., :8, :8], target[..., :8, :8]).item() == pytest.approx(1.0)
+
+
 def test_patch_smaller_than_the_blur_is_sharpened(photo: np.ndarray):
     assert sharpened(planes(photo[:12, :16]), 0.5).isfinite().all()
 
 
 def test_weights_are_those_of_pixels_of_0_to_1(pair: tuple[torch.Tensor, torch.Tensor]):
-    losses = Losses(LossConfig(pixel_weight=0.5, frequency_weight=2.0), torch.device("cpu"))
+    losses = Losses(
+        LossConfig(pixel_weight=0.5, frequency_weight=2.0, colour_weight=3.0), torch.device("cpu")
+    )
 
     terms = losses.terms(*pair)
 
     difference = (pair[0] - pair[1]).numpy() / 255
     assert terms["pixel"].item() / 255 == pytest.approx(0.5 * np.abs(difference).mean(), rel=1e-5)
+    assert terms["colour"].item() == pytest.approx(3 * colour_distance(*pair).item(), rel=1e-6)
     assert terms["frequency"].item() == pytest.approx(2 * frequency_distance(*pair).item(), rel=1e-6)
 
 
