@@ -77,7 +77,7 @@ class Reporter:
 
     def plan(self, batch: Batch, job: PictureJob, expected: Estimate | None, *, dry_run: bool) -> None:
         """Say what will be done, before it is done."""
-        from emt_cli.jobs.networks import CLEANED_BELOW, CLEANER
+        from emt_cli.jobs.networks import CLEANER
 
         pending = len(batch.pending)
         done = len(batch.items) - pending
@@ -104,7 +104,7 @@ class Reporter:
         cleaned = (
             Counter(item.model for item in batch.pending)[CLEANER] if job.networks.model == "auto" else 0
         )
-        parts[0] += f" ({cleaned} by {CLEANER}, as JPEG below quality {CLEANED_BELOW})" if cleaned else ""
+        parts[0] += f" ({cleaned} by {CLEANER}, as they were saved coarsely)" if cleaned else ""
         parts += [f"{done} done before"] if done else []
         for reason, words in (("exists", "exist already"), ("large", "large enough")):
             count = sum(one.reason == reason for one in batch.skipped)

@@ -220,7 +220,7 @@ def _say_plan(job: VideoJob, task: VideoTask, *, where: str | None, quiet: bool,
         ui.say(f"{task.name}: {note}", quiet=quiet)
     if verbose:
         for model, scale in zip(task.models, plan.passes, strict=True):
-            runner = job.networks.get(scale).runner
+            runner = job.networks_for(info).get(scale).runner
             ui.say(
                 f"  x{scale}: {model.path}; {runner.description}; tiles of up to {task.tile} px", quiet=quiet
             )

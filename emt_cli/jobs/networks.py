@@ -25,8 +25,6 @@ from emt_cli.jobs.target import Target
 
 CLEANER = "emt-lite-photo"
 """What auto means for damaged pictures, and where the size stays: --scale 1."""
-CLEANED_BELOW = 90
-"""JPEG quality below which it is nearer to originals than emt-lite (Kodak24: 0.8 dB at 60, 0.2 at 85)."""
 
 
 class Networks:
@@ -115,12 +113,12 @@ class Networks:
                 )
             return self._upscalers[key]
 
-    def suited(self, quality: int | None) -> Networks:
-        """Return the networks for a JPEG of this quality, or another picture (None).
+    def suited(self, coarse: bool) -> Networks:
+        """Return the networks for a picture or video that was saved coarsely, or was not.
 
-        Where the choice is emt's (--model auto), the photo model takes those below CLEANED_BELOW.
+        Where the choice is emt's (--model auto), the photo model takes the coarse ones.
         """
-        if self.model != "auto" or quality is None or quality >= CLEANED_BELOW:
+        if self.model != "auto" or not coarse:
             return self
         with self._lock:
             if self._cleaner is None:
@@ -133,7 +131,7 @@ class Networks:
                     engine=self.engine,
                     memory=self.memory,
                     sharpness=self.sharpness,
-                    hint=f"{CLEANER} for JPEG below quality {CLEANED_BELOW}: it takes their blocks away;"
+                    hint=f"{CLEANER}, as it was saved coarsely: its blocks are taken away;"
                     " --model emt-lite leaves them",
                 )
             return self._cleaner

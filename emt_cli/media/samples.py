@@ -65,8 +65,8 @@ class Decoded:
     """Turns still to be made, as in EXIF; None for what the EXIF of the metadata says."""
     frames: int = 1
     notes: tuple[str, ...] = ()
-    quality: int | None = None
-    """Of a JPEG, 1 to 100, estimated."""
+    coarse: bool = False
+    """Whether it was saved so coarsely that blocks and rings show."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,8 +73,8 @@ class PictureJob:
 
     def task(self, picture: Picture, target: Path | BinaryIO, *, name: str, format: PictureFormat) -> Task:
         """Plan a picture's enlargement; raises UsageError when it is none or does not fit the format."""
-        plan = self.plan(picture.height, picture.width, picture.quality, name=name)
-        networks = self.networks.suited(picture.quality)
+        plan = self.plan(picture.height, picture.width, picture.coarse, name=name)
+        networks = self.networks.suited(picture.coarse)
         models = tuple(networks.found(scale) for scale in plan.passes)
         samples = 1 if picture.gray else 3
         size, alpha = picture.pixels.itemsize, picture.transparent
@@ -89,9 +89,9 @@ class PictureJob:
         )
         return task
 
-    def plan(self, height: int, width: int, quality: int | None = None, *, name: str) -> Plan:
-        """Choose the passes for a picture of this size, and quality if it is a JPEG; raises UsageError."""
-        scales = self.networks.suited(quality).scales
+    def plan(self, height: int, width: int, coarse: bool = False, *, name: str) -> Plan:
+        """Choose the passes for a picture of this size, saved coarsely or not; raises UsageError."""
+        scales = self.networks.suited(coarse).scales
         return plan_picture(height, width, self.settings.target, scales, name=name)
 
     def run(self, task: Task) -> Steps[dict[str, Any]]:

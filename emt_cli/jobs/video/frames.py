@@ -124,7 +124,7 @@ class Enlarger:
     @property
     def used_fallback(self) -> bool:
         """Whether half precision did not suffice for a frame."""
-        networks = self.job.networks
+        networks = self.job.networks_for(self.task.info)
         return any(
             networks.get(scale, index).runner.used_fallback
             for scale in self.task.plan.passes
@@ -150,9 +150,10 @@ class Enlarger:
     def enlarge(self, frame: Picture) -> dict[str, OutputFrame]:
         """Enlarge one frame, of any size, to the size of the result."""
         plan = replace(self.task.plan, height=frame.height, width=frame.width)
+        networks = self.job.networks_for(self.task.info)
         index = self.free.get()
         try:
-            large = finish(enlarge(frame, plan, lambda scale: self.job.networks.get(scale, index)))
+            large = finish(enlarge(frame, plan, lambda scale: networks.get(scale, index)))
         finally:
             self.free.put(index)
         self.notes.update(large.notes)

@@ -57,10 +57,9 @@ class VideoWorker:
             set_cpu_threads(cpus)
         self.order = order
         self.job = VideoJob(replace(order.settings, device="cpu" if cpus else "cuda"))
-        passes = order.task.plan.passes
-        self.task = replace(
-            order.task, places=self.job.networks.places(passes, _memory(self.job, order.task))
-        )
+        networks = self.job.networks_for(order.task.info)
+        places = networks.places(order.task.plan.passes, _memory(self.job, order.task))
+        self.task = replace(order.task, places=places)
         self._free = free_places(self.task)
         self._readers: list[VideoReader] = []
         """Those not in use; each goes on where it is, since some files are only read from their beginning."""
@@ -77,9 +76,10 @@ class VideoWorker:
         if length != order.length:
             what = "not there" if length < 0 else "another file there"
             found.append(f"{source} is {what}; mount the same storage at the same place on all nodes")
-        if self.job.networks.digest(set(order.task.plan.passes)) != order.digest:
+        networks = self.job.networks_for(order.task.info)
+        if networks.digest(set(order.task.plan.passes)) != order.digest:
             found.append("the model's weights are others there; pull the same model on all nodes")
-        found += self.job.networks.precision_problems(order.task.plan.passes, order.precisions)
+        found += networks.precision_problems(order.task.plan.passes, order.precisions)
         if not found:
             self.job.cut_into(order.task, order.tile)
         return found
@@ -103,7 +103,7 @@ class VideoWorker:
 
 def _memory(job: VideoJob, task: VideoTask) -> Callable[[int], int]:
     """Return what tells how many bytes a task takes with so many frames enlarged at the same time."""
-    return partial(memory_of, job.networks, task.info, task.plan, compare=job.settings.compare)
+    return partial(memory_of, job.networks_for(task.info), task.info, task.plan, compare=job.settings.compare)
 
 
 def make_on_cluster(
@@ -135,8 +135,8 @@ def make_on_cluster(
             settings=settings,
             task=replace(task, info=replace(task.info, path=source)),
             tile=int(work.start["tile"]),
-            digest=job.networks.digest(set(task.plan.passes)),
-            precisions=job.networks.cpu_precisions(task.plan.passes),
+            digest=job.networks_for(task.info).digest(set(task.plan.passes)),
+            precisions=job.networks_for(task.info).cpu_precisions(task.plan.passes),
             folder=folder,
             mark=mark,
             length=source.stat().st_size,

@@ -42,6 +42,10 @@ class VideoJob:
         if settings.codec is not None and settings.codec not in encoders():
             raise UsageError(f"--codec {settings.codec}: not in this build; use {', '.join(encoders())}")
 
+    def networks_for(self, info: VideoInfo) -> Networks:
+        """Return the networks that suit a video."""
+        return self.networks.suited(info.coarse)
+
     def open(
         self, source: Path, output: Path | None = None, *, name: str | None = None, here: bool = True
     ) -> VideoTask:
@@ -64,7 +68,8 @@ class VideoJob:
         if not times:
             length = float(info.seconds(everything[-1] - everything[0]))
             raise UsageError(f"{source}: no frame lies there; the video lasts {length:.3f} s")
-        plan = plan_picture(info.height, info.width, settings.target, self.networks.scales, name=str(source))
+        networks = self.networks_for(info)
+        plan = plan_picture(info.height, info.width, settings.target, networks.scales, name=str(source))
         plan = _even(plan, settings.target)
         encoding = Encoding(settings.codec, settings.crf, settings.preset, settings.pix_fmt)
         encoding = replace(encoding, codec=encoding.name(info.bits))
@@ -82,16 +87,16 @@ class VideoJob:
         _, lost = kept_hdr(encoding, info.hdr, bits=bits)
         notes += [lost] if lost else []
         length = settings.segment or segment_length(info.height, info.width)
-        tile, tiles = tiles_of(self.networks, plan)
-        memory = partial(memory_of, self.networks, info, plan, compare=settings.compare)
-        places = self.networks.places(plan.passes, memory)
+        tile, tiles = tiles_of(networks, plan)
+        memory = partial(memory_of, networks, info, plan, compare=settings.compare)
+        places = networks.places(plan.passes, memory)
         task = VideoTask(
             name=name or str(source),
             info=info,
             plan=plan,
             encoding=encoding,
             mapping=mapping,
-            models=tuple(self.networks.found(scale) for scale in plan.passes),
+            models=tuple(networks.found(scale) for scale in plan.passes),
             times=times,
             start=start,
             end=end,
@@ -118,15 +123,17 @@ class VideoJob:
 
     def cut_into(self, task: VideoTask, tile: int) -> None:
         """Have every network of a task cut frames into tiles of this side, whatever the free memory is."""
-        for index in range(len(self.networks.devices)):
+        networks = self.networks_for(task.info)
+        for index in range(len(networks.devices)):
             for scale in set(task.plan.passes):
-                self.networks.get(scale, index).tile = tile
+                networks.get(scale, index).tile = tile
 
     def measure(self, task: VideoTask) -> float:
         """Measure how many seconds a frame will take; raises InputError."""
         middle = task.times[len(task.times) // 2]
         deinterlace = self.settings.deinterlace
-        return seconds_a_frame(self.networks, task.info, task.plan, pts=middle, deinterlace=deinterlace)
+        networks = self.networks_for(task.info)
+        return seconds_a_frame(networks, task.info, task.plan, pts=middle, deinterlace=deinterlace)
 
     def _target(self, info: VideoInfo, plan: Plan, codec: str, output: Path | None) -> Path:
         settings, source = self.settings, info.path

@@ -104,14 +104,15 @@ def run_video(
 def _key(job: VideoJob, task: VideoTask) -> dict[str, Any]:
     """Return everything that decides what the result is, under names for people."""
     settings = job.settings
-    first = job.networks.get(task.plan.passes[-1])
+    networks = job.networks_for(task.info)
+    first = networks.get(task.plan.passes[-1])
     return {
         "input": input_hash(task.info.path),
         "size": f"{task.plan.out_width}x{task.plan.out_height}",
-        "model": job.networks.digest(set(task.plan.passes)),
+        "model": networks.digest(set(task.plan.passes)),
         "engine": type(first.runner).__name__,
-        "precision": list(job.networks.precisions(task.plan.passes)),
-        "device": sorted({device_type(device) for device in job.networks.devices}),
+        "precision": list(networks.precisions(task.plan.passes)),
+        "device": sorted({device_type(device) for device in networks.devices}),
         "tile": settings.tile,
         "tta": settings.ensemble,
         "sharpness": settings.sharpness,

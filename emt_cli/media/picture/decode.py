@@ -14,10 +14,10 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from emt_cli.errors import InputError
 from emt_cli.media.picture import png
 from emt_cli.media.picture.bmp import bmp_metadata, read_bmp
+from emt_cli.media.picture.coarse import is_coarse
 from emt_cli.media.picture.formats import SourceFormat, UnsupportedError, check_input
 from emt_cli.media.picture.heif import read_heif
 from emt_cli.media.picture.jpeg import check_jpeg, read_extras
-from emt_cli.media.picture.jpeg_quality import jpeg_quality
 from emt_cli.media.picture.jxl import read_jxl
 from emt_cli.media.picture.metadata import Metadata, profile_space
 from emt_cli.media.picture.pillow import open_image
@@ -145,8 +145,8 @@ def _decode_with_pillow(data: bytes, format: SourceFormat, name: str, max_pixels
             xmp=image.info.get("xmp") or None,
             dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         )
-        quality = jpeg_quality(getattr(image, "quantization", {}))
-        decoded = replace(_from_pillow(image, metadata, frames), quality=quality)
+        coarse = is_coarse(image, io.BytesIO(data))
+        decoded = replace(_from_pillow(image, metadata, frames), coarse=coarse)
     if format != "jpeg":
         return decoded
     extras = read_extras(data, metadata.xmp)

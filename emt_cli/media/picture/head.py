@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emt_cli.media.picture.bmp import read_bmp_head
+from emt_cli.media.picture.coarse import is_coarse
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import (
     PictureFormat,
@@ -20,7 +21,6 @@ from emt_cli.media.picture.formats import (
 )
 from emt_cli.media.picture.heif_head import read_heif_head
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
-from emt_cli.media.picture.jpeg_quality import jpeg_quality
 from emt_cli.media.picture.jxl_head import read_jxl_head
 from emt_cli.media.picture.metadata import exif_orientation
 from emt_cli.media.picture.pillow import open_image
@@ -46,8 +46,8 @@ class Head:
     itemsize: int
     """Bytes of a decoded sample: 1, 2 or 4."""
     file_bytes: int
-    quality: int | None = None
-    """Of a JPEG, 1 to 100, estimated."""
+    coarse: bool = False
+    """Whether it was saved so coarsely that blocks and rings show."""
 
     @property
     def pixels(self) -> int:
@@ -139,8 +139,8 @@ def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
         if exif and _lies_on_its_side(exif.removeprefix(b"Exif\0\0")):
             width, height = height, width
         gray = image.mode in ("1", "L", "LA")
-        quality = jpeg_quality(getattr(image, "quantization", {}))
-        return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size, quality)
+        coarse = is_coarse(image, stream)
+        return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size, coarse)
 
 
 def _lies_on_its_side(exif: bytes) -> bool:

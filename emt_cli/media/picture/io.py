@@ -56,8 +56,8 @@ class Picture:
     """Pictures or pages in the file; only the first is here."""
     notes: tuple[str, ...] = ()
     """What the person may want to know about the reading, a phrase each."""
-    quality: int | None = None
-    """Of a JPEG, 1 to 100, estimated."""
+    coarse: bool = False
+    """Whether it was saved so coarsely that blocks and rings show."""
 
     @property
     def height(self) -> int:
@@ -116,7 +116,7 @@ def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: i
         metadata=metadata,
         frames=decoded.frames,
         notes=tuple(notes),
-        quality=decoded.quality,
+        coarse=decoded.coarse,
     )
 
 

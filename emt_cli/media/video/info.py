@@ -83,6 +83,8 @@ class VideoInfo:
     """Of an animation that is damaged: what is missing at its end, for people."""
     left_out: tuple[str, ...] = ()
     """What its frames bring along that no result has, for people."""
+    coarse: bool = False
+    """Whether it was coded so coarsely that blocks and rings show."""
 
     @property
     def dtype(self) -> Literal["uint8", "uint16"]:

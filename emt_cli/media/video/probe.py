@@ -19,6 +19,7 @@ import av.video.frame
 
 from emt_cli.errors import InputError
 from emt_cli.media.video.animation import animation_format, probe_animation
+from emt_cli.media.video.coarse import TELL_QUANTIZERS, is_coarse
 from emt_cli.media.video.codecs import FORMATS
 from emt_cli.media.video.colour import CONVERTIBLE, guess_colour
 from emt_cli.media.video.dolby_vision import dolby_vision
@@ -119,6 +120,7 @@ def probe(path: Path) -> VideoInfo:
             tags=dict(container.metadata),
             origin=origin,
             left_out=left_out(stream, frames, dolby=dolby is not None),
+            coarse=is_coarse(frames),
         )
 
 
@@ -179,6 +181,7 @@ def _first_frames(container: Any, stream: Any, path: Path) -> list[av.video.fram
     """Return the first frame and some more, for not every frame brings along what others do."""
     frames: list[av.video.frame.VideoFrame] = []
     decoder = open_decoder(stream)
+    decoder.options = TELL_QUANTIZERS
     with contextlib.suppress(av.error.FFmpegError):
         for packet in container.demux(stream):
             with contextlib.suppress(av.error.FFmpegError):

@@ -175,5 +175,5 @@ def test_a_batch_gives_jpeg_of_low_quality_to_the_photo_model_and_tells_how_many
     events = [json.loads(line) for line in result.stdout.splitlines()]
     models = {Path(e["input"]).name: e["model"] for e in events if e["event"] == "done"}
     assert models == {"low.jpg": "emt-lite-photo", "high.jpg": "emt-lite", "first.png": "emt-lite"}
-    assert "3 to enlarge (1 by emt-lite-photo, as JPEG below quality 90)" in plan.stderr
+    assert "3 to enlarge (1 by emt-lite-photo, as they were saved coarsely)" in plan.stderr
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()[-1])["skipped"] == 3

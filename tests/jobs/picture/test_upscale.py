@@ -580,5 +580,5 @@ def test_auto_takes_the_photo_model_for_jpeg_of_low_quality_and_says_so(
         Path(facts["input"]).name: facts["model"] for facts in map(json.loads, result.stdout.splitlines())
     }
     assert models == {"60.jpg": "emt-lite-photo", "95.jpg": "emt-lite", "clean.png": "emt-lite"}
-    assert "emt-lite-photo for JPEG below quality 90" in said
+    assert "emt-lite-photo, as it was saved coarsely" in said
     assert json.loads(chosen.stdout)["model"] == "emt-lite"

@@ -1,0 +1,94 @@
+"""How coarsely JPEG and WebP were saved is told as the programs that saved them were."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from emt_cli.media.picture.head import read_head
+from emt_cli.media.picture.io import read_picture
+from emt_cli.media.picture.jpeg_quality import jpeg_quality
+from emt_cli.media.picture.webp_quality import webp_quantizer
+
+
+def saved(photo: np.ndarray, format: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, format, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("quality", [1, 10, 30, 50, 75, 89, 90, 95, 100])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpegs_quality_is_what_pillow_was_told(photo: np.ndarray, quality: int, options: dict[str, int]):
+    image = Image.open(io.BytesIO(saved(photo, "JPEG", quality=quality, **options)))
+
+    assert jpeg_quality(image.quantization) == pytest.approx(quality, abs=1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("quality", [20, 60, 85])
+def test_a_jpegs_quality_is_what_opencv_was_told(photo: np.ndarray, quality: int):
+    _, data = cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, quality])
+
+    image = Image.open(io.BytesIO(data.tobytes()))
+
+    assert jpeg_quality(image.quantization) == pytest.approx(quality, abs=1)  # type: ignore[attr-defined]
+
+
+def test_a_jpeg_without_tables_has_no_quality():
+    assert jpeg_quality({}) is None
+    assert jpeg_quality({0: [1, 2]}) is None
+
+
+@pytest.mark.parametrize("quality", [0, 20, 50, 74, 80, 95, 100])
+@pytest.mark.parametrize("method", [0, 4])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_webps_quantiser_is_what_libwebp_makes_of_the_quality(
+    photo: np.ndarray, quality: int, method: int, mode: str
+):
+    stream = io.BytesIO()
+    profile = b"some profile" * 999  # its chunk stands before the frame
+    Image.fromarray(photo).convert(mode).save(
+        stream, "WEBP", quality=quality, method=method, icc_profile=profile
+    )
+
+    found = webp_quantizer(stream)
+
+    linear = quality / 100 * 2 / 3 if quality < 75 else 2 * quality / 100 - 1  # libwebp, QualityToCompression
+    assert found == pytest.approx(127 * (1 - linear ** (1 / 3)), abs=3)  # segments are centred roughly
+
+
+def test_webp_without_losses_and_damaged_webp_have_no_quantiser(photo: np.ndarray):
+    lossless = saved(photo, "WEBP", lossless=True)
+    lossy = saved(photo, "WEBP", quality=50)
+
+    assert webp_quantizer(io.BytesIO(lossless)) is None
+    for length in (0, 11, 20, 25, 29):
+        assert webp_quantizer(io.BytesIO(lossy[:length])) is None
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "coarse"),
+    [
+        ("JPEG", {"quality": 60}, True),
+        ("JPEG", {"quality": 92}, False),
+        ("WEBP", {"quality": 60}, True),
+        ("WEBP", {"quality": 85}, False),
+        ("WEBP", {"lossless": True}, False),
+        ("PNG", {}, False),
+    ],
+)
+def test_pictures_saved_coarsely_are_told_from_their_heads_alone(
+    tmp_path: Path, photo: np.ndarray, format: str, options: dict[str, Any], coarse: bool
+):
+    path = tmp_path / "a"
+    path.write_bytes(saved(photo, format, **options))
+
+    assert read_head(path).coarse is coarse
+    assert read_picture(path).coarse is coarse
+    assert read_picture(path).pixels.shape == photo.shape

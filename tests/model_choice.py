@@ -1,0 +1,114 @@
+"""Where emt-lite-photo is nearer to originals than emt-lite: python tests/model_choice.py Kodak24.
+
+The folder's pictures are reduced to a quarter and saved as JPEG, WebP and video of several qualities;
+videos are seven frames in which the picture moves by two pixels each, of which the fifth is taken. Prints the
+mean PSNR (Y, dB) of both models, in how many pictures the photo model wins, and what tells the quality: the
+thresholds of media/picture/coarse.py and media/video/coarse.py follow from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from emt_cli import Upscaler
+from emt_cli.media.metrics import psnr
+from emt_cli.media.picture.webp_quality import webp_quantizer
+from emt_cli.media.resize import bicubic_downscale
+from emt_cli.media.video.coarse import TELL_QUANTIZERS, quantizers
+
+Pixels = NDArray[np.uint8]
+SCALE, FRAMES, TAKEN, STEP = 4, 7, 4, 8
+PICTURES = {"JPEG": (60, 75, 80, 85, 90, 95), "WEBP": (50, 60, 70, 75, 80, 90)}
+VIDEOS: dict[str, tuple[str, dict[str, str], tuple[int, ...]]] = {
+    "libx264": ("crf", {}, (18, 20, 23, 26, 30)),
+    "libvpx-vp9": ("crf", {"b": "0", "deadline": "good", "cpu-used": "4"}, (32, 38, 45, 52)),
+    "mpeg2video": ("qmin", {}, (2, 4, 5, 6, 8)),
+    "mpeg4": ("qmin", {}, (2, 4, 5, 6, 8)),
+}
+
+
+def saved(picture: Pixels, format: str, quality: int) -> tuple[Pixels, float]:
+    """Return a picture as it comes back, and what tells its quality."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, format, quality=quality)
+    told = webp_quantizer(stream) if format == "WEBP" else quality
+    stream.seek(0)
+    return np.asarray(Image.open(stream).convert("RGB")), float(told or 0)
+
+
+def coded(
+    frames: list[Pixels], codec: str, key: str, value: int, options: dict[str, str]
+) -> tuple[Pixels, float]:
+    """Return one frame as it comes back, and the mean quantiser."""
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="matroska") as container:
+        track: Any = container.add_stream(codec, rate=25)
+        track.height, track.width = frames[0].shape[:2]
+        track.pix_fmt = "yuv420p"
+        track.options = options | {key: str(value)} | ({"qmax": str(value)} if key == "qmin" else {})
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, "rgb24").reformat(format="yuv420p", dst_colorspace=1)
+            container.mux(track.encode(picture))
+        container.mux(track.encode())
+    stream.seek(0)
+    with av.open(stream) as source:
+        source.streams.video[0].codec_context.options = TELL_QUANTIZERS
+        decoded = list(source.decode(video=0))
+    told = statistics.mean(value for _, value in quantizers(decoded))
+    return decoded[TAKEN].reformat(format="rgb24", src_colorspace=1).to_ndarray(), told
+
+
+def rows(originals: list[Pixels]) -> Iterator[tuple[str, Callable[[Pixels], tuple[Pixels, Pixels, float]]]]:
+    """Yield each quality by name, with what makes (original, damaged, what tells) of a picture."""
+    for format, qualities in PICTURES.items():
+        for quality in qualities:
+            yield (
+                f"{format} {quality}",
+                lambda hr, f=format, q=quality: (hr, *saved(bicubic_downscale(hr, SCALE), f, q)),
+            )
+    for codec, (key, options, values) in VIDEOS.items():
+        for value in values:
+
+            def moving(hr: Pixels, how: Any = (codec, key, value, options)) -> tuple[Pixels, Pixels, float]:
+                height, width = (side // 64 * 64 - 64 for side in hr.shape[:2])
+                views = [hr[16 : 16 + height, STEP * t : STEP * t + width] for t in range(FRAMES)]
+                small = [np.ascontiguousarray(bicubic_downscale(view, SCALE)) for view in views]
+                return (views[TAKEN], *coded(small, *how))
+
+            yield f"{codec} {value}", moving
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Where the photo model wins.")
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    originals = [np.array(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
+    models = [Upscaler.from_model(name) for name in ("emt-lite", "emt-lite-photo")]
+    print("| saved as | told by | emt-lite | emt-lite-photo | photo wins |\n|---|---|---|---|---|")
+    for name, damage in rows(originals):
+        scores, told = [], []
+        for original in originals:
+            hr, damaged, tells = damage(original)
+            scores.append([psnr(model.upscale(damaged), hr, border=SCALE) for model in models])
+            told.append(tells)
+        lite, photo = np.mean(scores, axis=0)
+        wins = sum(after > before for before, after in scores)
+        print(
+            f"| {name} | {statistics.mean(told):.1f} | {lite:.2f} | {photo:.2f} | {wins} of {len(scores)} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
