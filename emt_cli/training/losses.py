@@ -21,9 +21,9 @@ RADIUS, THRESHOLD = 50, 10.0
 class Losses:
     """The terms of the loss that follow from an answer and its target."""
 
-    def __init__(self, config: LossConfig, device: torch.device) -> None:
-        """Load what is needed; raises ModelError."""
-        self.config = config
+    def __init__(self, config: LossConfig, device: torch.device, *, scale: int) -> None:
+        """Load what is needed for answers of a network of this scale; raises ModelError."""
+        self.config, self.scale = config, scale
         self.perceptual = None
         if config.perceptual and config.perceptual_weight:
             self.perceptual = load_perceptual(config.perceptual, config.perceptual_file).to(device)
@@ -46,6 +46,8 @@ class Losses:
             terms["frequency"] = config.frequency_weight * frequency_distance(answer, target)
         if config.colour_weight:
             terms["colour"] = config.colour_weight * colour_distance(answer, target)
+        if config.grid_weight:
+            terms["grid"] = config.grid_weight * grid_distance(answer, target, self.scale)
         if self.perceptual is not None:
             terms["perceptual"] = 255 * config.perceptual_weight * self.perceptual(answer, target)
         return terms
@@ -65,6 +67,29 @@ def frequency_distance(answer: Tensor, target: Tensor) -> Tensor:
 def colour_distance(answer: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference of (b, 3, h, w), averaged over SQUAREs."""
     return F.avg_pool2d(answer - target, min(SQUARE, *answer.shape[2:])).abs().mean()
+
+
+def grid_distance(answer: Tensor, target: Tensor, period: int) -> Tensor:
+    """Return how much of (b, 3, h, w) repeats with a period: errors, and how busy it is.
+
+    Means over all places of one phase are compared with those over all of them, which drop what is of the
+    picture; busy is the mean absolute Laplacian.
+    """
+    error = _phases(answer - target, period)
+    busy = _phases(_laplacian(answer).abs(), period)
+    return sum(((x - x.mean((1, 2), keepdim=True)).abs().mean() for x in (error, busy)), answer.new_zeros(()))
+
+
+def _phases(x: Tensor, period: int) -> Tensor:
+    """Return the means (c, period, period) of (b, c, h, w) over the places of each phase."""
+    height, width = (side // period * period for side in x.shape[2:])
+    cells = x[..., :height, :width].reshape(*x.shape[:2], height // period, period, width // period, period)
+    return cells.mean((0, 2, 4))
+
+
+def _laplacian(x: Tensor) -> Tensor:
+    inner = x[..., 1:-1, 1:-1]
+    return x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:] - 4 * inner
 
 
 def sharpened(x: Tensor, amount: float) -> Tensor:

@@ -31,7 +31,7 @@ class Plan:
 def make_plan(config: TrainConfig, *, processes: int = 1) -> Plan:
     """Take two steps on one patch and reckon from them."""
     network = first_network(config).train()
-    losses = Losses(config.losses, torch.device("cpu"))
+    losses = Losses(config.losses, torch.device("cpu"), scale=config.scale)
     discriminator = Discriminator(config.discriminator.width) if config.discriminator.weight else None
     share = max(1, config.batch // processes)
     x = torch.rand(1, 3, config.patch, config.patch) * 255

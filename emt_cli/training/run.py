@@ -52,7 +52,7 @@ class Run:
         self.wrapped: nn.Module
         self.optimizers: list[Any]
         self.wrapped, *self.optimizers = fabric.setup(self.network, *make_optimizers(self.network, config))
-        self.losses = Losses(config.losses, fabric.device)
+        self.losses = Losses(config.losses, fabric.device, scale=config.scale)
         self.adversary = None
         self.faithful: dict[str, Tensor] | None = None
         """What a sharp network is trained on from, for --sharpness."""

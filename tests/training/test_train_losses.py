@@ -16,7 +16,14 @@ from torch.nn import functional as F
 from emt_cli.assets import features as assets
 from emt_cli.errors import InputError, ModelError
 from emt_cli.training.features import PerceptualDistance, load_perceptual, vgg19_stages
-from emt_cli.training.losses import Losses, charbonnier, colour_distance, frequency_distance, sharpened
+from emt_cli.training.losses import (
+    Losses,
+    charbonnier,
+    colour_distance,
+    frequency_distance,
+    grid_distance,
+    sharpened,
+)
 from emt_cli.training.tables import LossConfig
 
 SAMPLES = Path(__file__).parent.parent.parent / "samples"
@@ -76,13 +83,35 @@ def test_colours_are_compared_over_squares_of_16_pixels():
     assert colour_distance(answer[..., :8, :8], target[..., :8, :8]).item() == pytest.approx(1.0)
 
 
+def test_a_grid_is_what_repeats_with_the_scale():
+    flat = torch.full((2, 3, 88, 96), 100.0)
+    grid = flat.clone()
+    grid[..., 1::4, 2::4] += 8
+
+    # One of 16 phases is 8 too bright. Its Laplacian is 32, that of 4 neighbours 8, that of the other 11 none.
+    error, busy = (7.5 + 15 * 0.5) / 16, ((32 - 4) + 4 * (8 - 4) + 11 * 4) / 16
+    assert grid_distance(grid, flat, 4).item() == pytest.approx(error + busy, rel=1e-4)
+    assert grid_distance(grid, flat, 2).item() < 0.8 * (error + busy)
+    assert grid_distance(grid, flat, 3).item() < 0.3  # not a whole number of periods
+
+
+def test_pictures_and_grain_are_no_grid():
+    cat = planes(np.array(Image.open(SAMPLES / "cat.png").convert("RGB")))
+    grain = torch.from_numpy(np.random.default_rng(0).normal(0, 8, cat.shape)).float()
+
+    assert grid_distance(cat, cat, 4).item() < 0.2
+    assert grid_distance(cat + grain, cat, 4).item() < 0.3
+
+
 def test_patch_smaller_than_the_blur_is_sharpened(photo: np.ndarray):
     assert sharpened(planes(photo[:12, :16]), 0.5).isfinite().all()
 
 
 def test_weights_are_those_of_pixels_of_0_to_1(pair: tuple[torch.Tensor, torch.Tensor]):
     losses = Losses(
-        LossConfig(pixel_weight=0.5, frequency_weight=2.0, colour_weight=3.0), torch.device("cpu")
+        LossConfig(pixel_weight=0.5, frequency_weight=2.0, colour_weight=3.0),
+        torch.device("cpu"),
+        scale=4,
     )
 
     terms = losses.terms(*pair)
