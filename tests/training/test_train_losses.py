@@ -88,7 +88,7 @@ def test_a_grid_is_what_repeats_with_the_scale():
     grid = flat.clone()
     grid[..., 1::4, 2::4] += 8
 
-    # One of 16 phases is 8 too bright. Its Laplacian is 32, that of 4 neighbours 8, that of the other 11 none.
+    # One of 16 phases is 8 too bright. Its Laplacian is 32, that of its 4 neighbours 8, that of others 0.
     error, busy = (7.5 + 15 * 0.5) / 16, ((32 - 4) + 4 * (8 - 4) + 11 * 4) / 16
     assert grid_distance(grid, flat, 4).item() == pytest.approx(error + busy, rel=1e-4)
     assert grid_distance(grid, flat, 2).item() < 0.8 * (error + busy)
