@@ -109,12 +109,12 @@ def resumed_settings(place: Place) -> dict[str, Any] | None:
 
 
 def changes(before: dict[str, Any], config: TrainConfig) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that are others than before, with their values before and now."""
-    return {
-        key: (before.get(key), value)
-        for key, value in settings_of(config).items()
-        if before.get(key) != value
-    }
+    """Return the settings that are others than before, with their values before and now.
+
+    What a checkpoint does not name is newer than it, and was as it is by default.
+    """
+    known = settings_of(TrainConfig()) | before
+    return {key: (known[key], value) for key, value in settings_of(config).items() if known[key] != value}
 
 
 def choose_accelerator(place: Place) -> torch.device:

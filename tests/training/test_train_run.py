@@ -36,7 +36,7 @@ from emt_cli.training.loop import TrainStep, train
 from emt_cli.training.optimizer import Average, learning_rate_share, start_as_identity
 from emt_cli.training.prepare import Source, prepare
 from emt_cli.training.record import Record, read_log
-from emt_cli.training.start import Place
+from emt_cli.training.start import Place, changes, settings_of
 from emt_cli.training.validation import score_pictures
 
 
@@ -127,6 +127,13 @@ def test_checkpoint_of_another_config_is_refused(tmp_path: Path, config: TrainCo
 
     with pytest.raises(UsageError, match=r"network\.layers is 2 there and 3 in this run"):
         finish(other, tmp_path / "run", "auto")
+
+
+def test_settings_newer_than_a_checkpoint_count_as_left_as_they_are_by_default(config: TrainConfig):
+    older = settings_of(config) | {"seed": 99}
+    del older["losses.grid_weight"], older["clip"]
+
+    assert changes(older, config) == {"seed": (99, config.seed)}
 
 
 def test_finished_run_has_nothing_left_to_do(tmp_path: Path, config: TrainConfig):
