@@ -19,6 +19,8 @@ from typing import BinaryIO
 _TEMPORARY = re.compile(r"\.emt-[0-9a-f]{16}\.tmp")
 _STALE_SECONDS = 3600
 """Where files cannot be locked, they count as left behind after this."""
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+"""Whoever else can write to a folder may have put a link there."""
 _UNFINISHED: set[Path] = set()
 
 
@@ -62,22 +64,22 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Make a folder where the system keeps temporary files; it is removed when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="emt-") as name:
-        folder = Path(name)
-        with unfinished(folder):
-            yield folder
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Make a folder, closed to others, where the system keeps temporary files, or in parent.
 
-
-@contextlib.contextmanager
-def unfinished(path: Path) -> Iterator[None]:
-    """Let remove_unfinished() remove a file or folder as long as the block lasts."""
-    register(path)
+    It is removed when the block ends. What killed processes left beside it is removed first. Raises OSError.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    _sweep(parent)
+    folder, descriptor = _make_locked(parent)
+    register(folder)
     try:
-        yield
+        yield folder
     finally:
-        unregister(path)
+        shutil.rmtree(folder, ignore_errors=True)
+        unregister(folder)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def register(path: Path) -> None:
@@ -118,28 +120,57 @@ def _open_locked(folder: Path) -> tuple[Path, BinaryIO]:
         stream.close()
 
 
+def _make_locked(parent: Path) -> tuple[Path, int | None]:
+    """Make a folder and lock it, where folders can be; the lock lasts as long as the descriptor is open."""
+    while True:
+        folder = parent / f".emt-{secrets.token_hex(8)}.tmp"
+        folder.mkdir(mode=0o700)
+        if sys.platform == "win32":
+            return folder, None
+        with contextlib.suppress(FileNotFoundError):  # taken for one left behind, as above
+            descriptor = os.open(folder, os.O_RDONLY)
+            if _is_free(descriptor) is not False and folder.exists():
+                return folder, descriptor
+            os.close(descriptor)
+
+
 @lru_cache(maxsize=256)  # a run over many folders does not remember them all
-def _sweep(folder: Path) -> None:
+def _sweep(place: Path) -> None:
     """Remove what killed processes left in a folder, once in the life of this one."""
     with contextlib.suppress(OSError):
-        for path in folder.iterdir():
+        for path in place.iterdir():
             if _TEMPORARY.fullmatch(path.name):
-                _remove_if_stale(path)
+                with contextlib.suppress(OSError):
+                    if stat.S_ISDIR(path.lstat().st_mode):
+                        _remove_folder_if_stale(path)
+                    else:
+                        _remove_if_stale(path)
 
 
 def _remove_if_stale(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            free = _is_free(descriptor)
-            if free is None:
-                free = time.time() - os.fstat(descriptor).st_mtime > _STALE_SECONDS
-            if free and sys.platform != "win32":
-                path.unlink()
-        finally:
-            os.close(descriptor)
-        if free and sys.platform == "win32":
+    descriptor = os.open(path, os.O_RDWR | _NO_LINKS)
+    try:
+        free = _is_free(descriptor)
+        if free is None:
+            free = time.time() - os.fstat(descriptor).st_mtime > _STALE_SECONDS
+        if free and sys.platform != "win32":
             path.unlink()
+    finally:
+        os.close(descriptor)
+    if free and sys.platform == "win32":
+        path.unlink()
+
+
+def _remove_folder_if_stale(path: Path) -> None:
+    """Remove a folder of this user's that nobody holds; where that cannot be told, it stays."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _NO_LINKS)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid() and _is_free(descriptor):
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(descriptor)
 
 
 def _is_free(descriptor: int) -> bool | None:

@@ -12,12 +12,20 @@ from pathlib import Path
 import pytest
 
 from emt_cli import atomic
-from emt_cli.atomic import temporary_beside, write_atomically
+from emt_cli.atomic import temporary_beside, temporary_folder, write_atomically
+
+unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot lock folders")
 
 HOLDER = (
     "import sys; from pathlib import Path; from emt_cli.atomic import temporary_beside\n"
     "with temporary_beside(Path(sys.argv[1])) as (path, stream):\n"
     "    stream.write(b'half'); stream.flush(); print(path.name, flush=True); sys.stdin.read()"
+)
+
+FOLDER_HOLDER = (
+    "import sys; from pathlib import Path; from emt_cli.atomic import temporary_folder\n"
+    "with temporary_folder(Path(sys.argv[1])) as folder:\n"
+    "    (folder / 'half').touch(); print(folder.name, flush=True); sys.stdin.read()"
 )
 
 
@@ -27,10 +35,10 @@ def sweep_again() -> None:
     atomic._sweep.cache_clear()
 
 
-def holder(place: Path) -> tuple[subprocess.Popen[str], str]:
+def holder(place: Path, code: str = HOLDER) -> tuple[subprocess.Popen[str], str]:
     """A process that is writing a file, and the name of its temporary one."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     return process, process.stdout.readline().strip()
@@ -59,6 +67,39 @@ def test_what_a_living_process_writes_is_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == [name, "b.png"]
     process.communicate("")
     assert names(tmp_path) == ["b.png"]
+
+
+@unix
+def test_folders_of_killed_processes_are_removed_and_no_others(tmp_path: Path) -> None:
+    killed, left = holder(tmp_path, FOLDER_HOLDER)
+    killed.kill()
+    killed.communicate()
+    living, held = holder(tmp_path, FOLDER_HOLDER)  # removes what the first one left
+    (tmp_path / ".emt-pictures.tmp").mkdir()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / f".emt-{'0' * 16}.tmp").symlink_to("precious")
+    others = [f".emt-{'0' * 16}.tmp", ".emt-pictures.tmp", "precious"]
+
+    with temporary_folder(tmp_path) as folder:
+        assert names(tmp_path) == sorted([held, folder.name, *others])
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+    assert left != held
+    living.communicate("")
+    assert names(tmp_path) == others
+
+
+@unix
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give a folder away")
+def test_folders_of_other_users_are_left_alone(tmp_path: Path) -> None:
+    others = tmp_path / f".emt-{'0' * 16}.tmp"
+    others.mkdir()
+    os.chown(others, 65534, 65534)
+
+    with temporary_folder(tmp_path):
+        pass
+
+    assert names(tmp_path) == [others.name]
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:

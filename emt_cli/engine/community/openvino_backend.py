@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emt_cli.atomic import temporary_folder
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
 from emt_cli.engine.device import Precision
@@ -37,8 +36,8 @@ class OpenVINOBackend:
         return (yield from self.compiled.infer(plane, np.copy))
 
     def _compile(self, core: Any, settings: dict[str, Any]) -> Any:
-        with tempfile.TemporaryDirectory(prefix="emt-") as folder:
-            made = Path(folder) / "model.bin"
+        with temporary_folder() as folder:
+            made = folder / "model.bin"
             command = [
                 *(sys.executable, "-m", "emt_cli.engine.community.convert"),
                 *(str(self.network.path.absolute()), str(made)),

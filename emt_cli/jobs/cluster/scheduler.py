@@ -7,7 +7,6 @@ import importlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import tempfile
 from collections import deque
@@ -17,7 +16,7 @@ from pathlib import Path
 from threading import Event, current_thread, main_thread
 from typing import Any, Generic, TypeVar
 
-from emt_cli.atomic import unfinished
+from emt_cli.atomic import temporary_folder
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.jobs.cluster.workers import ATTEMPTS, Share, Ticket, Worker, WorkerPool, answers
 
@@ -98,14 +97,13 @@ def _for_itself() -> Iterator[dict[str, Any]]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
     before = {name: os.environ.get(name) for name in settings}
-    # Sockets lie in it, whose paths may have 107 bytes: the system's folder for a user can be too long.
-    folder = Path(tempfile.mkdtemp(prefix="emt-ray-", dir="/tmp" if os.name == "posix" else None))
     reachable = constants.ENABLE_RAY_CLUSTER
     os.environ.update(settings)
     constants.ENABLE_RAY_CLUSTER = False
     _look_at_environment()
     try:
-        with unfinished(folder):
+        # Sockets lie in it, whose paths may have 107 bytes: the system's folder for a user can be too long.
+        with temporary_folder(Path("/tmp") if os.name == "posix" else None) as folder:
             yield {"include_dashboard": False, "_temp_dir": str(folder / "ray")}  # Ray opens it to all
     finally:
         constants.ENABLE_RAY_CLUSTER = reachable
@@ -115,7 +113,6 @@ def _for_itself() -> Iterator[dict[str, Any]]:
             else:
                 os.environ[name] = value
         _look_at_environment()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _look_at_environment() -> None:
