@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from emt_cli.atomic import unfinished, write_atomically
+from emt_cli.atomic import temporary_folder, write_atomically
 from emt_cli.errors import EmtError, InputError, OutputError
 from emt_cli.media.picture.formats import SUFFIXES
 from emt_cli.media.picture.head import read_head
@@ -62,18 +62,19 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
     store = _open(folder, source.scale)
     if store is None:
         try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            with unfinished(folder):
-                _make(source, files, folder, report)
+            cache.mkdir(parents=True, exist_ok=True)
+            with temporary_folder(cache) as place:
+                made = place / folder.name
+                made.mkdir()
+                _make(source, files, made, report)
+                if _open(folder, source.scale) is None:  # another run may have made it meanwhile
+                    shutil.rmtree(folder, ignore_errors=True)
+                    made.replace(folder)
         except OSError as error:
             raise OutputError(
                 f"{folder}: decoded pictures cannot be written ({error.strerror or error});"
                 " make room, or choose another --cache; --dry-run tells how much they need"
             ) from error
-        finally:
-            if not (folder / INDEX).exists():  # half of it is of no use, and takes room
-                shutil.rmtree(folder, ignore_errors=True)
         store = PictureStore(folder, source.scale)
     small = [
         _too_small(name, int(h), int(w), source)
@@ -152,7 +153,6 @@ def _make(source: Source, files: list[tuple[Path, Path]], folder: Path, report: 
             file.flush()
             os.fsync(file.fileno())
     if problems and not (source.skip_bad and pictures):
-        shutil.rmtree(folder, ignore_errors=True)
         raise _refusal(problems, len(files))
     skipped = [str(problem) for problem in problems]
     write_atomically(folder / INDEX, json.dumps({"pictures": pictures, "skipped": skipped}).encode())
