@@ -14,12 +14,9 @@ from random import Random
 import corrupt_files
 import numpy as np
 import pytest
+from campaign_kills import kill_again_and_again, yard
 from PIL import Image
 from processes import FORKS, emt, finish, start
-from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
-
-from emt_cli.assets import catalog
 
 pytestmark = [
     pytest.mark.slow,
@@ -109,86 +106,14 @@ def test_overwriting_upscale_killed_at_any_moment_keeps_the_old_result_or_has_th
     assert names(work / "out") == ["photo_x2.png"]
 
 
-def test_training_killed_again_and_again_ends_with_the_very_same_model(work: Path) -> None:
-    pytest.importorskip("lightning_fabric")
-    (work / "pictures").mkdir()
-    for name in "ab":
-        Image.fromarray(corrupt_files.scene(48, 60)).save(work / "pictures" / f"{name}.png")
-    tiny = vars(corrupt_files.TINY) | {"windows": [[8, 4], [4, 8]], "shifts": [[4, 2], [2, 4]]}
-    pairs = [part for key, value in tiny.items() for part in ("--set", f"network.{key}={value}")]
-    for key, value in (("batch", 1), ("patch", 8), ("checkpoint_every", 3), ("validate_every", 7)):
-        pairs += ["--set", f"{key}={value}"]
-    command = (
-        "train",
-        "--data",
-        "pictures",
-        "--val",
-        "pictures",
-        "--steps",
-        "60",
-        "--accelerator",
-        "cpu",
-        *pairs,
-    )
-    env = {"OMP_NUM_THREADS": "1"}
-    began = time.perf_counter()
-    assert emt(*command, "--out", "whole", folder=work, talk=work / "talk", env=env).code == 0
-    seconds = time.perf_counter() - began
-    kills = 0
-
-    for moment in moments(seconds, 8, 2):
-        process = start(
-            *command, "--out", "run", "--resume", "auto", folder=work, talk=work / "talk", env=env
-        )
-        time.sleep(0.3 * seconds + 0.5 * moment)
-        process.kill()
-        ended = finish(process, work / "talk")
-        kills += ended.code == -signal.SIGKILL
-        assert ended.code in (0, -signal.SIGKILL), ended.stderr
-    ended = emt(*command, "--out", "run", "--resume", "auto", folder=work, talk=work / "talk", env=env)
-
-    assert kills
-    assert (ended.code, ended.stdout) == (0, "run/best.safetensors\n"), ended.stderr
-    assert weights(work / "run" / "last.safetensors") == weights(work / "whole" / "last.safetensors")
-    assert [name for name in names(work / "run") if name.startswith(".emt-")] == []
-    assert names(work / "run" / "checkpoints") == names(work / "whole" / "checkpoints")
-
-
-def weights(path: Path) -> dict[str, bytes]:
-    """The tensors of a model; its header tells of the time it took."""
-    from emt_cli.engine.weights import load_weights
-
-    return {name: tensor.tobytes() for name, tensor in load_weights(path).tensors.items()}
-
-
-def test_pull_killed_at_any_moment_leaves_no_half_model(
-    work: Path, shared: Path, httpserver: HTTPServer
+@pytest.mark.parametrize("name", ["train", "pull", "batch-ray", "video-ray"])
+def test_killed_again_and_again_a_command_ends_with_the_very_same_results(
+    tmp_path: Path, name: str, request: pytest.FixtureRequest
 ) -> None:
-    file = catalog.RELEASED[2]
-    data = (shared / "weights" / file.name).read_bytes()
+    pytest.importorskip("lightning_fabric" if name == "train" else "ray" if "ray" in name else "os")
+    weights = request.getfixturevalue("shared") / "weights" if name == "pull" else None
 
-    def slowly(request: Request) -> Response:
-        def pieces() -> Iterator[bytes]:
-            for at in range(0, len(data), len(data) // 20):
-                time.sleep(0.01)
-                yield data[at : at + len(data) // 20]
+    with yard(tmp_path, name, weights) as place:
+        outcome = kill_again_and_again(place, 3 if "ray" in name else 8)
 
-        return Response(pieces(), headers={"Content-Length": str(len(data))})
-
-    httpserver.expect_request(f"/{file.name}").respond_with_handler(slowly)
-    cache = work / "cache"
-    env = {"EMT_CACHE": str(cache), "EMT_MIRROR": httpserver.url_for("").rstrip("/"), "NO_PROXY": "*"}
-    command = ("models", "pull", "emt", "--scale", "4")
-
-    for moment in moments(1.5, 10, 3):
-        process = start(*command, folder=work, talk=work / "talk", env=env)
-        time.sleep(moment)
-        process.kill()
-        finish(process, work / "talk")
-        found = [path for path in cache.glob("*") if not path.name.startswith(".emt-")]
-        assert all(sha256(path) == file.sha256 for path in found)
-
-    ended = emt(*command, folder=work, talk=work / "talk", env=env)
-    assert (ended.code, ended.stdout) == (0, f"{cache / file.name}\n")
-    assert names(cache) == [file.name]
-    assert sha256(cache / file.name) == file.sha256
+    assert outcome.problems == []
