@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,17 @@ class BatchFolder:
         return Journal(self.path / f".emt-batch-{self._tag}.jsonl")
 
     def records(self) -> list[dict[str, Any]]:
-        """Return what all journals say of results, oldest first; OutputError if one is unreadable."""
-        journals = sorted(self.path.glob(JOURNALS)) if self.path.is_dir() else []
-        records = [one for journal in journals for one in read_journal(journal) if _holds_together(one)]
-        return sorted(records, key=lambda record: float(record["time"]))
+        """Return what all journals say of results, oldest first; OutputError if one is unreadable.
+
+        Within a journal its own order counts: the clock may have been set back.
+        """
+        records: list[tuple[float, dict[str, Any]]] = []
+        for journal in sorted(self.path.glob(JOURNALS)) if self.path.is_dir() else []:
+            latest = 0.0
+            for record in filter(_holds_together, read_journal(journal)):
+                latest = max(latest, float(record["time"]))
+                records.append((latest, record))
+        return [record for _, record in sorted(records, key=itemgetter(0))]
 
     def results(self) -> set[str]:
         """Return the canonical paths of the results that the journals know."""

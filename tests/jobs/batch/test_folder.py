@@ -44,6 +44,21 @@ def test_a_file_is_known_by_its_time_or_its_content(folder: Path) -> None:
     assert not BatchFolder(folder).is_own(folder / "gone.png", known)
 
 
+@pytest.mark.parametrize("later", [1.0, float("nan"), 3.0])
+def test_a_later_line_counts_whatever_the_clock_said(folder: Path, later: float) -> None:
+    write(folder, record(folder) | {"time": 2.0, "key": "first"}, record(folder) | {"time": later})
+    other = folder / ".emt-batch-2of2.jsonl"
+    other.write_text(json.dumps(record(folder) | {"time": 1.5, "name": "b.png"}) + "\n")
+
+    records = BatchFolder(folder).records()
+
+    assert [(one["name"], one["key"]) for one in records] == [
+        ("b.png", "k"),
+        ("a.png", "first"),
+        ("a.png", "k"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
