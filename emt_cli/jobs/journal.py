@@ -15,6 +15,19 @@ from emt_cli.errors import OutputError
 _PIECE = 1 << 20
 
 
+FileState = tuple[int, int, int] | None
+"""A file's number, size and time of its last change; None for one that is not there."""
+
+
+def file_state(path: Path) -> FileState:
+    """Return by what one tells, without reading it, that a file has been changed or replaced."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal, read piece by piece; raises OSError."""
     digest = hashlib.sha256()

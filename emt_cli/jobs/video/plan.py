@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from emt_cli.errors import InputError, OutputError, UsageError
+from emt_cli.jobs.journal import file_state
 from emt_cli.jobs.memory import check_memory
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.plan import Plan, plan_picture
@@ -55,7 +56,7 @@ class VideoJob:
         where that is not its path. here: this machine enlarges it,
         and needs the memory for that.
         """
-        settings = self.settings
+        settings, state = self.settings, file_state(source)
         info = probe(source)
         known = survey(info)
         everything = known.times
@@ -109,6 +110,7 @@ class VideoJob:
                 info, plan, encoding.name(bits), len(times), of=len(everything), compare=settings.compare
             ),
             notes=(*_source_notes(info, settings, start), *notes),
+            source=state,
         )
         self._check(task, here=here)
         if info.alpha and not task.transparent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from threading import Event
@@ -66,15 +67,16 @@ def run_video(
     ("verified" is false) gets the name NAME.unverified.EXT.
     """
     began = time.perf_counter()
-    settings = job.settings
+    settings, key = job.settings, _key(job, task)
     with (
         stop_signals() if stop is None else nullcontext(stop) as stop,
         work_folder(
             task.target,
-            _key(job, task),
+            key,
             {"tile": task.tile},
             restart=settings.overwrite,
             count=len(task.segments),
+            check=partial(task.check_source, key["input"]),
         ) as work,
     ):
         resumed = sum(len(done.times) for done in work.done.values())
@@ -97,6 +99,7 @@ def run_video(
         except OutputError as error:
             if stop.is_set():  # a Ctrl-C reaches ffmpeg as well
                 raise _stopped(task, work) from error
+            work.check()  # which ffmpeg reads, too
             raise OutputError(f"{task.target}: {str(error).partition(': ')[2]}{kept}") from error
         return facts | {"resumed": resumed, "seconds": round(time.perf_counter() - began, 3)}
 
@@ -172,6 +175,7 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
         end=task.end,
         alpha=task.info.alpha and task.transparent,
     )
+    work.check()
     verified = all(check.passed for check in checks)
     facts = task.facts()
     for kind, path in joined.items():

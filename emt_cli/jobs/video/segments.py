@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,15 @@ class Done:
 class WorkFolder:
     """The folder of an unfinished job: a file for each finished segment, and the journal of them."""
 
-    def __init__(self, folder: Path, journal: Journal, start: dict[str, Any], done: dict[int, Done]) -> None:
-        self.folder, self.journal, self.start, self.done = folder, journal, start, done
+    def __init__(
+        self,
+        folder: Path,
+        journal: Journal,
+        start: dict[str, Any],
+        done: dict[int, Done],
+        check: Callable[[], None],
+    ) -> None:
+        self.folder, self.journal, self.start, self.done, self.check = folder, journal, start, done, check
 
     def files(self, kind: str) -> list[Path]:
         """Return the files of finished segments in order, for one kind of result."""
@@ -106,7 +113,8 @@ class WorkFolder:
         ]
 
     def finish(self, segment: Segment, done: Done) -> None:
-        """Note that a segment is finished and its files are on the disk; raises OutputError."""
+        """Note that a segment is finished and its files are on the disk; raises OutputError, or as check."""
+        self.check()
         record = {"segment": segment.index, **vars(done), "sha256": self._hashes(done.files)}
         self.journal.append(record)
         self.done[segment.index] = done
@@ -149,13 +157,20 @@ def unverified_path(target: Path, *, overwrite: bool) -> Path:
 
 @contextlib.contextmanager
 def work_folder(
-    target: Path, key: Mapping[str, Any], extra: Mapping[str, int], *, restart: bool, count: int
+    target: Path,
+    key: Mapping[str, Any],
+    extra: Mapping[str, int],
+    *,
+    restart: bool,
+    count: int,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[WorkFolder]:
     """Open the folder of unfinished work for a result, and hold it; nobody else can meanwhile.
 
     key: everything that decides what the result is. Work of the same key is gone on with; segments whose
     files are damaged or missing are forgotten. extra: noted at the start of new work, and found again in
-    `start` when it is gone on with. count: segments of the whole job. Raises UsageError when work of another
+    `start` when it is gone on with. count: segments of the whole job. check: raises an error where the
+    source is not what it was, whose segments are not noted then. Raises UsageError when work of another
     key is there and `restart` was not asked for, or another process is at work; OutputError when the folder
     cannot be written.
     """
@@ -187,7 +202,7 @@ def work_folder(
             raise OutputError(
                 f"{folder}: cannot be used ({error.strerror or error}); choose another place with -o"
             ) from error
-        work = WorkFolder(folder, journal, start, done)
+        work = WorkFolder(folder, journal, start, done, check)
         try:
             yield work
         finally:

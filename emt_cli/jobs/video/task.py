@@ -10,7 +10,8 @@ from typing import Any
 import av
 
 from emt_cli.assets.catalog import FoundModel
-from emt_cli.errors import UsageError
+from emt_cli.errors import InputError, UsageError
+from emt_cli.jobs.journal import FileState, content_hash, file_state
 from emt_cli.jobs.networks import EnlargeSettings
 from emt_cli.jobs.picture.plan import Plan
 from emt_cli.jobs.video.segments import Segment
@@ -86,6 +87,18 @@ class VideoTask:
     disk: int
     """Bytes the work and its result will take at most, estimated."""
     notes: tuple[str, ...]
+    source: FileState
+    """Of the file when it was looked at."""
+
+    def check_source(self, sha256: str) -> None:
+        """Raise InputError when the file is not the one any more that was looked at, of this hash."""
+        there = file_state(self.info.path)
+        if there == self.source or (there is not None and content_hash(self.info.path) == sha256):
+            return
+        raise InputError(
+            f"{self.name}: was changed or removed while it was being enlarged;"
+            " put it back and give the same command, or begin again with -y"
+        )
 
     @property
     def target(self) -> Path:

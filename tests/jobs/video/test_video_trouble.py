@@ -18,7 +18,7 @@ import clips
 import pytest
 
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.errors import DeviceError, EmtError, OutputError, StoppedError, UsageError
+from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, StoppedError, UsageError
 from emt_cli.jobs.target import Target
 from emt_cli.jobs.video import run as video_run
 from emt_cli.jobs.video.plan import VideoJob
@@ -152,6 +152,63 @@ def test_a_full_disk_keeps_the_work_and_the_same_job_goes_on(
 
     assert facts["resumed"] == 10
     assert clips.shown(tmp_path / "out.mkv") == clips.shown(Path(whole["output"]))
+
+
+def at_the_twelfth_frame(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    steps, calls = Upscaler.steps, 0
+
+    def counted(self: Upscaler, *arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 12:
+            happens()
+        return steps(self, *arguments, **options)
+
+    monkeypatch.setattr(Upscaler, "steps", counted)
+
+
+@pytest.mark.parametrize(
+    "change", ["removed", "replaced", "appended to", "replaced before the sound is taken"]
+)
+def test_a_source_that_changes_ends_the_job_and_what_was_made_of_it_before_is_kept(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32", audio=True)
+    other = clips.clip(tmp_path / "other.mkv", size="32x32", picture="smptebars", audio=True)
+    data, whole = source.read_bytes(), enlarge(source, tmp_path / "whole.mkv", segment=5)
+    join = video_run.join
+
+    def late(*arguments: Any, **options: Any) -> list[str]:
+        source.write_bytes(other.read_bytes())
+        return join(*arguments, **options)
+
+    if change == "replaced before the sound is taken":
+        monkeypatch.setattr(video_run, "join", late)
+    changes = {
+        "removed": source.unlink,
+        "replaced": lambda: source.write_bytes(other.read_bytes()),
+        "appended to": lambda: source.write_bytes(data + b"more"),
+    }
+    at_the_twelfth_frame(monkeypatch, changes.get(change, lambda: None))
+    with pytest.raises(InputError, match="was changed or removed while it was being enlarged"):
+        enlarge(source, tmp_path / "out.mkv", segment=5)
+    monkeypatch.undo()
+    source.write_bytes(data)
+
+    facts = enlarge(source, tmp_path / "out.mkv", segment=5)
+
+    assert facts["resumed"] in (5, 10, 25)
+    assert clips.shown(tmp_path / "out.mkv") == clips.shown(Path(whole["output"]))
+    assert clips.packets(tmp_path / "out.mkv", "0:a:0") == clips.packets(source, "0:a:0")
+
+
+def test_a_source_of_another_date_is_the_same(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    at_the_twelfth_frame(monkeypatch, lambda: os.utime(source, (1, 1)))
+
+    assert enlarge(source, segment=5)["verified"]
 
 
 @pytest.mark.parametrize(
