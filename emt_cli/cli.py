@@ -27,6 +27,7 @@ from emt_cli.commands import (
     explain,
     export,
     models,
+    setup,
     train,
     ui,
     upscale,
@@ -176,6 +177,7 @@ app.command("explain", epilog=explain.EPILOG)(explain.explain)
 app.command("config", epilog=config.EPILOG)(config.config)
 app.command("export", epilog=export.EPILOG)(export.export)
 app.add_typer(models.app, name="models")
+app.command("setup", epilog=setup.EPILOG)(setup.setup)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 
 

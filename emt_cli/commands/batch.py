@@ -218,8 +218,11 @@ def batch(
         plan = planned(findings)
         reporter.found(findings)
         reporter.collisions(plan)
-        if not plan.total and not watch:
+        count = len(findings.pictures) + len(findings.failures)
+        if not count and not watch:
             raise InputError("no pictures to enlarge; see `emt batch --help`")
+        if count and not plan.total:
+            reporter.note(f"--shard {shard}: none of the {count} pictures falls into it; nothing to do")
         reporter.plan(plan, job, expect(plan, job, into, try_anyway=dry_run), dry_run=dry_run)
         if dry_run:
             raise typer.Exit(0 if not plan.failures else 4 if len(plan.failures) == plan.total else 3)

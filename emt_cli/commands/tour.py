@@ -6,12 +6,13 @@ emt enlarges pictures and video with the Efficient Mixed Transformer (EMT).
   emt upscale    pictures, to any size up to 16 times
   emt batch      folders of pictures, unattended, resumed after anything
   emt video      videos, with their sound, subtitles and timing
-  emt models     the networks: list them, fetch the published one, look inside
+  emt models     the networks: list them, fetch and add some, look inside
   emt compare    a picture by several networks, side by side
   emt benchmark  quality, speed and memory, measured as papers do
   emt explain    what the network looks at
   emt train      a network of your own
   emt export     a network as ONNX or OpenVINO
+  emt setup      the published network, after one question
   emt config     defaults of your own, and presets
   emt doctor     what works on this machine, and how to fix the rest
 

@@ -419,6 +419,19 @@ def test_shards_share_the_work_and_leave_nothing_out(photos: Path, out: Path) ->
     assert len(events(whole)["skipped"]) == 23, "whatever the parts were"
 
 
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--json",)])
+def test_a_shard_without_pictures_says_so_and_succeeds(
+    photos: Path, out: Path, options: tuple[str, ...]
+) -> None:
+    results = [batch(photos, "-o", out, "--shard", f"{number}/5", *options) for number in range(1, 6)]
+
+    empty = [result for result in results if "none of the 2 pictures falls into it" in result.output]
+    assert [result.exit_code for result in results] == [0] * 5
+    assert len(empty) in (3, 4)
+    nothing = batch(photos / "sub", "-o", out, "--shard", "1/5", "--include", "*.png", *options)
+    assert nothing.exit_code == 8, "no picture at all is still a mistake"
+
+
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b", "1/", "-1/3"])
 def test_shards_that_are_none_are_refused(photos: Path, out: Path, shard: str) -> None:
     result = batch(photos, "-o", out, f"--shard={shard}")
