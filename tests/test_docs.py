@@ -32,6 +32,7 @@ NOT_RUN = {
     r"UltraSharp|-m sharp": "needs a network of others: tests/test_community_commands.py does",
     r"--watch": "goes on until Ctrl-C: tests/jobs/batch does",
     r"pull emt( |$)(?!.*--from)|--fetch": "fetches over the network: tests/assets does",
+    r"^emt setup$": "asks on a terminal: tests/commands does",
     r"--set Set5,Set14": "takes minutes: tests/evaluation does",
     r"--engines native,openvino,torch": "takes minutes, on a quiet machine",
     r"--against run\.json": "needs the run before: tests/evaluation does",
