@@ -52,7 +52,8 @@ class Commands(typer.core.TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the command in front where files are given without one."""
-        if args and args[0] not in self.commands and (command := implied_command(args)):
+        own = {*self.commands, *(option for param in self.get_params(ctx) for option in param.opts)}
+        if args and args[0] not in own and (command := implied_command(args)):
             args = [command, *args]
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed

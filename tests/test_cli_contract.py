@@ -39,7 +39,7 @@ def test_emt_alone_shows_every_command_in_a_line_and_three_to_copy() -> None:
     assert sorted(shown) == sorted(COMMANDS)
     tried = re.findall(r"^  (emt \S+.*?)(?:  |$)", TOUR.partition("Try:")[2], re.MULTILINE)
     assert len(tried) == 3
-    assert max(len(line) for line in TOUR.splitlines()) <= 92
+    assert max(len(line) for line in TOUR.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "models pull", "models add", "models info"])

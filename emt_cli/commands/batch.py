@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import closing, nullcontext
 from functools import partial
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ EPILOG = options.examples(
     "emt batch photos/ -r -o large/ --ray head.example.org:6379",
 )
 SELECTION = "Selection"
+_NOTHING_NAMED = "name folders, pictures or patterns, a --list, or - for a list on standard input"
 
 
 def batch(
@@ -239,9 +241,13 @@ def batch(
 
 def _beside(inputs: list[str], lists: list[Path], target: Target) -> Path:
     """Return the folder of the results beside the only input, a folder."""
-    if len(inputs) != 1 or lists or not Path(inputs[0]).is_dir():
+    if not inputs and not lists:
+        raise UsageError(_NOTHING_NAMED)
+    folder = Path(inputs[0] if inputs else ".")
+    if len(inputs) == 1 and not (folder.exists() or has_magic(inputs[0]) or inputs[0] == "-"):
+        raise InputError(f"{inputs[0]}: does not exist; check the path")
+    if len(inputs) != 1 or lists or not folder.is_dir():
         raise UsageError("name the folder of the results with -o")
-    folder = Path(inputs[0])
     if folder.name in ("", ".."):
         folder = folder.resolve()
     if not folder.name:
@@ -262,7 +268,7 @@ def _find(
     from emt_cli.jobs.batch.find import find_pictures, read_list
 
     if not inputs and not lists:
-        raise UsageError("name folders, pictures or patterns, a --list, or - for a list on standard input")
+        raise UsageError(_NOTHING_NAMED)
     if null and not lists and "-" not in inputs:
         raise UsageError("-0 is for lists; add --list FILE, or - for standard input")
     listed: list[str] = []

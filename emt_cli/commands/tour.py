@@ -17,8 +17,9 @@ emt enlarges pictures and video with the Efficient Mixed Transformer (EMT).
   emt doctor     what works on this machine, and how to fix the rest
 
 Try:
-  emt photo.jpg                                photo_x4.jpg beside it; videos, folders too
+  emt photo.jpg                   photo_x4.jpg beside it; videos, folders too
   emt upscale photo.jpg --long-side 3840 -f png
   emt video clip.mp4 --scale 2
 
-`emt COMMAND --help` tells all of a command; `emt --install-completion` lets Tab finish it."""
+`emt COMMAND --help` tells all of a command;
+`emt --install-completion` lets the Tab key finish it."""

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from emt_cli.cli import app
 from emt_cli.commands.implied import implied_command
+from emt_cli.errors import UsageError
 
 
 @pytest.fixture
@@ -41,8 +42,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["photos"], "batch"),
         (["photo.png", "photos/"], "batch"),
         (["photos/*.png"], "batch"),
+        (["missing/"], "batch"),
+        (["--scale", "2", "photo.png"], "upscale"),
+        (["-o", "large.mp4", "clip.mp4"], "video"),
+        (["--scale", "2", "missing.png"], None),
         (["upscal"], None),
-        (["--scale", "2", "photo.png"], None),
         ([], None),
     ],
 )
@@ -81,3 +85,21 @@ def test_a_name_that_is_nothing_stays_an_unknown_command(here: Path):
 
     assert result.exit_code == 2
     assert "No such command 'upscal'" in result.stderr
+
+
+def test_options_may_come_first(here: Path):
+    assert run("-s", "2", "photo.png") == ["photo_x2.png"]
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("emt ")
+
+
+def test_several_videos_are_refused_in_one_line(here: Path):
+    result = CliRunner().invoke(app, ["clip.mp4", "moving.gif"])
+
+    assert isinstance(result.exception, UsageError)
+    assert "one file at a time" in str(result.exception)
+
+
+def test_a_folder_that_is_missing_is_named(here: Path):
+    result = CliRunner().invoke(app, ["missing/"])
+
+    assert (result.exit_code, result.stderr) == (8, "emt: error: missing/: does not exist; check the path\n")
