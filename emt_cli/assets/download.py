@@ -103,7 +103,8 @@ def _fetch(url: str, file: ReleasedFile, report: Report | None) -> bytes:
         )
     except TransferError as error:
         raise ModelError(
-            f"{shown}: {error}; check network and proxy, or try EMT_MIRROR=URL or `emt models pull emt --from`"
+            f"{shown}: {error}; check network and proxy, or try EMT_MIRROR=URL or"
+            " `emt models pull emt --from FILE`"
         ) from error
     _check(data.getvalue(), file, shown)
     return data.getvalue()
