@@ -100,6 +100,9 @@ class Reporter:
                     self._failed(source, error)
             ui.show_json({"event": "plan"} | facts)
             return
+        others = [item for item in batch.pending if item.model != CLEANER]
+        for hint in {job.networks.found(item.passes[0]).hint for item in others} - {None}:
+            ui.say(f"emt: {hint}", quiet=self.quiet)
         parts = [f"{pending} to enlarge"]
         cleaned = (
             Counter(item.model for item in batch.pending)[CLEANER] if job.networks.model == "auto" else 0

@@ -419,6 +419,15 @@ def test_shards_share_the_work_and_leave_nothing_out(photos: Path, out: Path) ->
     assert len(events(whole)["skipped"]) == 23, "whatever the parts were"
 
 
+def test_the_better_model_is_pointed_out_once_and_not_where_one_was_named(photos: Path, out: Path) -> None:
+    words = ["batch", str(photos), "-r", "-o", str(out), "--scale", "2", "--dry-run"]
+
+    chosen, named = (CliRunner().invoke(app, [*words, *more]) for more in ([], ["--model", "emt-lite"]))
+
+    assert chosen.stderr.count("`emt models pull emt`") == 1
+    assert "models pull" not in named.stderr
+
+
 @pytest.mark.parametrize("options", [(), ("--dry-run",), ("--json",)])
 def test_a_shard_without_pictures_says_so_and_succeeds(
     photos: Path, out: Path, options: tuple[str, ...]
