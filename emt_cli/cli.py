@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -193,6 +194,7 @@ def main() -> None:
     for number in TERMINATION_SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and & in scripts have it
             signal.signal(number, _end)
+    logging.getLogger("emt_cli").addHandler(_LogHandler())
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with a file, an error says better
     warnings.filterwarnings("ignore", module=r"PIL\.")
     gc.set_threshold(100_000)  # imports make so many objects that looking for garbage costs time
@@ -213,6 +215,14 @@ def main() -> None:
     finally:
         _close_stdout()
         gc.freeze()  # nor is garbage looked for at the very end, which takes another 0.4 s
+
+
+class _LogHandler(logging.Handler):
+    """Says what the engine warns of, above a bar where one is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one message."""
+        ui.say(f"emt: {record.getMessage()}")
 
 
 TERMINATION_SIGNALS = [

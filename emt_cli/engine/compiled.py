@@ -22,8 +22,8 @@ from emt_cli import __version__
 from emt_cli.assets.catalog import cache_folder
 from emt_cli.atomic import write_atomically
 
-KEPT_FILES = 128
-"""Most files in the folder; the oldest go."""
+KEPT_BYTES = 1 << 30
+"""Most bytes of all files in the folder together; the oldest go, the newest stays whatever its size."""
 _MOST_LINKS = 40
 _SAFELY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
 _FOLDER = _SAFELY | getattr(os, "O_DIRECTORY", 0)
@@ -149,10 +149,13 @@ def _write_private(name: str, folder: int, data: bytes) -> None:
 
 def _remove_old(folder: int | Path) -> None:
     with os.scandir(folder) as entries:
-        files = sorted((entry.stat(follow_symlinks=False).st_mtime, entry.name) for entry in entries)
-    for _, name in files[:-KEPT_FILES]:
-        with suppress(FileNotFoundError):
-            if isinstance(folder, Path):
-                (folder / name).unlink()
-            else:
-                os.unlink(name, dir_fd=folder)
+        facts = [(entry.stat(follow_symlinks=False), entry.name) for entry in entries]
+    kept = 0
+    for file, name in sorted(facts, key=lambda pair: pair[0].st_mtime, reverse=True):
+        kept += file.st_size
+        if kept > KEPT_BYTES and kept > file.st_size:
+            with suppress(FileNotFoundError):
+                if isinstance(folder, Path):
+                    (folder / name).unlink()
+                else:
+                    os.unlink(name, dir_fd=folder)

@@ -166,11 +166,15 @@ class Upscaler:
         def enlarge(pixels: Floats) -> Floats:
             return finish(self.runner.steps(pixels))
 
-        halo = measured_halo(self.model.sha256, self.multiple, enlarge)
+        def begin() -> None:
+            log.warning("%s: measuring how wide a halo its tiles need, this once", name)
+
+        name = self.model.metadata["name"]
+        halo = measured_halo(self.model.sha256, self.multiple, enlarge, begin)
         if halo.decibels < AGREEMENT + MARGIN:
             log.warning(
-                "%s: its tiles agree with the whole picture by %.0f dB at the seams; --tile 0 does not cut",
-                self.model.metadata["name"],
+                "%s: its tiles agree with the whole picture by %.0f dB only; --tile off does not cut",
+                name,
                 halo.decibels,
             )
         return halo.pixels

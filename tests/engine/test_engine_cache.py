@@ -161,7 +161,7 @@ def test_the_race_of_looking_against_reading_is_never_won(tmp_path: Path, folder
 
 
 def test_the_oldest_files_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "KEPT_FILES", 2)
+    monkeypatch.setattr(compiled, "KEPT_BYTES", 2 * len(b"code" + bytes(32)))  # with their checksums
     paths = [compiled_path("thing", number) for number in range(3)]
 
     for age, path in zip((200, 100, 0), paths, strict=True):
@@ -170,6 +170,14 @@ def test_the_oldest_files_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     keep_compiled(paths[2], b"code")
 
     assert sorted(folder.iterdir()) == sorted(paths[1:])
+
+
+def test_the_newest_file_stays_however_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "KEPT_BYTES", 10)
+
+    keep_compiled(compiled_path("thing", 1), b"code" * 100)
+
+    assert read_compiled(compiled_path("thing", 1)) == b"code" * 100
 
 
 def test_no_cache_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

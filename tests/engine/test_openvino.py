@@ -182,7 +182,7 @@ def test_torch_works_until_compiling_pays(
 def test_only_so_many_compiled_models_are_kept(
     tiny_config: EMTConfig, photo: np.ndarray, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emt_cli.engine.compiled.KEPT_FILES", 1)
+    monkeypatch.setattr("emt_cli.engine.compiled.KEPT_BYTES", 1)
 
     for seed in (0, 1):
         torch.manual_seed(seed)
