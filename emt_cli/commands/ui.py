@@ -115,7 +115,7 @@ def progress(*, quiet: bool = False) -> Iterator[Update]:
             nonlocal last, label_drawn, drawn
             with _screen:
                 if done < last[0] or total != last[1]:  # something else, which takes its own time
-                    bar.reset(task)
+                    bar.reset(task, description=plain(label), total=total)
                 last = done, total
                 bar.update(task, description=plain(label), completed=done, total=total, visible=done < total)
                 now = time.monotonic()

@@ -53,6 +53,22 @@ def widened(samples: Pixels, bits: int) -> Pixels:
     return np.asarray(((wide * int(full_scale(kind)) * 2 + most) // (2 * most)).astype(kind))
 
 
+class Sized:
+    """What has pixels has a height and a width."""
+
+    pixels: Pixels
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.pixels.shape[1])
+
+
 @dataclass(frozen=True, eq=False)
 class Decoded:
     """What a decoder found in a file, before the EXIF orientation is applied."""
@@ -70,23 +86,13 @@ class Decoded:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class Samples(Sized):
     """A picture's samples in the type and channels of the file: gray or RGB, with or without alpha."""
 
     pixels: Pixels
     alpha: Pixels | None
     gray: bool
     dtype: np.dtype[Any]
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return int(self.pixels.shape[0])
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return int(self.pixels.shape[1])
 
     @property
     def channels(self) -> int:

@@ -44,6 +44,17 @@ def test_tiles_of_a_row_are_of_nearly_equal_size() -> None:
     assert [tile.bottom - tile.top for tile in plan_tiles(1000, 100, size=960, halo=32)] == [512, 488]
 
 
+def test_tiles_below_a_row_that_is_done_cover_the_rest_alone() -> None:
+    covered = np.zeros((200, 100), int)
+
+    for tile in plan_tiles(200, 100, size=64, halo=32, first_row=96):
+        covered[tile.top : tile.bottom, tile.left : tile.right] += 1
+        assert tile.read_top == tile.top - 32
+
+    assert (covered[:96] == 0).all()
+    assert (covered[96:] == 1).all()
+
+
 def test_a_picture_that_fits_is_one_tile_without_halo() -> None:
     (tile,) = plan_tiles(70, 90, size=96, halo=32)
 

@@ -31,7 +31,7 @@ from emt_cli.media.picture.metadata import (
     upright_exif,
 )
 from emt_cli.media.picture.xmp import upright
-from emt_cli.media.samples import BAND, Pixels, Samples, full_scale
+from emt_cli.media.samples import BAND, Pixels, Samples, Sized, full_scale
 
 MAX_PIXELS = 500_000_000
 _HEAD_BYTES = 64
@@ -40,7 +40,7 @@ _SPOOL = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Picture(Sized):
     """One upright picture with all that is kept of its file."""
 
     pixels: Pixels
@@ -58,16 +58,6 @@ class Picture:
     """What the person may want to know about the reading, a phrase each."""
     coarse: bool = False
     """Whether it was saved so coarsely that blocks and rings show."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return int(self.pixels.shape[0])
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return int(self.pixels.shape[1])
 
     @property
     def transparent(self) -> bool:
