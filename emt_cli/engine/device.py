@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import psutil
 
-from emt_cli.engine.groups import group_cores
+from emt_cli.engine.control_groups import group_cores
 from emt_cli.errors import UsageError
 
 Device = str

@@ -11,7 +11,7 @@ from glob import has_magic
 from pathlib import Path, PurePosixPath
 
 from emt_cli.errors import EmtError, InputError, UsageError
-from emt_cli.jobs.batch.earlier import is_earlier_result
+from emt_cli.jobs.batch.earlier_results import is_earlier_result
 from emt_cli.jobs.batch.folder import JOURNALS, BatchFolder, canonical
 from emt_cli.media.picture.formats import SUFFIXES
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 
 from emt_cli.errors import UsageError
-from emt_cli.jobs.batch.earlier import forget
+from emt_cli.jobs.batch.earlier_results import forget
 from emt_cli.jobs.batch.find import Findings
 from emt_cli.jobs.batch.plan import Batch
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emt_cli.errors import InputError
 from emt_cli.jobs.video.check import Check, same, short
-from emt_cli.jobs.video.streams import check_streams
+from emt_cli.jobs.video.verify_streams import check_streams
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
 from emt_cli.media.video.animation import probe_animation
 from emt_cli.media.video.colour import Colour
