@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
@@ -60,6 +61,21 @@ class Runner(Protocol):
 
         Raises FloatingPointError for an answer that is not finite.
         """
+
+
+Take = Callable[[int, Floats], None]
+"""Gets rows (n, w * scale, 3) of an answer, whole ones of the input, and the number of the first of these.
+
+Several threads call it, in any order. The rows are its own, but for the time of the call only.
+"""
+
+
+@runtime_checkable
+class BandRunner(Protocol):
+    """A runner whose answer need not be there as a whole."""
+
+    def bands(self, pixels: Floats, take: Take) -> Steps[None]:
+        """Enlarge a tile as `steps` does; take gets the answer."""
 
 
 @runtime_checkable

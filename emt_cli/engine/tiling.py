@@ -97,39 +97,72 @@ class Mosaic:
         seam = 2 * feather * scale
         ramp = (np.arange(seam) + 0.5) / seam
         self.rising: Floats = ramp.astype(np.float32).reshape(-1, 1, 1)
-        self._above: Floats = np.empty((seam, *picture.shape[1:]), np.float32)
-        self._below = np.empty_like(self._above)
-        self._left: Floats = np.empty((0,), np.float32)
+        self.above: Floats = np.empty((seam, *picture.shape[1:]), np.float32)
+        self.below = np.empty_like(self.above)
+        self.left: Floats = np.empty((0,), np.float32)
+
+    def place(self, tile: Tile) -> Place:
+        """Return where a tile's enlargement goes, after those of the tiles before it."""
+        return Place(self, tile)
 
     def add(self, tile: Tile, pixels: Floats) -> None:
         """Place the enlargement (h, w, c) of what the tile read."""
-        height, width = (side // self.scale for side in self.picture.shape[:2])
-        f, s = self.feather, self.scale
+        place = self.place(tile)
+        place.add(0, pixels)
+        place.close()
+
+
+class Place:
+    """A tile in a mosaic: takes rows of its enlargement, of several threads, in any order, more than once."""
+
+    def __init__(self, mosaic: Mosaic, tile: Tile) -> None:
+        self.mosaic, self.tile = mosaic, tile
+        picture, f, s = mosaic.picture, mosaic.feather, mosaic.scale
+        height, width = (side // s for side in picture.shape[:2])
+        self.top = (tile.top - f * (tile.top > 0)) * s
+        self.bottom = (tile.bottom + f * (tile.bottom < height)) * s
+        self.begin = (tile.left - f * (tile.left > 0)) * s
+        self.end = (tile.right + f * (tile.right < width)) * s
+        self.last_row, self.last_column = tile.bottom == height, tile.right == width
         seam = 2 * f * s
-        above, below = tile.top > 0, tile.bottom < height
-        left, right = tile.left > 0, tile.right < width
-        top, x = tile.top - f * above, tile.left - f * left
-        block = pixels[
-            (top - tile.read_top) * s : (tile.bottom + f * below - tile.read_top) * s,
-            (x - tile.read_left) * s : (tile.right + f * right - tile.read_left) * s,
-        ]
-        rising, falling = self.rising, self.rising[::-1]
-        if left:
-            across = rising.reshape(1, -1, 1)
-            block[:, :seam] = self._left + block[:, :seam] * across
-        if right:
-            self._left = block[:, -seam:] * falling.reshape(1, -1, 1)
-            block = block[:, :-seam]
-        columns = slice(x * s, x * s + block.shape[1])
-        if above:
-            block[:seam] = self._above[:, columns] + block[:seam] * rising
-        if below:
-            self._below[:, columns] = block[-seam:] * falling
-            block = block[:-seam]
+        self.right: Floats = np.empty((0,), np.float32)
+        if not self.last_column:
+            self.right = np.empty((self.bottom - self.top, seam, *picture.shape[2:]), np.float32)
+
+    def add(self, first: int, pixels: Floats) -> None:
+        """Place rows (n, w, c) of the enlargement of what the tile read, from this row on; they are spent."""
+        mosaic, tile = self.mosaic, self.tile
+        s, seam = mosaic.scale, len(mosaic.rising)
+        y = tile.read_top * s + first
+        top, bottom = max(y, self.top), min(y + len(pixels), self.bottom)
+        x = tile.read_left * s
         # A few rows at a time: the float picture of a large tile is not copied whole again.
-        for start in range(0, len(block), 64):
-            rows = block[start : start + 64]
-            y = top * s + start
-            self.picture[y : y + len(rows), columns] = self.finish(rows)
-        if not right:
-            self._above, self._below = self._below, self._above
+        for start in range(top, bottom, 64):
+            stop = min(start + 64, bottom)
+            rows = pixels[start - y : stop - y, self.begin - x : self.end - x]
+            rising, falling = mosaic.rising, mosaic.rising[::-1]
+            if tile.left > 0:
+                across = rising.reshape(1, -1, 1)
+                rows[:, :seam] = mosaic.left[start - self.top : stop - self.top] + rows[:, :seam] * across
+            if not self.last_column:
+                across = falling.reshape(1, -1, 1)
+                self.right[start - self.top : stop - self.top] = rows[:, -seam:] * across
+                rows = rows[:, :-seam]
+            columns = slice(self.begin, self.begin + rows.shape[1])
+            if tile.top > 0 and start < self.top + seam:
+                old = mosaic.above[start - self.top : min(stop - self.top, seam), columns]
+                part = slice(0, len(old))
+                rows[part] = old + rows[part] * rising[start - self.top :][part]
+            if not self.last_row and stop > self.bottom - seam:
+                kept = max(start, self.bottom - seam)
+                place = slice(kept - self.bottom + seam, stop - self.bottom + seam)
+                mosaic.below[place, columns] = rows[kept - start :] * falling[place]
+                rows = rows[: kept - start]
+            if len(rows):
+                mosaic.picture[start : start + len(rows), columns] = mosaic.finish(rows)
+
+    def close(self) -> None:
+        """Go on to the next tile: all rows are there."""
+        self.mosaic.left = self.right
+        if self.last_column:
+            self.mosaic.above, self.mosaic.below = self.mosaic.below, self.mosaic.above

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from emt_cli.assets.catalog import find_model
-from emt_cli.engine.agreement import disagrees
+from emt_cli.engine.agreement import Agreement, disagrees
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (
     Device,
@@ -25,8 +25,8 @@ from emt_cli.engine.memory import spare_memory
 from emt_cli.engine.models import Model, load_model, precision_for, runner_for
 from emt_cli.engine.pixels import WHITE, Pixels, check, finisher, floats, with_border
 from emt_cli.engine.precision import MEASURED
-from emt_cli.engine.runner import BatchRunner, Runner, make_runner
-from emt_cli.engine.tiling import Floats, Mosaic, Tile, plan_tiles
+from emt_cli.engine.runner import BandRunner, BatchRunner, Runner, Take, make_runner
+from emt_cli.engine.tiling import Floats, Mosaic, Place, Tile, plan_tiles
 from emt_cli.engine.weights import load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.steps import Steps, finish, part
@@ -315,14 +315,14 @@ class Upscaler:
             for tile in self._plan(height, width, size, first_row):
                 before = tile.top * width + (tile.bottom - tile.top) * tile.left
                 after = before + (tile.bottom - tile.top) * (tile.right - tile.left)
-                enlarging = self._enlarge(image, tile, set() if notes is None else notes)
-                enlarged = yield from part(enlarging, before / (height * width), after / (height * width))
-                if enlarged is None:
+                place = mosaic.place(tile)
+                enlarging = self._enlarge(image, place, set() if notes is None else notes)
+                done = yield from part(enlarging, before / (height * width), after / (height * width))
+                if not done:
                     # Out of memory: begin this row of tiles again, with smaller ones.
                     size = self._halve(tile)
                     break
-                mosaic.add(tile, enlarged)
-                del enlarged  # it may lie in the last tile's feature map, which the next one has no room for
+                place.close()
                 if tile.right == width:
                     first_row = tile.bottom
         return picture
@@ -331,44 +331,67 @@ class Upscaler:
         halo = self.halo(size) if size < max(height, width) else 0
         return plan_tiles(height, width, size=size, halo=halo, multiple=self.multiple, first_row=first_row)
 
-    def _enlarge(self, image: Pixels, tile: Tile, notes: set[str]) -> Steps[Floats | None]:
-        """Run the network on what a tile reads, to (h, w, 3 or 1); None when memory ran out."""
-        region = with_border(image, tile, self.border)
+    def _enlarge(self, image: Pixels, place: Place, notes: set[str]) -> Steps[bool]:
+        """Run the network on what a tile reads, into its place; False when memory ran out."""
+        region = with_border(image, place.tile, self.border)
+        pixels, cut = floats(region), self.border * self.scale
+        height, width = (side * self.scale - 2 * cut for side in region.shape[:2])
+
+        def keep(first: int, rows: Floats) -> None:
+            first = first * self.scale - cut
+            inner = rows[max(0, -first) : max(0, height - first), cut : cut + width]
+            if image.ndim == 2:
+                inner = inner.mean(axis=2, keepdims=True)
+            place.add(max(0, first), inner)
+
         try:
-            pixels = floats(region)
-            answer = yield from self.runner.steps(pixels, ensemble=self.ensemble)
-            if self._guarded and disagrees(pixels, answer, self.scale):
-                del answer  # as large as all the rest
-                answer = yield from self._again(pixels, notes)
+            agreement = Agreement(pixels, self.scale) if self._guarded else None
+            yield from self._compute(self.runner, pixels, keep, agreement)
+            if agreement is not None and agreement.lost:
+                yield from self._again(pixels, keep, notes)
         except FloatingPointError as error:
             raise DeviceError(f"{self.device}: {error}; try --device cpu, or another model") from error
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            answer = None
-        if answer is None:
-            return None
-        inner = self._inner(answer)
-        if region.ndim == 2:
-            inner = inner.mean(axis=2, keepdims=True)
-        return inner
+            return False
+        return True
 
-    def _again(self, pixels: Floats, notes: set[str]) -> Steps[Floats]:
+    def _compute(
+        self, runner: Runner, pixels: Floats, take: Take, agreement: Agreement | None = None
+    ) -> Steps[None]:
+        """Run a network on (h, w, 3); its answer is looked at, then taken."""
+
+        def look(first: int, rows: Floats) -> None:
+            if agreement is not None:
+                agreement.add(first, rows)
+            take(first, rows)
+
+        if isinstance(runner, BandRunner) and not self.ensemble:
+            yield from runner.bands(pixels, look)
+        else:
+            look(0, (yield from runner.steps(pixels, ensemble=self.ensemble)))
+
+    def _again(self, pixels: Floats, keep: Take, notes: set[str]) -> Steps[None]:
         """Enlarge a region on which the network lost itself: with less contrast, else by emt-lite."""
-        calm = GRAY + CALM * (pixels - GRAY)
-        answer = yield from self.runner.steps(calm, ensemble=self.ensemble)
-        answer -= GRAY
-        answer /= CALM
-        answer += GRAY
-        if not disagrees(pixels, answer, self.scale):
+        agreement = Agreement(pixels, self.scale)
+
+        def restore(first: int, rows: Floats) -> None:
+            rows -= GRAY
+            rows /= CALM
+            rows += GRAY
+            agreement.add(first, rows)
+            keep(first, rows)
+
+        yield from self._compute(self.runner, GRAY + CALM * (pixels - GRAY), restore)
+        if not agreement.lost:
             notes.add("the network lost itself on a part: done again with less contrast")
-            return answer
-        del answer, calm
+            return
         if self._substitute is None:
             weights = load_weights(find_model("emt-lite", self.scale).path)
             self._substitute = make_runner("auto", weights, "cpu", "fp32")
         notes.add("the network lost itself on a part: done again by emt-lite")
-        return (yield from self._substitute.steps(pixels, ensemble=self.ensemble))
+        yield from self._compute(self._substitute, pixels, keep)
 
     def _halve(self, tile: Tile) -> int:
         """Return the next smaller tile size, and keep to it from now on."""

@@ -140,18 +140,37 @@ def test_a_second_picture_of_the_same_size_finds_nothing_of_the_first(
     np.testing.assert_array_equal(answer, NativeRunner(weights_of(tiny_network))(second))
 
 
-def test_large_pictures_take_the_place_of_a_feature_map(
-    tiny_network: EMT, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("height", [40, 41, 47, 90, 95])
+@pytest.mark.parametrize("config", FAMILY, ids=str)
+def test_bands_and_strips_of_any_height_do_not_change_the_answer(
+    photo: np.ndarray, monkeypatch: pytest.MonkeyPatch, config: EMTConfig, height: int
 ) -> None:
-    pixels = photo[:40, :41].astype(np.float32)
-    runner = NativeRunner(weights_of(tiny_network))
-    first = runner(pixels)
-    monkeypatch.setattr("emt_cli.engine.native.runner.KEPT_BYTES", 0)
+    torch.manual_seed(0)
+    weights = weights_of(EMT(config).eval())
+    pixels = photo[:height, :37].astype(np.float32)
+    whole = NativeRunner(weights, threads=1)(pixels)
+    monkeypatch.setattr("emt_cli.engine.native.run.WINDOW_PIXELS", 1)
+    monkeypatch.setattr("emt_cli.engine.native.run.STRIP_ROWS", 3)
+    monkeypatch.setattr("emt_cli.engine.native.run.BAND_ROWS", 5)
 
-    second, third = runner(pixels), runner(pixels)
+    cut = NativeRunner(weights, threads=3)(pixels)
 
-    np.testing.assert_array_equal(second, first)
-    np.testing.assert_array_equal(third, first)
+    np.testing.assert_array_equal(cut, whole)
+
+
+@pytest.mark.parametrize("roll", [-3, 0, 5, 8, 21])
+def test_windows_that_are_rolled_by_any_number_of_pixels_find_their_rows(
+    photo: np.ndarray, roll: int
+) -> None:
+    torch.manual_seed(0)
+    network = EMT(EMTConfig(2, 20, 1, 2, 2, 1, 2, ((8, 4),), ((roll, 2),))).eval()
+    pixels = photo[:60, :30].astype(np.float32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("emt_cli.engine.native.run.WINDOW_PIXELS", 1)
+        answer = NativeRunner(weights_of(network), threads=2)(pixels)
+
+    np.testing.assert_allclose(answer, expected(network, pixels), rtol=1e-4, atol=2e-3)
 
 
 def test_threads_do_not_change_the_answer(tiny_network: EMT, photo: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from released_reference import ReleasedEMT
 from emt_cli.engine.device import Precision, choose_device, choose_precision
 from emt_cli.engine.folded import fold
 from emt_cli.engine.memory import free_memory
+from emt_cli.engine.runner import Take
 from emt_cli.engine.torch.inference import InferenceEMT
 from emt_cli.engine.torch.network import build_network, weights_of
 from emt_cli.engine.torch.runner import TorchRunner
@@ -256,6 +257,9 @@ class Limited:
             self.refused += 1
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
         return (yield from self.runner.steps(pixels, ensemble=ensemble))
+
+    def bands(self, pixels: np.ndarray, take: Take) -> Steps[None]:
+        take(0, (yield from self.steps(pixels, ensemble=False)))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.runner, name)

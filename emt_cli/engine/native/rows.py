@@ -10,7 +10,7 @@ from math import ceil
 
 from emt_cli.engine.native import bf16
 from emt_cli.engine.native.llvm import LOG2_E, Function
-from emt_cli.engine.native.shapes import CACHE_LINE, INPUT_CHANNELS, Product, Shapes, shift_groups
+from emt_cli.engine.native.shapes import CACHE_LINE, EDGE, INPUT_CHANNELS, Product, Shapes, shift_groups
 from emt_cli.model.config import MIX_OFFSETS
 
 UNROLLED = 4
@@ -185,6 +185,24 @@ def rows_of(f: Function, base: str, width: str, stride: int) -> Callable[[str], 
     return lambda row: f.at(first, f.integer("mul", row, step))
 
 
+def _kept_rows(f: Function, stride: int, *, wrap: bool) -> Callable[[str], str]:
+    """Return what gives a row of a layer's input: of front, or of what is kept of before and after.
+
+    wrap: whether rows beyond the picture are those of its other end; else they are front's border of zeros.
+    """
+    own, before, after = (rows_of(f, base, "%width", stride) for base in ("%front", "%before", "%after"))
+
+    def address(row: str) -> str:
+        above, below = f.compare("slt", row, "%top"), f.compare("sge", row, "%bottom")
+        if not wrap:
+            above = f.set(f"and i1 {above}, {f.compare('sge', row, 0)}")
+            below = f.set(f"and i1 {below}, {f.compare('slt', row, '%height')}")
+        kept = f.select(below, "ptr", after(f.integer("sub", row, "%bottom")), own(row))
+        return f.select(above, "ptr", before(f.integer("sub", row, f.integer("sub", "%top", EDGE))), kept)
+
+    return address
+
+
 def slot_of(f: Function, ring: str, step: str | int) -> Callable[[str], str]:
     """Return what gives the address of a row's slot in a ring of three, for rows from -3 on."""
 
@@ -252,19 +270,22 @@ def _project(shapes: Shapes) -> Function:
 
 
 def _layer(shapes: Shapes, *, mixed: bool) -> Function:
-    """Write layer or mixed_layer: rows top..bottom of the MLP, after the pixel mixer if mixed; front to back.
+    """Write layer or mixed_layer: rows top..bottom of the MLP, after the pixel mixer if mixed, in place.
 
     Rows go through rings: a row of mixed features, then one of hidden channels, then one of the answer, each
-    as soon as its neighbours are there. In bf16 the MLP reads rows of its own, rounded once.
+    as soon as its neighbours are there; its place is not read any more then. In bf16 the MLP reads rows of
+    its own, rounded once.
+    before, after: EDGE rows above top and from bottom on as they were before the layer, of which others may
+    have written some; around the picture those of its other end, as the pixel mixer wants them.
     """
-    arguments = ["front", "back", "mixer", "fc1", "fc2", "scratch"]
+    arguments = ["front", "before", "after", "mixer", "fc1", "fc2", "scratch"]
     f = Function(
         "mixed_layer" if mixed else "layer",
         [*((name, "ptr") for name in arguments), *((n, "i64") for n in ("top", "bottom", "height", "width"))],
         shapes.cpu,
     )
     dim, features, hidden = shapes.config.dim, shapes.features, shapes.hidden
-    front, back = (rows_of(f, base, "%width", features.stride) for base in ("%front", "%back"))
+    front = _kept_rows(f, features.stride, wrap=mixed)
     base, rings = "%scratch", []
     for stride in shapes.rings:
         rings.append(ring_of(f, base, "%width", stride))
@@ -312,8 +333,8 @@ def _layer(shapes: Shapes, *, mixed: bool) -> Function:
                 "%fc2",
                 "%width",
                 in_stride=hidden_stride,
-                write=add_to(ring(last), back(last)),
-                ahead=(back(f.integer("add", last, 1)), features.stride),
+                write=add_to(ring(last), front(last)),
+                ahead=(front(f.integer("add", last, 1)), features.stride),
                 multiply_add=multiply_add_of(shapes),
             )
     return f
@@ -335,11 +356,7 @@ def _mix_row(
     """
     stride, lanes, offsets = shapes.features.stride, f.lanes, ((0, 0), *MIX_OFFSETS)
     last = f.integer("sub", "%width", 1)
-    above = f.integer("sub", row, 1)
-    above = f.select(f.compare("slt", above, 0), "i64", f.integer("sub", "%height", 1), above)
-    below = f.integer("add", row, 1)
-    below = f.select(f.compare("eq", below, "%height"), "i64", 0, below)
-    rows = {-1: front(above), 0: front(row), 1: front(below)}
+    rows = {dy: front(f.integer("add", row, dy)) for dy in (-1, 0, 1)}
     for start in range(0, stride, MIXED * lanes):
         channels = range(start, min(start + MIXED * lanes, stride), lanes)
         size = 1 + len(offsets)

@@ -16,6 +16,8 @@ CACHE_LINE = 64
 """Bytes."""
 INPUT_CHANNELS = 4
 """RGB and a zero."""
+EDGE = 3
+"""Rows above and below that a row of a layer's answer depends on."""
 GROUP, PLACES = 4, 6
 """The last convolution gives so many pixels at once, by so many products (tail.py)."""
 PIECE = 128
