@@ -22,6 +22,7 @@ from emt_cli.engine.native.llvm import Program
 from emt_cli.engine.native.order import Band, Order, Shape
 from emt_cli.engine.native.packing import PackedAttention, PackedLayer, PackedNetwork, aligned_zeros
 from emt_cli.engine.native.shapes import CACHE_LINE, EDGE, INPUT_CHANNELS, Shapes
+from emt_cli.engine.pages import ZeroPages
 from emt_cli.engine.runner import Take
 from emt_cli.engine.tiling import Floats
 from emt_cli.steps import Steps
@@ -76,9 +77,9 @@ class Run:
         self.call, self.shapes = kernels.program, kernels.shapes
         shapes, threads = self.shapes, kernels.threads
         # Zeros, because of the borders: kernels never write there.
-        self.pixels = np.zeros((height + 2, width + 2, INPUT_CHANNELS), np.float32)
         self.pitch = (width + 2) * shapes.features.stride
-        self.map = aligned_zeros(height + 2, self.pitch)
+        self.memory = ZeroPages(4 * (height + 2) * self.pitch)
+        self.map = np.frombuffer(self.memory.bytes, np.float32).reshape(height + 2, self.pitch)
         count = max(1, min(height // EDGE, max(1, height // STRIP_ROWS // threads) * threads))
         ends = [height * index // count for index in range(count + 1)]
         self.strips = list(pairwise(ends))
@@ -88,23 +89,33 @@ class Run:
         size = max(shapes.row_scratch(width), shapes.window_scratch())
         self.band_rows = band_rows(height, width, threads)
         image = self.band_rows * width * 3 * shapes.config.scale**2
-        self.scratch = aligned_zeros(threads, _whole_lines(size) + _whole_lines(image))
-        self.image = _whole_lines(size)
+        lines = (self.band_rows + 4) * (width + 2) * INPUT_CHANNELS
+        sizes = [_whole_lines(floats) for floats in (size, lines, image)]
+        self.scratch = aligned_zeros(threads, sum(sizes))
+        self.lines = [
+            part[sizes[0] :][:lines].reshape(-1, width + 2, INPUT_CHANNELS) for part in self.scratch
+        ]
+        """The picture's rows of a band and two around it, of each thread, less the mean."""
+        self.image = sizes[0] + sizes[1]
         self.free: SimpleQueue[int] = SimpleQueue()
         for index in range(threads):
             self.free.put(index)
         self.orders: dict[tuple[tuple[int, int], ...], Order] = {}
 
-    def enlarge(self, pixels: Floats, take: Take) -> Steps[None]:
-        """Run the network on (h, w, 3) of this size; take gets the answer."""
-        packed = self.kernels.packed
-        for colour, mean in enumerate(packed.mean):  # one after the other: numpy is slow on short axes
-            np.subtract(pixels[..., colour], mean, out=self.pixels[1:-1, 1:-1, colour])
-        del pixels
-        source, head, features = _address(self.pixels), _address(packed.head), _address(self.map)
+    def enlarge(self, pixels: Floats, take: Take, *, spend: bool) -> Steps[None]:
+        """Run the network on (h, w, 3) of this size; take gets the answer.
 
-        def begin(index: int, _: int) -> None:
-            self.call("head", source, features, head, *self.strips[index], self.width)
+        spend: this is the last time; memory is given back as soon as it is not needed any more.
+        """
+        packed = self.kernels.packed
+        head, features = _address(packed.head), _address(self.map)
+
+        def begin(index: int, slot: int) -> None:
+            first, last = self.strips[index]
+            for top in range(first, last, self.band_rows):
+                bottom = min(top + self.band_rows, last)
+                source = self._place_lines(pixels, top, bottom, slot)
+                self.call("head", source, features, head, top, bottom, self.width)
             self._keep_edges(index, self.edges)
 
         self._share_out([partial(begin, index) for index in range(len(self.strips))])
@@ -113,11 +124,29 @@ class Run:
                 self._attend(layer.mixer)
             self._local(layer)
             yield (index + 1) / len(packed.layers)
-        self._finish(take)
+        if spend:
+            self.answers = None
+            self.edges = self.next_edges = aligned_zeros(0, 2 * EDGE, self.pitch)
+        self._finish(pixels, take, spend=spend)
 
-    def _finish(self, take: Take) -> None:
+    def _place_lines(self, pixels: Floats, top: int, bottom: int, slot: int) -> int:
+        """Bring a band's rows of the picture, and two around it, to where kernels read them.
+
+        Return the address at which a whole picture of such rows would begin.
+        """
+        lines, mean = self.lines[slot], self.kernels.packed.mean
+        first, last = max(0, top - 2), min(self.height, bottom + 2)
+        place = first - top + 2
+        for colour in range(3):  # one after the other: numpy is slow on short axes
+            inside = lines[place : place + last - first, 1:-1, colour]
+            np.subtract(pixels[first:last, :, colour], mean[colour], out=inside)
+        lines[:place] = 0
+        lines[place + last - first :] = 0
+        return _address(lines) - 4 * (top - 1) * (self.width + 2) * INPUT_CHANNELS
+
+    def _finish(self, pixels: Floats, take: Take, *, spend: bool) -> None:
         packed, scale = self.kernels.packed, self.shapes.config.scale
-        addresses = (_address(self.pixels), _address(self.map), _address(packed.head), _address(packed.tail))
+        addresses = (_address(self.map), _address(packed.head), _address(packed.tail))
         row = self.width * 3 * scale**2
         bands = range(0, self.height, self.band_rows)
 
@@ -127,7 +156,11 @@ class Run:
             scratch = self.scratch[slot]
             image = scratch[self.image : self.image + (bottom - top) * row]
             out = _address(image) - 4 * top * row
-            self.call("tail", *addresses, _address(scratch), out, top, bottom, self.height, self.width)
+            source = self._place_lines(pixels, top, bottom, slot)
+            size = (self.height, self.width)
+            self.call("tail", source, *addresses, _address(scratch), out, top, bottom, *size)
+            if spend:  # but for the rows that the bands above and below read
+                self.memory.give_back(4 * (top + 2) * self.pitch, 4 * bottom * self.pitch)
             rows = image.reshape((bottom - top) * scale, self.width * scale, 3)
             take(top, rows)
 

@@ -142,10 +142,9 @@ class NativeRunner:
             if first < h:
                 take(first, rows[: (h - first) * scale, : w * scale])
 
-        work = run.enlarge(pixels, inside)
-        del pixels
-        yield from work
-        if run.map.nbytes <= min(KEPT_BYTES, spare_memory() // 8):
+        kept = run.map.nbytes <= min(KEPT_BYTES, spare_memory() // 8)
+        yield from run.enlarge(pixels, inside, spend=not kept)
+        if kept:
             self._free.append(run)
 
     def _enlarge(self, pixels: Floats) -> Steps[Floats]:
