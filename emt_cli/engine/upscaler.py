@@ -198,14 +198,28 @@ class Upscaler:
         if self.memory is not None:
             budget = min(budget, self.memory)
         around = 2 * self.border
-        if self.runner.tile_bytes(height + around, width + around) <= budget:
+        if self._tile_bytes(height + around, width + around) <= budget:
             return whole
         pixels = max(0, budget - self.runner.fixed_bytes) // self.runner.bytes_per_pixel
-        side = (isqrt(pixels) - 2 * self.halo(SMALL_TILE)) // self.multiple * self.multiple
         least = ceil(LEAST_TILE / self.multiple) * self.multiple
-        while side > least and self.runner.tile_bytes(*(side + 2 * self.halo(side) + around,) * 2) > budget:
+        # Tiles of a row or column are of nearly equal size: most are smaller than they may be.
+        side = min(whole, 2 * isqrt(pixels) // self.multiple * self.multiple)
+        while side > least and self._largest_bytes(height, width, side) > budget:
             side -= self.multiple
         return max(least, side)
+
+    def _largest_bytes(self, height: int, width: int, side: int) -> int:
+        """Memory of the largest of a picture's tiles of this side."""
+        around = 2 * self.border
+        sizes = {
+            (t.read_bottom - t.read_top + around, t.read_right - t.read_left + around)
+            for t in self._plan(height, width, side)
+        }
+        return max(self._tile_bytes(*size) for size in sizes)
+
+    def _tile_bytes(self, height: int, width: int) -> int:
+        views = 24 * self.scale**2 * height * width if self.ensemble else 0  # an answer more, and the sum
+        return self.runner.tile_bytes(height, width) + views
 
     def tiles(self, height: int, width: int, *, beside: int = 0) -> list[Tile]:
         """Plan the tiles of a picture; beside: as tile_size takes it."""
@@ -213,12 +227,7 @@ class Upscaler:
 
     def peak_bytes(self, height: int, width: int, *, beside: int = 0) -> int:
         """Estimate the memory one picture takes beside its input and output."""
-        around = 2 * self.border
-        sizes = {
-            (t.read_bottom - t.read_top + around, t.read_right - t.read_left + around)
-            for t in self.tiles(height, width, beside=beside)
-        }
-        return max(self.runner.tile_bytes(*size) for size in sizes)
+        return self._largest_bytes(height, width, self.tile_size(height, width, beside=beside))
 
     def upscale(
         self,
@@ -383,7 +392,10 @@ class Upscaler:
             agreement.add(first, rows)
             keep(first, rows)
 
-        yield from self._compute(self.runner, GRAY + CALM * (pixels - GRAY), restore)
+        calm = pixels - GRAY
+        calm *= CALM
+        calm += GRAY
+        yield from self._compute(self.runner, calm, restore)
         if not agreement.lost:
             notes.add("the network lost itself on a part: done again with less contrast")
             return

@@ -69,6 +69,35 @@ def band_rows(height: int, width: int, threads: int) -> int:
     return max(1, BAND_ROWS, min(ceil(BAND_PIXELS / width), ceil(height / threads)))
 
 
+def strip_count(height: int, threads: int) -> int:
+    """Return into how many strips a picture's rows are cut; of EDGE rows or more if there are several."""
+    return max(1, min(height // EDGE, max(1, height // STRIP_ROWS // threads) * threads))
+
+
+def scratch_sizes(shapes: Shapes, height: int, width: int, threads: int) -> tuple[int, int, int]:
+    """Return the floats of a thread: kernels' own, rows of the picture, rows of the enlarged one."""
+    rows = band_rows(height, width, threads)
+    return (
+        _whole_lines(max(shapes.row_scratch(width), shapes.window_scratch())),
+        _whole_lines((rows + 4) * (width + 2) * INPUT_CHANNELS),
+        _whole_lines(rows * width * 3 * shapes.config.scale**2),
+    )
+
+
+def row_bytes(shapes: Shapes, height: int, width: int, threads: int) -> int:
+    """Return the memory of a run beside the map of features."""
+    sizes = scratch_sizes(shapes, height, width, threads)
+    floats = threads * (sum(sizes) + sizes[-1])  # what is made of the enlarged rows takes less than they do
+    edges = 2 * strip_count(height, threads) * 2 * EDGE * (width + 2) * shapes.features.stride
+    answers = 0
+    if shapes.config.attention_layers:
+        tallest = max(tall for tall, _ in shapes.config.windows)
+        rolls = max(abs(down) for down, _ in shapes.config.shifts)
+        rows = 2 * (window_rows(width, threads) + tallest) + tallest + rolls
+        answers = (min(rows, height) + 2) * (width + 2) * shapes.answer_stride
+    return 4 * (floats + edges + answers)
+
+
 class Run:
     """Memory for a picture of one size, and the calls of the kernels on it."""
 
@@ -80,21 +109,18 @@ class Run:
         self.pitch = (width + 2) * shapes.features.stride
         self.memory = ZeroPages(4 * (height + 2) * self.pitch)
         self.map = np.frombuffer(self.memory.bytes, np.float32).reshape(height + 2, self.pitch)
-        count = max(1, min(height // EDGE, max(1, height // STRIP_ROWS // threads) * threads))
+        count = strip_count(height, threads)
         ends = [height * index // count for index in range(count + 1)]
         self.strips = list(pairwise(ends))
         # Of what a layer reads, and of what it leaves for the next one.
         self.edges, self.next_edges = (aligned_zeros(count, 2 * EDGE, self.pitch) for _ in range(2))
         self.answers: Floats | None = None
-        size = max(shapes.row_scratch(width), shapes.window_scratch())
         self.band_rows = band_rows(height, width, threads)
-        image = self.band_rows * width * 3 * shapes.config.scale**2
-        lines = (self.band_rows + 4) * (width + 2) * INPUT_CHANNELS
-        sizes = [_whole_lines(floats) for floats in (size, lines, image)]
+        sizes = scratch_sizes(shapes, height, width, threads)
         self.scratch = aligned_zeros(threads, sum(sizes))
-        self.lines = [
-            part[sizes[0] :][:lines].reshape(-1, width + 2, INPUT_CHANNELS) for part in self.scratch
-        ]
+        lines = (self.band_rows + 4) * (width + 2) * INPUT_CHANNELS
+        areas = (scratch[sizes[0] : sizes[0] + lines] for scratch in self.scratch)
+        self.lines = [area.reshape(-1, width + 2, INPUT_CHANNELS) for area in areas]
         """The picture's rows of a band and two around it, of each thread, less the mean."""
         self.image = sizes[0] + sizes[1]
         self.free: SimpleQueue[int] = SimpleQueue()

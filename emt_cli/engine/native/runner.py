@@ -19,8 +19,8 @@ from emt_cli.engine.memory import spare_memory
 from emt_cli.engine.native.llvm import Processor, Program, processor
 from emt_cli.engine.native.packing import PackedNetwork
 from emt_cli.engine.native.rows import write_row_kernels
-from emt_cli.engine.native.run import Run
-from emt_cli.engine.native.shapes import INPUT_CHANNELS, Shapes
+from emt_cli.engine.native.run import Run, row_bytes
+from emt_cli.engine.native.shapes import Shapes
 from emt_cli.engine.native.tail import write_tail_kernel
 from emt_cli.engine.native.windows import write_window_kernels
 from emt_cli.engine.runner import Take
@@ -29,7 +29,7 @@ from emt_cli.engine.tiling import Floats
 from emt_cli.engine.weights import Weights
 from emt_cli.steps import Steps, finish
 
-KEPT_BYTES = 48 << 20
+KEPT_BYTES = 96 << 20
 """Feature maps up to this size are kept for the next picture of the same size, where memory is plentiful."""
 
 
@@ -53,7 +53,7 @@ class NativeRunner:
     """
 
     name = "native"
-    cpu_budget = 1 << 30  # 1.4 megapixels are still one tile at x4
+    cpu_budget = 700 << 20  # 2.2 megapixels are still one tile
     used_fallback = False
 
     def __init__(
@@ -93,25 +93,20 @@ class NativeRunner:
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Memory an input pixel of a tile costs, the tile's own copies of input and output included."""
-        shapes = self.shapes
-        maps = 2 if shapes.answer_stride == shapes.features.stride else 3
-        answer = max(0, 3 * self.config.scale**2 - shapes.features.stride)  # it takes a map's place
-        return 4 * (maps * shapes.features.stride + INPUT_CHANNELS + 3 + answer)
+        """Memory an input pixel of a tile costs: its features, and itself as floats, twice if done again."""
+        return 4 * self.shapes.features.stride + 26
 
     @property
     def fixed_bytes(self) -> int:
-        """Memory of the threads, for a picture some thousand pixels wide."""
-        return 4 * self.threads * (self.shapes.row_scratch(2048) + self.shapes.window_scratch())
+        """Memory of rows and threads, for a picture some thousand pixels wide."""
+        return row_bytes(self.shapes, 2048, 2048, self.threads)
 
     def tile_bytes(self, height: int, width: int) -> int:
-        """Memory a tile of this size takes, that of the threads with it, which grows with the width."""
+        """Memory a tile of this size takes, that of rows and threads with it, which grows with the width."""
         below, right = self.config.small_pads(height, width)
-        pixels = (height + below + 2) * (width + right + 2)
-        wider = max(0, self.shapes.row_scratch(width + right) - self.shapes.row_scratch(2048))
-        answer = 12 * self.config.scale**2  # has a place of its own where maps are kept
-        kept = answer if 4 * pixels * self.shapes.features.stride <= KEPT_BYTES else 0
-        return pixels * (self.bytes_per_pixel + kept) + self.fixed_bytes + 4 * self.threads * wider
+        height, width = height + below, width + right
+        pixels = (height + 2) * (width + 2)
+        return pixels * self.bytes_per_pixel + row_bytes(self.shapes, height, width, self.threads)
 
     def __call__(self, pixels: Floats, *, ensemble: bool = False) -> Floats:
         """Enlarge a tile; ensemble averages the answers for its eight flips and rotations (paper: EMT+)."""

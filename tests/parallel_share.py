@@ -1,0 +1,89 @@
+"""How much of an enlargement runs on all threads, and what that means for more of them (Amdahl's law).
+
+    python tests/parallel_share.py [emt-lite] [512x512,1000x1000 ...]
+
+Of each picture: the time outside of what is shared out among threads is serial; within it, threads wait for
+the last piece of each layer. One thread tells what the work is, two what sharing it costs. The speed-up on n
+threads is estimated from the serial share alone: (serial + parallel) / (serial + parallel / n).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from PIL import Image
+
+from emt_cli.engine.device import set_cpu_threads
+from emt_cli.engine.native.runner import NativeRunner
+from emt_cli.engine.upscaler import Upscaler
+
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+ROUNDS = 7
+
+
+class Watch:
+    """Counts the seconds in which work is shared out, and those of each piece of it."""
+
+    def __init__(self) -> None:
+        self.shared = self.pieces = 0.0
+        self.lock = threading.Lock()
+        original = NativeRunner.share_out
+
+        def share_out(runner: NativeRunner, work: Callable[[int], None], count: int) -> None:
+            def timed(index: int) -> None:
+                began = time.thread_time()
+                try:
+                    work(index)
+                finally:
+                    taken = time.thread_time() - began
+                    with self.lock:
+                        self.pieces += taken
+
+            began = time.perf_counter()
+            original(runner, timed, count)
+            self.shared += time.perf_counter() - began
+
+        NativeRunner.share_out = share_out  # type: ignore[method-assign]
+
+
+def measure(model: str, pixels: np.ndarray, threads: int, watch: Watch) -> tuple[float, float, float]:
+    """Return the seconds of a picture, those outside of shared work, and those of all pieces together."""
+    set_cpu_threads(threads)
+    upscaler = Upscaler.from_model(model, device="cpu")
+    upscaler.upscale(pixels)
+    found = []
+    for _ in range(ROUNDS):
+        watch.shared = watch.pieces = 0.0
+        began = time.perf_counter()
+        upscaler.upscale(pixels)
+        taken = time.perf_counter() - began
+        found.append((taken, taken - watch.shared, watch.pieces))
+    return min(found)
+
+
+def main() -> None:
+    model = sys.argv[1] if len(sys.argv) > 1 else "emt-lite"
+    sizes = (sys.argv[2] if len(sys.argv) > 2 else "160x96,640x272,512x512,1000x1000").split(",")
+    photo, watch = Image.open(SAMPLES / "coffee.png").convert("RGB"), Watch()
+    print(f"{model}: ms of one thread, of two; serial; waiting in two; speed-up on 2 measured, 4 8 16 64 expected")
+    for size in sizes:
+        width, height = map(int, size.split("x"))
+        pixels = np.asarray(photo.resize((width, height)))
+        (one, serial, _), (two, serial_two, pieces) = (measure(model, pixels, n, watch) for n in (1, 2))
+        waiting = 1 - pieces / (2 * (two - serial_two))
+        parallel = one - serial
+        expected = [one / (serial + parallel / n) for n in (4, 8, 16, 64)]
+        print(
+            f"{size:>10} {1000 * one:7.1f} {1000 * two:7.1f}   {serial / one:5.1%}   {waiting:5.1%}  {one / two:5.2f}  "
+            + " ".join(f"{value:5.1f}" for value in expected)
+        )
+
+
+if __name__ == "__main__":
+    main()
