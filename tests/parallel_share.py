@@ -14,12 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 from PIL import Image
 
-from emt_cli.engine.device import set_cpu_threads
+from emt_cli.cores import set_cpu_threads
 from emt_cli.engine.native.runner import NativeRunner
 from emt_cli.engine.upscaler import Upscaler
 
@@ -71,18 +70,16 @@ def main() -> None:
     model = sys.argv[1] if len(sys.argv) > 1 else "emt-lite"
     sizes = (sys.argv[2] if len(sys.argv) > 2 else "160x96,640x272,512x512,1000x1000").split(",")
     photo, watch = Image.open(SAMPLES / "coffee.png").convert("RGB"), Watch()
-    print(f"{model}: ms of one thread, of two; serial; waiting in two; speed-up on 2 measured, 4 8 16 64 expected")
+    print(f"{model}: ms on one thread and on two, serial share, waiting on two,")
+    print("speed-up measured on 2 and expected on 4, 8, 16, 64")
     for size in sizes:
         width, height = map(int, size.split("x"))
         pixels = np.asarray(photo.resize((width, height)))
         (one, serial, _), (two, serial_two, pieces) = (measure(model, pixels, n, watch) for n in (1, 2))
         waiting = 1 - pieces / (2 * (two - serial_two))
-        parallel = one - serial
-        expected = [one / (serial + parallel / n) for n in (4, 8, 16, 64)]
-        print(
-            f"{size:>10} {1000 * one:7.1f} {1000 * two:7.1f}   {serial / one:5.1%}   {waiting:5.1%}  {one / two:5.2f}  "
-            + " ".join(f"{value:5.1f}" for value in expected)
-        )
+        expected = [one / (serial + (one - serial) / n) for n in (4, 8, 16, 64)]
+        found = f"{size:>10} {1000 * one:7.1f} {1000 * two:7.1f}   {serial / one:5.1%}   {waiting:5.1%}"
+        print(found, f" {one / two:5.2f} ", " ".join(f"{value:5.1f}" for value in expected))
 
 
 if __name__ == "__main__":

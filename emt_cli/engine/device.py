@@ -1,16 +1,12 @@
-"""Which device, precision and number of threads to compute with."""
+"""Which device and precision to compute with."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from contextlib import suppress
 from typing import Literal, get_args
 
-import psutil
-
-from emt_cli.engine.control_groups import group_cores
 from emt_cli.errors import UsageError
 
 Device = str
@@ -79,29 +75,3 @@ def choose_precision(name: str, device: Device) -> Precision:
         if name == precision:
             return precision
     raise UsageError(f"--precision {name}: use auto, fp32, fp16 or bf16")
-
-
-def cpu_threads() -> int:
-    """Threads to compute with: OMP_NUM_THREADS or a core each, but no more than the process may use.
-
-    set_cpu_threads has the last word.
-    """
-    if _threads is not None:
-        return _threads
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    cores = psutil.cpu_count(logical=False) or allowed
-    return max(1, min(int(wanted) if wanted.isdecimal() else cores, allowed, group_cores()))
-
-
-_threads: int | None = None
-"""What set_cpu_threads said."""
-
-
-def set_cpu_threads(threads: int) -> None:
-    """Compute with so many threads in this process, torch included where it is in use."""
-    global _threads
-    _threads = threads
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(threads)

@@ -1,6 +1,5 @@
 """The samples of a picture as decoders give them and as encoders take them, a few rows at a time."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from emt_cli.cores import cpu_threads
 from emt_cli.media.picture.metadata import Metadata
 
 T = TypeVar("T")
@@ -21,9 +21,7 @@ Pixels: TypeAlias = npt.NDArray[Any]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 BAND = 1 << 20
 """About how many samples are converted at a time."""
-_THREADS = min(8, os.cpu_count() or 1)
-BANDS_AHEAD = 2 * _THREADS
-"""Most items that in_order has under way or finished before their turn."""
+_MOST_THREADS = 8
 
 
 def full_scale(dtype: npt.DTypeLike) -> float:
@@ -124,13 +122,22 @@ def _gray(colour: Pixels) -> Pixels:
     return luma if colour.dtype.kind == "f" else np.rint(luma).astype(colour.dtype)
 
 
+def _threads() -> int:
+    return min(_MOST_THREADS, cpu_threads())
+
+
+def bands_ahead() -> int:
+    """Most items that in_order has under way or finished before their turn."""
+    return 2 * _threads()
+
+
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield work(item) for each item in turn, computed on threads a few items ahead."""
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_threads()) as pool:
         ahead: deque[Future[R]] = deque()
         for item in items:
             ahead.append(pool.submit(work, item))
-            if len(ahead) > BANDS_AHEAD:
+            if len(ahead) > bands_ahead():
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

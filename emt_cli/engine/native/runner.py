@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from emt_cli.engine.device import Precision, cpu_threads
+from emt_cli.cores import cpu_threads
+from emt_cli.engine.device import Precision
 from emt_cli.engine.folded import fold
 from emt_cli.engine.memory import spare_memory
 from emt_cli.engine.native.llvm import Processor, Program, processor

@@ -11,8 +11,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from emt_cli.cores import cpu_threads
 from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
-from emt_cli.engine.device import Precision, cpu_threads
+from emt_cli.engine.device import Precision
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import DeviceError
 from emt_cli.steps import Steps

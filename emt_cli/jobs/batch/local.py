@@ -13,6 +13,7 @@ from functools import partial
 from threading import Condition, Event, Lock
 from typing import TypeAlias
 
+from emt_cli.cores import cpu_threads
 from emt_cli.engine.device import Device, device_type
 from emt_cli.engine.memory import spare_memory
 from emt_cli.jobs.batch.plan import Item
@@ -77,9 +78,9 @@ class Room:
 
 
 def default_threads(devices: Sequence[Device]) -> int:
-    """Threads that read, and that write: a GPU can be fed by many, a CPU needs its cores itself."""
-    cores = os.cpu_count() or 1
-    return 2 if all(device_type(device) == "cpu" for device in devices) else min(16, max(2, cores))
+    """Threads that read, and that write: a GPU can be fed by many, a CPU needs most of its cores itself."""
+    own = all(device_type(device) == "cpu" for device in devices)
+    return min(16, max(2, cpu_threads() // 4 if own else cpu_threads()))
 
 
 def places_for_pictures(items: Sequence[Item], networks: Networks) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from threading import Event, Lock
 
 from emt_cli.assets.catalog import absolute_model
 from emt_cli.atomic import unregister
-from emt_cli.engine.device import set_cpu_threads
+from emt_cli.cores import set_cpu_threads
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.local import Ended, ItemEvent, Started, Tick

@@ -21,7 +21,7 @@ def network() -> Facts:
     import torch
 
     from emt_cli.assets.catalog import known_models
-    from emt_cli.engine.device import cpu_threads
+    from emt_cli.cores import cpu_threads
     from emt_cli.engine.runner import ENGINES
     from emt_cli.engine.upscaler import Upscaler
     from emt_cli.engine.weights import load_weights

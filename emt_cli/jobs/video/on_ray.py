@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Event
 
 from emt_cli.assets.catalog import absolute_model
-from emt_cli.engine.device import set_cpu_threads
+from emt_cli.cores import set_cpu_threads
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.cluster.scheduler import Completed, spread
 from emt_cli.jobs.cluster.shared_storage import Mark, marked

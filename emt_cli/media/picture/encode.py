@@ -15,7 +15,7 @@ from emt_cli.media.picture.jxl import write_jxl
 from emt_cli.media.picture.metadata import Metadata
 from emt_cli.media.picture.png import write_png
 from emt_cli.media.picture.tiff_write import write_tiff
-from emt_cli.media.samples import BAND, BANDS_AHEAD, Samples
+from emt_cli.media.samples import BAND, Samples, bands_ahead
 
 ENCODER_BYTES: dict[PictureFormat, int] = {"webp": 26, "avif": 46, "heic": 64, "jxl": 64}
 """Most bytes a pixel that encoders take beside the picture, measured; the others take some bands of rows."""
@@ -35,7 +35,7 @@ def encoder_bytes(format: PictureFormat, pixels: int, itemsize: int) -> int:
     """Return the most bytes that writing a picture takes beside it; itemsize: of a sample in memory."""
     if format in ENCODER_BYTES:
         return ENCODER_BYTES[format] * pixels
-    samples = min((BANDS_AHEAD + 1) * BAND, 4 * pixels)
+    samples = min((bands_ahead() + 1) * BAND, 4 * pixels)
     return samples * _BAND_BYTES * min(itemsize, 2)
 
 
