@@ -4,6 +4,7 @@
 # make docs   the man page and the site of docs/, from the help texts
 # make lowest-test  quick tests of files and kernels with the lowest versions of packages that are allowed
 # make torture  damaged files by the thousand: make torture COUNT=10000 SEED=7
+# make gpu-check  a GPU's answers, speed and memory; "not run" where there is none
 # make audit  known vulnerabilities of the pinned packages
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH_INDEX ?=
 TORCH = $(shell grep '^torch==' constraints.txt)
 
-.PHONY: demo test check docs wheel-test lowest-test torture audit clean
+.PHONY: demo test check docs wheel-test lowest-test torture audit gpu-check clean
 
 demo: $(VENV)/.run
 	@$(BIN)/emt upscale samples/cat.png --scale 4 --model emt-lite --compare -y -o demo/
@@ -59,6 +60,9 @@ torture: $(VENV)/.dev
 audit: $(VENV)/.dev
 	@$(PIP) pip-audit
 	$(BIN)/pip-audit -r constraints.txt
+
+gpu-check: $(VENV)/.dev
+	$(BIN)/python tests/gpu_check.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-lowest demo dist site torture
