@@ -7,12 +7,13 @@ those of a file written at once; but no second copy of the picture is needed.
 import io
 from typing import IO, Any
 
+import cv2
 from PIL import Image
 
 from emt_cli.media.picture.jpeg import extra_segments
 from emt_cli.media.picture.metadata import Metadata
 from emt_cli.media.picture.xmp import parted
-from emt_cli.media.samples import BAND, Samples, in_order
+from emt_cli.media.samples import BAND, Pixels, Samples, in_order
 
 FULL_COLOUR = 90
 """The least quality with full colour resolution."""
@@ -21,6 +22,9 @@ _EXIF, _IPTC = 65533 - 6, 65533 - 40
 _FRAMES, _START_OF_SCAN, _END = (0xC0, 0xC1), 0xDA, b"\xff\xd9"
 _RESTARTS, _LAST_RESTART = 8, b"\xff\xd7"
 """Markers count rows of blocks from 0 to 7: strips of a multiple of 8 are joined by the last of these."""
+
+
+_COLOURS_444, _COLOURS_420 = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
 
 
 def write_jpeg(stream: IO[bytes], samples: Samples, metadata: Metadata, *, quality: int) -> tuple[str, ...]:
@@ -39,9 +43,11 @@ def write_jpeg(stream: IO[bytes], samples: Samples, metadata: Metadata, *, quali
 
     def compress(strip: tuple[int, int]) -> bytes:
         rows = samples.rows(*strip)
+        if strip[0] > 0:
+            return _compressed(rows, quality, across=-(-samples.width // block))
         buffer = io.BytesIO()
         image = Image.fromarray(rows[..., 0] if samples.channels == 1 else rows)
-        image.save(buffer, "jpeg", **options, **(first if strip[0] == 0 else {}))
+        image.save(buffer, "jpeg", **options, **first)
         return buffer.getvalue()
 
     for index, data in enumerate(in_order(compress, strips)):
@@ -54,6 +60,19 @@ def write_jpeg(stream: IO[bytes], samples: Samples, metadata: Metadata, *, quali
         stream.write(data[coded_at : -len(_END)])
     stream.write(_END)
     return notes
+
+
+def _compressed(rows: Pixels, quality: int, *, across: int) -> bytes:
+    """Return what Pillow makes of rows, without metadata, made by OpenCV: other threads may run meanwhile."""
+    full = quality >= FULL_COLOUR
+    options = [
+        *(cv2.IMWRITE_JPEG_QUALITY, quality),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _COLOURS_444 if full else _COLOURS_420),
+        *(cv2.IMWRITE_JPEG_RST_INTERVAL, across),
+    ]
+    picture = rows[..., 0] if rows.shape[2] == 1 else cv2.cvtColor(rows, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", picture, options)
+    return data.tobytes()
 
 
 def _places(data: bytes) -> tuple[int, int]:
