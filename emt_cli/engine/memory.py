@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from emt_cli.engine.device import Device, device_type
 from emt_cli.control_groups import NO_LIMIT, group_memory
+from emt_cli.engine.device import Device, device_type
 
 
 def free_memory(device: Device = "cpu") -> int:

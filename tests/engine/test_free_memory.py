@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from emt_cli.engine.memory import free_memory, spare_memory
 from emt_cli.control_groups import NO_LIMIT, group_cores, group_memory
+from emt_cli.engine.memory import free_memory, spare_memory
 
 MB = 1_000_000
 """Bytes."""
