@@ -77,7 +77,15 @@ class Journal:
         self._torn = not self._ends_with_newline()
 
     def append(self, record: dict[str, Any]) -> None:
-        """Write one record of JSON values; after a failure the next one starts on a line of its own."""
+        """Write one record of JSON values; after a failure the next one starts on a line of its own.
+
+        Raises OutputError, also when the file is not under its name any more: nobody would find the record.
+        """
+        there = file_state(self.path)
+        if there is None or there[0] != os.fstat(self._stream.fileno()).st_ino:
+            raise OutputError(
+                f"{self.path}: was moved or removed meanwhile; put it back, then go on with the same command"
+            )
         line = json.dumps(record, separators=(",", ":")).encode("ascii") + b"\n"
         if self._torn:
             line = b"\n" + line

@@ -103,6 +103,23 @@ def test_a_full_disk_is_told_and_what_was_noted_stays(tmp_path: Path) -> None:
     assert [record["number"] for record in read_journal(path)] == [0, 1]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows moves no open files")
+@pytest.mark.parametrize("another", [False, True], ids=["nothing", "another"])
+def test_a_journal_that_was_moved_away_takes_no_more(tmp_path: Path, another: bool) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        journal.append({"number": 0})
+        path.rename(tmp_path / "moved")
+        if another:
+            path.write_bytes(b"")
+        with pytest.raises(OutputError, match="was moved or removed meanwhile"):
+            journal.append({"number": 1})
+        (tmp_path / "moved").replace(path)
+        journal.append({"number": 2})
+
+    assert [record["number"] for record in read_journal(path)] == [0, 2]
+
+
 def test_a_journal_in_an_impossible_place_is_an_output_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
 

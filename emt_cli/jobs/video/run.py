@@ -87,7 +87,8 @@ def run_video(
                 all_done = yield from part(make(job, task, work, stop), 0, _JOINED)
         except OutputError as error:
             reason = str(error).removeprefix(f"{work.folder}").partition(": ")[2]
-            raise OutputError(f"{task.target}: {reason}{kept if work.done else ''}") from error
+            kept = kept if work.done and work.folder.is_dir() else ""
+            raise OutputError(f"{task.target}: {reason}{kept}") from error
         except DeviceError as error:
             raise DeviceError(f"{error}{kept if work.done else ''}") from error
         if not all_done:
@@ -101,6 +102,11 @@ def run_video(
                 raise _stopped(task, work) from error
             work.check()  # which ffmpeg reads, too
             raise OutputError(f"{task.target}: {str(error).partition(': ')[2]}{kept}") from error
+        except InputError as error:
+            if not str(error).startswith(str(work.folder)):
+                raise
+            words = f"unfinished work in {work.folder.name} was changed or removed meanwhile"
+            raise OutputError(f"{task.target}: {words}; the same command makes it again") from error
         return facts | {"resumed": resumed, "seconds": round(time.perf_counter() - began, 3)}
 
 

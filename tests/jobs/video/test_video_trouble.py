@@ -202,6 +202,21 @@ def test_a_source_that_changes_ends_the_job_and_what_was_made_of_it_before_is_ke
     assert clips.packets(tmp_path / "out.mkv", "0:a:0") == clips.packets(source, "0:a:0")
 
 
+def test_work_that_somebody_changed_is_told_and_made_again(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = clips.clip(tmp_path / "clip.mkv", size="32x32")
+    first = tmp_path / ".clip_x2.mkv.emt-work" / "result-000000.segment"
+    at_the_twelfth_frame(monkeypatch, lambda: first.write_bytes(b"junk"))
+    with pytest.raises(OutputError, match="was changed or removed meanwhile; the same command"):
+        enlarge(source, segment=5)
+    monkeypatch.undo()
+
+    facts = enlarge(source, segment=5)
+
+    assert (facts["verified"], facts["resumed"]) == (True, 20)
+
+
 def test_a_source_of_another_date_is_the_same(
     tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
