@@ -7,6 +7,7 @@ import time
 from emt_cli.errors import InputError
 from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.plan import Plan
+from emt_cli.media.video.codecs import Encoding, find_encoder
 from emt_cli.media.video.info import VideoInfo
 from emt_cli.media.video.read import VideoReader
 
@@ -14,8 +15,6 @@ QUEUE = 16 << 20
 """Bytes of frames that may wait before the network; one frame may always."""
 REMEMBERED = 128 << 20
 """Bytes of frames, small and large, that are kept to recognise duplicates; the last one always is."""
-_ENCODER_FRAMES = 64
-"""Frames that an encoder keeps for looking ahead and back, about."""
 _SAMPLE = 320
 """Side in pixels of the part of a frame that speed is measured on."""
 _BITS_A_PIXEL = {"h264": 0.2, "hevc": 0.15, "av1": 0.1, "ffv1": 10.0, "prores": 3.5}
@@ -33,7 +32,9 @@ def tiles_of(networks: Networks, plan: Plan) -> tuple[int, int]:
     return tile, tiles
 
 
-def memory_of(networks: Networks, info: VideoInfo, plan: Plan, workers: int, *, compare: bool) -> int:
+def memory_of(
+    networks: Networks, info: VideoInfo, plan: Plan, workers: int, *, encoding: Encoding, compare: bool
+) -> int:
     """Estimate the bytes of memory needed at most: the network's, waiting frames, the encoder's.
 
     workers: frames that are enlarged at the same time.
@@ -45,10 +46,12 @@ def memory_of(networks: Networks, info: VideoInfo, plan: Plan, workers: int, *, 
         height, width = height * scale, width * scale
     sample = 3 * (1 if info.bits == 8 else 2)
     before = plan.height * plan.width * sample
-    after = plan.out_height * plan.out_width * sample * (3 if compare else 1)
+    written = plan.out_height * plan.out_width * (3 if compare else 1)
+    after = written * sample
+    encoder = written * find_encoder(encoding.name(info.bits)).held_bytes(encoding.preset, info.bits)
     waiting = max(QUEUE, before) + (workers + 3) * (before + after)
     remembered = max(REMEMBERED, before + after)
-    return workers * dearest + waiting + remembered + _ENCODER_FRAMES * after // 2
+    return workers * dearest + waiting + remembered + encoder
 
 
 def disk_of(info: VideoInfo, plan: Plan, codec: str, frames: int, *, of: int, compare: bool) -> int:

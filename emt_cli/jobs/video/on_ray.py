@@ -103,7 +103,8 @@ class VideoWorker:
 
 def _memory(job: VideoJob, task: VideoTask) -> Callable[[int], int]:
     """Return what tells how many bytes a task takes with so many frames enlarged at the same time."""
-    return partial(memory_of, job.networks_for(task.info), task.info, task.plan, compare=job.settings.compare)
+    networks, compare = job.networks_for(task.info), job.settings.compare
+    return partial(memory_of, networks, task.info, task.plan, encoding=task.encoding, compare=compare)
 
 
 def make_on_cluster(

@@ -89,7 +89,7 @@ class VideoJob:
         notes += [lost] if lost else []
         length = settings.segment or segment_length(info.height, info.width)
         tile, tiles = tiles_of(networks, plan)
-        memory = partial(memory_of, networks, info, plan, compare=settings.compare)
+        memory = partial(memory_of, networks, info, plan, encoding=encoding, compare=settings.compare)
         places = networks.places(plan.passes, memory)
         task = VideoTask(
             name=name or str(source),

@@ -39,12 +39,19 @@ class Encoder:
     least_width: int = 1
     largest: tuple[int, int] = (65535, 65535)
     """Width and height that it takes at most."""
+    memory: tuple[int, int] = (100, 100)
+    """Bytes that it holds for each pixel of 8 bits, measured: with its default preset, with slower ones."""
     takes_hdr: bool = False
     """Whether HDR10 metadata can be handed to it."""
 
     def pixel_formats(self) -> list[str]:
         """Return the pixel formats the encoder takes, by ffmpeg's names."""
         return [format.name for format in av.Codec(self.encoder, "w").video_formats or ()]
+
+    def held_bytes(self, preset: str | None, bits: int) -> int:
+        """Return the bytes of memory that it takes for each pixel of a picture, about."""
+        held = self.memory[preset not in (None, self.preset, *_PLAIN_PRESETS)]
+        return held if bits == 8 else held * 3 // 2
 
     def kept_hdr(self, hdr: Hdr | None) -> Hdr | None:
         """Return what a result will have of HDR metadata: no mastering display that is not complete."""
@@ -84,6 +91,7 @@ ENCODERS = {
         # are best: 40 % less work for 0.3 dB and a smaller file.
         swift={"subq": "0", "b_strategy": "0", "weightp": "0", "sc_threshold": "0"},
         largest=(16384, 16384),
+        memory=(100, 640),
         takes_hdr=True,
     ),
     # Below 64 pixels x265 4.2 writes outside its memory.
@@ -93,6 +101,7 @@ ENCODERS = {
         crf=14,
         preset="superfast",
         least_width=64,
+        memory=(480, 700),
         takes_hdr=True,
     ),
     "av1": Encoder(
@@ -101,6 +110,7 @@ ENCODERS = {
         crf=18,
         preset="8",
         largest=(16384, 8704),
+        memory=(560, 700),
         takes_hdr=True,
     ),
     "ffv1": Encoder(

@@ -1,4 +1,4 @@
-"""Under limits of memory as containers and shells set them, a picture finishes or is refused, not killed."""
+"""Under the limits of memory of containers and shells, work finishes or is refused, not killed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import clips
 import numpy as np
 import pytest
 from PIL import Image
@@ -123,6 +124,23 @@ def test_other_engines_are_not_killed_either(
     result = upscale(picture(1), inside(group, limit), "--engine", engine)
 
     assert result.returncode in (DONE, REFUSED), result.stderr
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
+def test_in_a_container_a_video_finishes_or_is_refused(group: Path, tmp_path: Path, codec: str) -> None:
+    clip = clips.clip(tmp_path / "clip.mp4", size="320x240", seconds=1, audio=True)
+    codes = []
+
+    for limit in (350, 600, 1100):
+        command = [*EMT[:3], "video", "--model", "emt-lite", "-y", "--codec", codec]
+        line = [*command, str(clip), "-o", str(tmp_path / "large.mkv")]
+        done = subprocess.run(line, capture_output=True, text=True, preexec_fn=inside(group, limit))
+        codes.append(done.returncode)
+        assert done.returncode in (DONE, REFUSED), (limit, done.stderr)
+
+    assert codes[0] == REFUSED
+    assert codes[-1] == DONE
+    assert clips.times(tmp_path / "large.mkv") == clips.times(clip)
 
 
 def test_pages_of_files_written_before_do_not_stand_in_the_way(

@@ -12,9 +12,10 @@ import av
 import clips
 import numpy as np
 import pytest
+from own_peak import needs_account, run_code
 
 from emt_cli.errors import OutputError, UsageError
-from emt_cli.media.video.codecs import Encoding, choose_pix_fmt, encoders
+from emt_cli.media.video.codecs import Encoding, choose_pix_fmt, encoders, find_encoder
 from emt_cli.media.video.colour import Colour
 from emt_cli.media.video.probe import probe
 from emt_cli.media.video.read import VideoReader
@@ -288,3 +289,54 @@ def test_hevc_is_refused_for_widths_at_which_its_encoder_breaks_the_heap() -> No
         choose_pix_fmt(Encoding(), width=48, height=96, bits=10)
 
     assert choose_pix_fmt(Encoding("hevc"), width=64, height=32, bits=8) == ("yuv420p", None)
+
+
+ENCODES = """
+import sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from emt_cli.media.video.codecs import Encoding
+from emt_cli.media.video.colour import Colour
+from emt_cli.media.video.write import VideoWriter
+from own_peak import own_peak
+
+path, codec, preset, bits = sys.argv[1:]
+facts = dict(width=640, height=360, sar=Fraction(1), time_base=Fraction(1, 25), rate=Fraction(25))
+facts |= dict(colour=Colour("bt709", "tv", "bt709", "bt709"), bits=int(bits))
+frame = np.zeros((360, 640, 3), np.uint8 if bits == "8" else np.uint16)
+frame[:] = np.linspace(0, np.iinfo(frame.dtype).max, 640)[None, :, None]
+before = own_peak(reset=True)
+with VideoWriter(Path(path), Encoding(codec, None, preset or None, None), **facts) as writer:
+    for index in range(70):
+        frame[:, 8 * index : 8 * index + 40] = 200
+        writer.write(frame, index)
+print(own_peak() - before)
+"""
+
+
+@pytest.mark.slow
+@needs_account
+@pytest.mark.parametrize(
+    ("codec", "preset", "bits"),
+    [
+        ("h264", None, 8),
+        ("h264", "veryslow", 8),
+        ("h264", None, 10),
+        ("hevc", None, 8),
+        ("hevc", None, 10),
+        ("hevc", "slow", 8),
+        ("av1", None, 8),
+        ("av1", "4", 10),
+        ("ffv1", None, 12),
+        ("prores", None, 10),
+    ],
+)
+def test_an_encoder_takes_no_more_memory_than_is_planned_for(
+    tmp_path: Path, codec: str, preset: str | None, bits: int
+) -> None:
+    done = run_code(ENCODES, str(tmp_path / "a.mkv"), codec, preset or "", str(bits))
+
+    assert done.returncode == 0, done.stderr
+    planned = 640 * 360 * find_encoder(codec).held_bytes(preset, bits)
+    assert 0.1 * planned < int(done.stdout) < planned + (8 << 20)  # some for the libraries themselves
