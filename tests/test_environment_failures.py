@@ -15,6 +15,8 @@ from pathlib import Path
 import corrupt_files
 import numpy as np
 import pytest
+from campaign_disks import try_on_small_disk
+from campaign_kills import yard
 from PIL import Image
 from processes import FORKS, Ended, emt, finish, start
 from pytest_httpserver import HTTPServer
@@ -100,6 +102,33 @@ def test_full_disk_is_one_line_and_leaves_nothing(work: Path, disk: Path, upscal
 
     assert names(disk) == ["filling", "old.png"]
     assert (disk / "old.png").read_bytes() == b"old"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "place", "size"),
+    [
+        ("upscale", "tmp", "size=4k"),
+        ("batch", "out", "size=150k"),
+        ("batch", "out", "nr_inodes=3"),
+        ("video", "out", "size=60k"),
+        ("video", "tmp", "nr_inodes=3"),
+        ("train", "out", "size=150k"),
+        ("train", "out", "size=1m"),
+    ],
+)
+def test_with_a_small_disk_somewhere_a_command_ends_in_one_line_and_goes_on_with_room(
+    work: Path, disk: Path, name: str, place: str, size: str
+) -> None:
+    pytest.importorskip("lightning_fabric" if name == "train" else "os")
+    with yard(work / "yard", name) as site:
+        site.run()
+        whole = site.results()
+
+        code, problems = try_on_small_disk(site, place, size, whole)
+
+    assert problems == []
+    assert code in (0, 4)
 
 
 @pytest.mark.slow
