@@ -16,7 +16,7 @@ from threading import Event
 from typing import Any
 
 from emt_cli.errors import EmtError, InputError, OutputError, StoppedError
-from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.networks import Networks, NetworkSettings
 from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.jobs.picture.task import Settings
 from emt_cli.jobs.target import Target
@@ -58,17 +58,17 @@ class Session:
         memory: int | None = None,
         sharpness: float | None = None,
     ) -> None:
-        self._how: dict[str, Any] = {
-            "model": model,
-            "device": device,
-            "precision": precision,
-            "engine": engine,
-            "tile": tile,
-            "ensemble": ensemble,
-            "memory": memory,
-            "sharpness": sharpness,
-        }
-        self._networks: Networks | None = Settings(Target(4), **self._how).networks()
+        self._how = NetworkSettings(
+            model=model,
+            device=device,
+            precision=precision,
+            engine=engine,
+            tile=tile,
+            ensemble=ensemble,
+            memory=memory,
+            sharpness=sharpness,
+        )
+        self._networks: Networks | None = Networks(self._how)
 
     def close(self) -> None:
         """Let go of the models; later calls raise ValueError."""
@@ -86,7 +86,7 @@ class Session:
         return self._networks
 
     def _job(self, target: Target, **settings: Any) -> PictureJob:
-        return PictureJob(Settings(target, **self._how, **settings), self._loaded())
+        return PictureJob(Settings(target, **vars(self._how), **settings), self._loaded())
 
     def upscale_file(
         self,
@@ -159,7 +159,7 @@ class Session:
         from emt_cli.jobs.video.task import Settings as VideoSettings
 
         wanted = Target.asked(scale, width, height, long_side)
-        settings = VideoSettings(wanted, **self._how, codec=codec, crf=crf, overwrite=overwrite)
+        settings = VideoSettings(wanted, **vars(self._how), codec=codec, crf=crf, overwrite=overwrite)
         job = VideoJob(settings, self._loaded())
         task = job.open(Path(source), None if target is None else Path(target))
         return finish(run_video(job, task, stop=stop or Event()), progress)

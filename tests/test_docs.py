@@ -30,6 +30,7 @@ NOT_RUN = {
     r"^ray |--ray ": "starts a cluster: tests/jobs/cluster does",
     r"--resume auto": "needs a run that was broken off: tests/training does",
     r"UltraSharp|-m sharp": "needs a network of others: tests/test_community_commands.py does",
+    r"RealESRGAN|emt-lite-taught": "needs a network of others: tests/test_community_commands.py does",
     r"--watch": "goes on until Ctrl-C: tests/jobs/batch does",
     r"pull emt( |$)(?!.*--from)|--fetch": "fetches over the network: tests/assets does",
     r"^emt setup$": "asks on a terminal: tests/commands does",

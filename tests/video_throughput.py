@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.networks import Networks, NetworkSettings
 from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.plan import VideoJob
 from emt_cli.jobs.video.run import run_video
@@ -48,7 +48,7 @@ def main() -> None:
     )
     length = None if end is None else info.seconds(end - frames[0].pts) - Fraction(1, 10**6)
 
-    upscaler = Networks("emt-lite").get(4)
+    upscaler = Networks(NetworkSettings(model="emt-lite")).get(4)
     upscaler.upscale(pixels[0])
     plain, whole = [], []
     for _ in range(rounds):

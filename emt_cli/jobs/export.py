@@ -19,7 +19,7 @@ from emt_cli.engine.openvino.compiled_model import openvino_core
 from emt_cli.engine.tiling import Floats
 from emt_cli.engine.weights import Weights
 from emt_cli.errors import UsageError, VerificationError
-from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.networks import Networks, NetworkSettings
 from emt_cli.media.files import check_target, commit_file, remove_temporary, temporary_file
 from emt_cli.media.picture.io import read_picture
 from emt_cli.model.config import EMTConfig
@@ -72,7 +72,7 @@ def export(model: str, target: Path, *, scale: int | None = None, overwrite: boo
     missing = [package for package in _NEEDED[kind] if find_spec(package) is None]
     if missing:
         raise UsageError(f'{target}: needs {" and ".join(missing)}; pip install "emt-cli[export]"')
-    networks = Networks(model, devices="cpu", engine="torch")
+    networks = Networks(NetworkSettings(model=model, device="cpu", engine="torch"))
     scale = scale or max(networks.scales)
     if scale not in networks.scales:
         offered = ", ".join(f"x{known}" for known in networks.scales)

@@ -27,40 +27,40 @@ CLEANER = "emt-lite-photo"
 """What auto means for damaged pictures, and where the size stays: --scale 1."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """Which network enlarges, and how it is computed."""
+
+    model: str = "auto"
+    """auto, a known name, or the path of a model file."""
+    device: str = "auto"
+    """One device, or several separated by commas."""
+    precision: str = "auto"
+    engine: str = "auto"
+    tile: int | None = None
+    """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
+    ensemble: bool = False
+    """Average over eight flips and rotations."""
+    memory: int | None = None
+    """Bytes that one picture or frame may need; None: what is free."""
+    sharpness: float | None = None
+    """0 (faithful) to 1 (sharp), for models that offer it; None: the model's own choice."""
+
+
 class Networks:
     """One --model value on one or several devices; threads may share it.
 
-    devices: as --device takes them: auto, cpu, cuda:0,cuda:1 ...; precision by name; tile,
-    ensemble and engine: as Upscaler takes them; sharpness: as load_weights does. hint: what found() tells
-    of the model, in place of the catalogue's. Raises EmtError for whatever of it is not there.
+    hint: what found() tells of the model, in place of the catalogue's. Raises EmtError for whatever of it is
+    not there.
     """
 
-    def __init__(
-        self,
-        model: str = "auto",
-        *,
-        devices: str = "auto",
-        precision: str = "auto",
-        tile: int | None = None,
-        ensemble: bool = False,
-        engine: str = "auto",
-        memory: int | None = None,
-        sharpness: float | None = None,
-        hint: str | None = None,
-    ) -> None:
-        self.model = model
-        self.sharpness = sharpness
-        self._named = devices
-        self._cleaner: Networks | None = None
+    def __init__(self, settings: NetworkSettings, *, hint: str | None = None) -> None:
+        self.settings, self.model = settings, settings.model
         self._hint = hint
-        self.devices = choose_devices(devices)
+        self._cleaner: Networks | None = None
+        self.devices = choose_devices(settings.device)
         for device in self.devices:
-            choose_precision(precision, device)
-        self.precision = precision
-        self.tile = tile
-        self.ensemble = ensemble
-        self.engine = engine
-        self.memory = memory
+            choose_precision(settings.precision, device)
         self._found: dict[int, FoundModel] = {}
         self._weights: dict[Path, Model] = {}
         self._upscalers: dict[tuple[Path, int], Upscaler] = {}
@@ -106,10 +106,10 @@ class Networks:
                     self._read(path),
                     device=self.devices[index],
                     precision=self._precision(self._read(path), self.devices[index]),
-                    tile=self.tile,
-                    ensemble=self.ensemble,
-                    engine=self.engine,
-                    memory=self.memory,
+                    tile=self.settings.tile,
+                    ensemble=self.settings.ensemble,
+                    engine=self.settings.engine,
+                    memory=self.settings.memory,
                 )
             return self._upscalers[key]
 
@@ -122,18 +122,9 @@ class Networks:
             return self
         with self._lock:
             if self._cleaner is None:
-                self._cleaner = Networks(
-                    CLEANER,
-                    devices=self._named,
-                    precision=self.precision,
-                    tile=self.tile,
-                    ensemble=self.ensemble,
-                    engine=self.engine,
-                    memory=self.memory,
-                    sharpness=self.sharpness,
-                    hint=f"{CLEANER}, as it was saved coarsely: its blocks are taken away;"
-                    " --model emt-lite leaves them",
-                )
+                hint = f"{CLEANER}, as it was saved coarsely: its blocks are taken away;"
+                hint += " --model emt-lite leaves them"
+                self._cleaner = Networks(replace(self.settings, model=CLEANER), hint=hint)
             return self._cleaner
 
     def places(self, scales: Iterable[int], memory: Callable[[int], float]) -> tuple[int, ...]:
@@ -171,11 +162,11 @@ class Networks:
         names = set()
         for weights in [self.weights(scale) for scale in set(scales)]:
             for device in devices:
-                names.add(result_precision(self._precision(weights, device), device, self.engine))
+                names.add(result_precision(self._precision(weights, device), device, self.settings.engine))
         return tuple(sorted(names))
 
     def _precision(self, weights: Model, device: Device) -> Precision:
-        return precision_for(self.precision, device, self.engine, weights)
+        return precision_for(self.settings.precision, device, self.settings.engine, weights)
 
     def digest(self, scales: Iterable[int] | None = None) -> str:
         """Return a sha256 over the weights of these scales (default: all), to tell runs apart in journals."""
@@ -189,40 +180,17 @@ class Networks:
 
     def _read(self, path: Path) -> Model:
         if path not in self._weights:
-            self._weights[path] = load_model(path, sharpness=self.sharpness)
+            self._weights[path] = load_model(path, sharpness=self.settings.sharpness)
         return self._weights[path]
 
 
 @dataclass(frozen=True)
-class EnlargeSettings:
+class EnlargeSettings(NetworkSettings):
     """How pictures and videos alike are enlarged."""
 
     target: Target
-    model: str = "auto"
-    """auto, a known name, or the path of a model file."""
-    device: str = "auto"
-    """One device, or several separated by commas."""
-    precision: str = "auto"
-    engine: str = "auto"
-    tile: int | None = None
-    """Side of a tile in input pixels; None fits the free memory, 0 never cuts."""
-    ensemble: bool = False
-    """Average over eight flips and rotations."""
-    memory: int | None = None
-    """Bytes that one picture or frame may need; None: what is free."""
-    sharpness: float | None = None
-    """0 (faithful) to 1 (sharp), for models that offer it; None: the model's own choice."""
 
     def networks(self) -> Networks:
         """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
         cleans = self.model == "auto" and self.target.scale == 1
-        return Networks(
-            CLEANER if cleans else self.model,
-            devices=self.device,
-            precision=self.precision,
-            tile=self.tile,
-            ensemble=self.ensemble,
-            engine=self.engine,
-            memory=self.memory,
-            sharpness=self.sharpness,
-        )
+        return Networks(replace(self, model=CLEANER) if cleans else self)

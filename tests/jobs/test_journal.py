@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -31,6 +32,18 @@ def test_records_come_back_in_their_order(tmp_path: Path) -> None:
             journal.append(record)
 
     assert read_journal(tmp_path / "new" / "j.jsonl") == records
+
+
+def test_a_record_is_on_the_disk_when_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "j.jsonl", []
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append((os.fstat(number).st_ino, path.read_bytes()))
+    )
+
+    with Journal(path) as journal:
+        journal.append({"number": 0})
+
+    assert synced == [(path.stat().st_ino, b'{"number":0}\n')]
 
 
 def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import save_weights
 from emt_cli.errors import UsageError
-from emt_cli.jobs.networks import Networks
+from emt_cli.jobs.networks import Networks, NetworkSettings
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 
@@ -39,7 +39,7 @@ def test_a_model_file_is_read_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("emt_cli.jobs.networks.load_model", reading)
 
-    networks = Networks(str(tiny), devices="cpu")
+    networks = Networks(NetworkSettings(model=str(tiny), device="cpu"))
 
     assert networks.scales == (2,)
     assert networks.get(2) is networks.get(2)
@@ -53,7 +53,7 @@ def test_a_model_that_is_pulled_meanwhile_changes_no_run(
 ) -> None:
     there = [FoundModel("emt-lite", tiny)]
     monkeypatch.setattr("emt_cli.jobs.networks.find_model", lambda model, scale: there[-1])
-    networks = Networks("auto", devices="cpu")
+    networks = Networks(NetworkSettings(model="auto", device="cpu"))
     before = networks.get(2)
 
     there.append(FoundModel("emt", tmp_path / "pulled.pth"))
@@ -76,7 +76,7 @@ def test_two_pictures_at_once_are_for_kernels_on_several_threads_with_room_for_b
 ) -> None:
     """share: of the free memory that one picture takes."""
     monkeypatch.setattr("emt_cli.engine.native.runner.cpu_threads", lambda: threads)
-    networks = Networks(str(tiny), devices="cpu", engine=engine)
+    networks = Networks(NetworkSettings(model=str(tiny), device="cpu", engine=engine))
     free = free_memory(networks.devices[0])
 
     assert networks.places([2], lambda pictures: share * pictures * free) == places
@@ -93,7 +93,9 @@ def test_the_digest_tells_other_weights_apart(
     }
     save_weights(other, tiny_config, changed, {"name": "tiny"})
 
-    digests = [Networks(str(path), devices="cpu").digest([2]) for path in (tiny, same, other)]
+    digests = [
+        Networks(NetworkSettings(model=str(path), device="cpu")).digest([2]) for path in (tiny, same, other)
+    ]
 
     assert digests[0] == digests[1] != digests[2]
 
@@ -153,7 +155,7 @@ def test_a_node_that_computes_in_another_precision_says_so(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("emt_cli.engine.precision.has_bf16_kernels", lambda: True)
-    asked = Networks(str(tiny), devices="cpu", precision="bf16")
+    asked = Networks(NetworkSettings(model=str(tiny), device="cpu", precision="bf16"))
     expected = asked.cpu_precisions((2,))
 
     alike = asked.precision_problems((2,), expected)
@@ -168,7 +170,7 @@ def test_a_node_that_computes_in_another_precision_says_so(
 
 
 def test_unknown_weights_are_computed_in_single_precision(tiny: Path) -> None:
-    networks = Networks(str(tiny), devices="cpu")
+    networks = Networks(NetworkSettings(model=str(tiny), device="cpu"))
 
     assert networks.precisions((2,)) == ("fp32",)
     assert networks.get(2).runner.precision == "fp32"

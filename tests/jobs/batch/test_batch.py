@@ -419,6 +419,20 @@ def test_shards_share_the_work_and_leave_nothing_out(photos: Path, out: Path) ->
     assert len(events(whole)["skipped"]) == 23, "whatever the parts were"
 
 
+def test_a_plan_counts_what_has_changed_as_pending(photos: Path, out: Path) -> None:
+    def pending(*options: str) -> int:
+        (plan,) = events(batch(photos, "-r", "-o", out, "--dry-run", "--json", *options))["plan"]
+        return int(plan["pending"])
+
+    assert pending() == 3
+    assert batch(photos, "-r", "-o", out).exit_code == 0
+    assert pending() == 0
+    assert pending("--tta") == 3, "other settings"
+    shutil.copy(photos / "b.jpg", photos / "copy.jpg")
+    os.utime(photos / "b.jpg", (1e9, 1e9))
+    assert pending() == 2, "a new one, and one that may have changed"
+
+
 def test_the_better_model_is_pointed_out_once_and_not_where_one_was_named(photos: Path, out: Path) -> None:
     words = ["batch", str(photos), "-r", "-o", str(out), "--scale", "2", "--dry-run"]
 

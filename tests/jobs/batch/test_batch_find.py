@@ -249,10 +249,12 @@ def test_values_never_lead_out_of_the_output_folder(template: str, folder: str) 
 
 def test_collisions_are_found_by_case_and_by_unicode_form() -> None:
     names = ["a.png", "A.png", "caf\u00e9.png", "cafe\u0301.png", "sub/a.png", "b.png"]
+    names += ["Stra\u00dfe.png", "STRASSE.png"]
 
     collisions = find_collisions((PurePosixPath(name), Path(f"{name}.source")) for name in names)
 
     assert [[source.name for source in sources] for _, sources in collisions] == [
         ["a.png.source", "A.png.source"],
         ["caf\u00e9.png.source", "cafe\u0301.png.source"],
+        ["Stra\u00dfe.png.source", "STRASSE.png.source"],
     ]

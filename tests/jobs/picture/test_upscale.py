@@ -23,7 +23,7 @@ from typer.testing import CliRunner, Result
 from emt_cli.cli import app
 from emt_cli.errors import UsageError
 from emt_cli.jobs.picture.job import PictureJob
-from emt_cli.jobs.picture.plan import plan_picture
+from emt_cli.jobs.picture.plan import name_ending, plan_picture
 from emt_cli.jobs.picture.task import Task
 from emt_cli.jobs.target import Target
 from emt_cli.media.metrics import psnr
@@ -65,6 +65,8 @@ def cat(tmp_path: Path, photo: np.ndarray) -> Path:
         (Target(width=600), (2, 3, 4), (3,), (300, 600)),
         (Target(height=250), (2, 3, 4), (3,), (250, 500)),
         (Target(long_side=801), (2, 3, 4), (2, 3), (400, 801)),
+        (Target(scale=16), (8,), (8, 8), (1600, 3200)),
+        (Target(scale=1), (2, 4), (2,), (100, 200)),
     ],
 )
 def test_the_smallest_scales_that_cover_the_target_are_taken(
@@ -76,6 +78,35 @@ def test_the_smallest_scales_that_cover_the_target_are_taken(
     assert (plan.out_height, plan.out_width) == size
     factor = np.prod(passes)
     assert plan.resized == ((100 * factor, 200 * factor) != size)
+
+
+@pytest.mark.parametrize(
+    ("target", "scales", "words"),
+    [
+        (Target(17), (8,), "beyond 16 times"),
+        (Target(5), (2,), "beyond 4 times"),
+        (Target(0.5), (2,), "emt only enlarges"),
+        (Target(width=20), (2,), "emt only enlarges"),
+    ],
+)
+def test_what_no_two_passes_reach_is_refused(target: Target, scales: tuple[int, ...], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        plan_picture(10, 20, target, scales, name="photo.png")
+
+
+def test_a_network_of_scale_one_keeps_the_size_that_is_asked_for() -> None:
+    plan = plan_picture(10, 20, Target(width=20), (1,), name="photo.png")
+
+    assert plan.passes == (1,)
+    assert not plan.resized
+
+
+@pytest.mark.parametrize(
+    ("source", "format", "ending"),
+    [("A.JPG", "jpeg", ".JPG"), ("a.jpe", "jpeg", ".jpe"), ("a.JPG", "png", ".png"), (None, "tiff", ".tif")],
+)
+def test_a_result_ends_as_its_source_where_that_fits(source: str | None, format: str, ending: str) -> None:
+    assert name_ending(source and Path(source), format) == ending
 
 
 @pytest.mark.parametrize(
