@@ -90,7 +90,8 @@ class NativeRunner:
         """The engine in words."""
         cpu = self.shapes.cpu
         precision = "bf16 products" if self.shapes.bf16 else "fp32"
-        return f"kernels for {cpu.name}, {precision}, {cpu.lanes} numbers at once, {self.threads} threads"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"kernels for {cpu.name}, {precision}, {cpu.lanes} numbers at once, {threads}"
 
     @property
     def bytes_per_pixel(self) -> int:
