@@ -130,11 +130,12 @@ def test_results_of_emt_upscale_beside_their_sources_are_not_taken(photos: Path)
     assert emt("upscale", photos / "wide.jpg", "--long-side", "40").exit_code == 0
     save(photos / "second_x2.png")  # there is no second.png
     save(photos / "first_x3.png")  # not three times as large
+    save(photos / "wide_8x4.png", 4, 8)  # a smaller version, made elsewhere
 
     result = emt("batch", photos, "-o", photos.parent / "out", "--scale", "2", "--dry-run")
 
     taken = {Path(line).name for line in result.stdout.splitlines()}
-    assert taken == {"first_x2.png", "wide_x2.jpg", "second_x2_x2.png", "first_x3_x2.png"}
+    assert taken == {"first_x2.png", "wide_x2.jpg", "second_x2_x2.png", "first_x3_x2.png", "wide_8x4_x2.png"}
     assert "passed over: 3 files written by earlier runs" in result.stderr
 
 
