@@ -133,11 +133,12 @@ def bands_ahead() -> int:
 
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield work(item) for each item in turn, computed on threads a few items ahead."""
-    with ThreadPoolExecutor(_threads()) as pool:
+    threads = _threads()
+    with ThreadPoolExecutor(threads) as pool:
         ahead: deque[Future[R]] = deque()
         for item in items:
             ahead.append(pool.submit(work, item))
-            if len(ahead) > bands_ahead():
+            if len(ahead) > 2 * threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
