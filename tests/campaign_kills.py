@@ -148,11 +148,11 @@ class Yard:
     def files(self) -> set[str]:
         """Return all that lies in the folders a command may write to; a folder that appears counts as one.
 
-        A cluster of one machine keeps its files in /tmp, whatever TMPDIR says. Every start of a training adds
-        a file of events.
+        A cluster of one machine keeps its files in /tmp, whatever TMPDIR says; folders that others hold there
+        are theirs. Every start of a training adds a file of events.
         """
         places = [path for folder in (self.out, self.temporary, self.cache) for path in folder.rglob("*")]
-        found = {str(path) for path in (*places, *Path("/tmp").glob(".emt-*.tmp"))}
+        found = {str(path) for path in (*places, *filter(_is_left, Path("/tmp").glob(".emt-*.tmp")))}
         return {name for name in found if "events.out" not in name}
 
     def noted(self) -> int:
@@ -171,6 +171,20 @@ class Yard:
             with contextlib.suppress(psutil.Error):
                 if process.environ().get(TOKEN) == self.token and process.status() != psutil.STATUS_ZOMBIE:
                     yield " ".join(process.cmdline())[:120]
+
+
+def _is_left(folder: Path) -> bool:
+    """Tell whether nobody holds a temporary folder any more."""
+    import fcntl  # which Windows lacks
+
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def kill_again_and_again(yard: Yard, kills: int, seed: int = 0) -> Outcome:
