@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
+from emt_cli.engine.tiling import Place
 from emt_cli.engine.torch.runner import TorchRunner
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.memory import enough_memory
@@ -28,7 +29,6 @@ FAILURES = {
 PLACES = (
     "emt_cli.media.picture.io.decode",
     "emt_cli.jobs.picture.enlarge.bleed_alpha",
-    "emt_cli.engine.tiling.Mosaic.add",
     "emt_cli.jobs.picture.enlarge.resize",
     "emt_cli.jobs.picture.job.compare_with_bicubic",
     "emt_cli.jobs.picture.job.write_picture",
@@ -72,7 +72,7 @@ def test_memory_that_runs_out_anywhere_fails_one_picture_in_one_line(
     work: Path, place: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, _, name = place.rpartition(".")
-    original = getattr(pytest.importorskip(home) if "Mosaic" not in home else _mosaic(), name)
+    original = getattr(pytest.importorskip(home), name)
     monkeypatch.setattr(place, failing_once(FAILURES[kind], original))
 
     result = upscale(work, "photo.png", "other.png")
@@ -84,18 +84,13 @@ def test_memory_that_runs_out_anywhere_fails_one_picture_in_one_line(
     assert results(work) == ["other_x1.5.png", "other_x1.5_compare.png"]
 
 
-def _mosaic() -> type:
-    from emt_cli.engine.tiling import Mosaic
-
-    return Mosaic
-
-
+@pytest.mark.parametrize(("home", "name"), [(TorchRunner, "steps"), (Place, "add")])
 def test_memory_that_runs_out_in_a_tile_makes_the_tiles_smaller(
-    work: Path, monkeypatch: pytest.MonkeyPatch
+    work: Path, monkeypatch: pytest.MonkeyPatch, home: type, name: str
 ) -> None:
     whole = upscale(work, "other.png")
     expected = np.array(Image.open(work / "out" / "other_x1.5.png"))
-    monkeypatch.setattr(TorchRunner, "steps", failing_once(FAILURES["torch"], TorchRunner.steps))
+    monkeypatch.setattr(home, name, failing_once(FAILURES["torch"], getattr(home, name)))
     (work / "out" / "other_x1.5.png").unlink()
     (work / "out" / "other_x1.5_compare.png").unlink()
 
