@@ -419,6 +419,18 @@ def test_shards_share_the_work_and_leave_nothing_out(photos: Path, out: Path) ->
     assert len(events(whole)["skipped"]) == 23, "whatever the parts were"
 
 
+def test_a_comparison_that_somebody_has_replaced_is_left_alone(photos: Path, out: Path) -> None:
+    assert batch(photos / "a.png", "-o", out, "--compare").exit_code == 0
+    (compared,) = out.glob("*_compare.png")
+    compared.write_bytes(b"mine")
+
+    result = batch(photos / "a.png", "-o", out, "--compare")
+
+    assert result.exit_code != 0
+    assert "exists already and is not from this batch" in result.stderr
+    assert compared.read_bytes() == b"mine"
+
+
 def test_a_plan_counts_what_has_changed_as_pending(photos: Path, out: Path) -> None:
     def pending(*options: str) -> int:
         (plan,) = events(batch(photos, "-r", "-o", out, "--dry-run", "--json", *options))["plan"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from array import array
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from emt_cli.jobs.video.segments import (
     work_folder,
     work_path,
 )
+from emt_cli.jobs.video.verify import _check_frames
+from emt_cli.media.video.packets import Packets
 
 KEY = {"input": "a" * 64, "crf": 18, "codec": "h264"}
 
@@ -203,3 +207,12 @@ def test_frames_seen_too_long_ago_are_forgotten(photo: np.ndarray) -> None:
 
     assert recent.find(photo) is None
     assert recent.find(np.roll(photo, 1, 1)) == 1
+
+
+@pytest.mark.parametrize(("late", "passed"), [(0, True), (1, False), (-1, False)])
+def test_a_frame_that_is_a_tick_too_late_fails_the_verification(late: int, passed: bool) -> None:
+    made = Packets(Fraction(1, 1000), times=array("q", [0, 40 + late, 80]))
+
+    checks = _check_frames(made, [Fraction(index, 25) for index in range(3)])
+
+    assert {check.name: check.passed for check in checks} == {"frames": True, "frame times": passed}

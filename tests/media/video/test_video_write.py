@@ -340,3 +340,13 @@ def test_an_encoder_takes_no_more_memory_than_is_planned_for(
     assert done.returncode == 0, done.stderr
     planned = 640 * 360 * find_encoder(codec).held_bytes(preset, bits)
     assert 0.1 * planned < int(done.stdout) < planned + (8 << 20)  # some for the libraries themselves
+
+
+def test_times_are_kept_in_clocks_whose_tick_is_no_part_of_a_second(tmp_path: Path) -> None:
+    tick = Fraction(1001, 30000)
+
+    path = write(tmp_path / "ntsc.mkv", pictures(4), [0, 1, 2, 5], time_base=tick, rate=1 / tick)
+
+    with av.open(str(path)) as container:
+        shown = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    assert [round(time / tick, 1) for time in shown] == [0, 1, 2, 5]
