@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from emt_cli.jobs.networks import Networks
+from emt_cli import Upscaler
 from emt_cli.media.compare import compare_with_bicubic
 from emt_cli.media.resize import bicubic_downscale
 
@@ -25,7 +25,7 @@ def main() -> None:
         ("before-after.jpg", "emt-lite", clean),
         ("before-after-photo.jpg", "emt-lite-photo", damaged),
     ):
-        result = Networks(model, devices="cpu").get(4).upscale(picture)
+        result = Upscaler.from_model(model, device="cpu").upscale(picture)
         pair = compare_with_bicubic(picture, result, labels=("bicubic", model))
         Image.fromarray(pair).save(HERE / name, quality=90)
 

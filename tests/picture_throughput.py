@@ -18,7 +18,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from emt_cli.jobs.networks import Networks
+from emt_cli import Upscaler
 from emt_cli.media.picture.io import read_picture
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
@@ -56,7 +56,7 @@ def main() -> None:
         grain = np.random.default_rng(0).normal(0, 2, (height, width, 1))  # enlarged, it would be too smooth
         Image.fromarray(np.clip(photo + grain, 0, 255).astype(np.uint8)).save(source, quality=95)
         pixels = read_picture(source).pixels
-        upscaler = Networks(model).get(4)
+        upscaler = Upscaler.from_model(model)
         upscaler.upscale(pixels[:64, :64])
         alone, whole = [], {"jpg": [], "png": []}
         for _ in range(rounds):
