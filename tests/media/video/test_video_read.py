@@ -32,6 +32,7 @@ CLIPS: dict[str, Callable[[Path], object]] = {
     "hdr.mp4": clips.hdr10,
     "sizes.mkv": clips.size_change,
     "cut.mkv": lambda path: cut(path),
+    "edited.mp4": lambda path: edited(path),
 }
 
 
@@ -228,6 +229,13 @@ def test_damage_elsewhere_is_not_told(tmp_path: Path) -> None:
 
     assert len(early) == 30
     assert reader.damage == []
+
+
+def edited(path: Path) -> None:
+    """Write the later part of a video whose earlier packets are there to decode, not to show (an edit list)."""
+    whole = path.with_name("whole.mp4")
+    clips.clip(whole, "-bf", "2", "-g", "250")
+    clips.ffmpeg("-ss", "0.5", "-i", whole, "-c", "copy", path)
 
 
 def cut(path: Path) -> None:
