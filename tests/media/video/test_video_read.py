@@ -232,7 +232,7 @@ def test_damage_elsewhere_is_not_told(tmp_path: Path) -> None:
 
 
 def edited(path: Path) -> None:
-    """Write the later part of a video whose earlier packets are there to decode, not to show (an edit list)."""
+    """Write the end of a video; packets before it are there to decode, not to show (an edit list)."""
     whole = path.with_name("whole.mp4")
     clips.clip(whole, "-bf", "2", "-g", "250")
     clips.ffmpeg("-ss", "0.5", "-i", whole, "-c", "copy", path)
