@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from own_peak import needs_account, run_code
+from PIL import Image
 from released_reference import ReleasedEMT
 
 from emt_cli.engine.device import Precision, choose_device, choose_precision
@@ -346,14 +347,12 @@ def test_some_memory_is_free() -> None:
 @pytest.mark.slow
 @needs_account
 def test_twelve_megapixels_x4_stay_under_one_and_a_half_gigabytes(tmp_path: Path) -> None:
+    ramp = np.add.outer(np.arange(3000), np.arange(4000))
+    image = np.stack([ramp % 251, ramp // 7 % 256, ramp // 31 % 256], 2).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "in.png")
     script = (
-        "import numpy as np\n"
-        "from PIL import Image\n"
-        "from own_peak import own_peak\n"
         "from emt_cli.cli import app\n"
-        "ramp = np.add.outer(np.arange(3000), np.arange(4000))\n"
-        "image = np.stack([ramp % 251, ramp // 7 % 256, ramp // 31 % 256], 2).astype(np.uint8)\n"
-        f"Image.fromarray(image).save({str(tmp_path / 'in.png')!r}); del image, ramp\n"
+        "from own_peak import own_peak\n"
         f"app(['upscale', {str(tmp_path / 'in.png')!r}, '--model', 'emt-lite'], standalone_mode=False)\n"
         "print('peak', own_peak())\n"
     )

@@ -54,7 +54,7 @@ class NativeRunner:
     """
 
     name = "native"
-    cpu_budget = 700 << 20  # 2.2 megapixels are still one tile
+    cpu_budget = 620 << 20  # 2 megapixels are still one tile
     used_fallback = False
 
     def __init__(
