@@ -22,6 +22,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 BAND = 1 << 20
 """About how many samples are converted at a time."""
 _MOST_THREADS = 8
+_AHEAD = 2
+"""Items before their turn, for each thread."""
 
 
 def full_scale(dtype: npt.DTypeLike) -> float:
@@ -128,7 +130,7 @@ def _threads() -> int:
 
 def bands_ahead() -> int:
     """Most items that in_order has under way or finished before their turn."""
-    return 2 * _threads()
+    return _AHEAD * _threads()
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -138,7 +140,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         ahead: deque[Future[R]] = deque()
         for item in items:
             ahead.append(pool.submit(work, item))
-            if len(ahead) > 2 * threads:
+            if len(ahead) > _AHEAD * threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

@@ -75,16 +75,15 @@ def grid_distance(answer: Tensor, target: Tensor, period: int) -> Tensor:
     Means over all places of one phase are compared with those over all of them, which drop what is of the
     picture; busy is the mean absolute Laplacian.
     """
-    error = _phases(answer - target, period)
-    busy = _phases(_laplacian(answer).abs(), period)
-    return sum(((x - x.mean((1, 2), keepdim=True)).abs().mean() for x in (error, busy)), answer.new_zeros(()))
+    return _unevenness(answer - target, period) + _unevenness(_laplacian(answer).abs(), period)
 
 
-def _phases(x: Tensor, period: int) -> Tensor:
-    """Return the means (c, period, period) of (b, c, h, w) over the places of each phase."""
+def _unevenness(x: Tensor, period: int) -> Tensor:
+    """Return by how much the phases of (b, c, h, w), each a mean over its places, differ from their mean."""
     height, width = (side // period * period for side in x.shape[2:])
     cells = x[..., :height, :width].reshape(*x.shape[:2], height // period, period, width // period, period)
-    return cells.mean((0, 2, 4))
+    phases = cells.mean((0, 2, 4))
+    return (phases - phases.mean((1, 2), keepdim=True)).abs().mean()
 
 
 def _laplacian(x: Tensor) -> Tensor:
