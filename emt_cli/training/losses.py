@@ -32,6 +32,10 @@ class Losses:
         """Return the originals as pixels and features are to become."""
         return sharpened(original, self.config.sharpen) if self.config.sharpen else original
 
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Return what features and the discriminator are to see of (b, 3, h, w)."""
+        return pixels.mean(1, keepdim=True).expand_as(pixels) if self.config.gray else pixels
+
     def terms(self, answer: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms by name, for RGB (b, 3, h, w), 0..255.
 
@@ -49,7 +53,8 @@ class Losses:
         if config.grid_weight:
             terms["grid"] = config.grid_weight * grid_distance(answer, target, self.scale)
         if self.perceptual is not None:
-            terms["perceptual"] = 255 * config.perceptual_weight * self.perceptual(answer, target)
+            distance_seen = self.perceptual(self.seen(answer), self.seen(target))
+            terms["perceptual"] = 255 * config.perceptual_weight * distance_seen
         return terms
 
 

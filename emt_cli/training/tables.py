@@ -34,6 +34,8 @@ class LossConfig:
     """Weight of the distance of colours over 16 x 16 pixels, which the terms below let drift."""
     grid_weight: float = 0.0
     """Weight against grids: what repeats with the scale x scale pixels that the tail makes of one."""
+    gray: bool = False
+    """Whether features and the discriminator see grays alone, so that colours follow the pixels."""
     sharpen: float = 0.0
     """How much originals are sharpened for pixels and features, not for the discriminator; often 0.5."""
 
