@@ -53,8 +53,11 @@ class TrainConfig:
     teacher: str = ""
     """Model whose answers on the training pictures are part of the target, or a folder of answers of any
     network, named as in data and `scale` times as large as the LR pictures; empty: none."""
+    teacher_sees: Literal["clean", "damaged"] = "clean"
+    """What the teacher answers: all pictures beforehand, undamaged; or patches as the network gets them."""
     teacher_share: float = 1.0
-    """The teacher's part of the loss, 0..1; the rest is the original picture's."""
+    """The teacher's part of the loss, 0..1, or of the steps where it sees damaged patches; the rest is the
+    original picture's."""
 
     steps: int = 1_000_000
     """Steps of the optimizer, from the start of the run."""
@@ -149,6 +152,11 @@ class TrainConfig:
             raise UsageError("clean_share is for degradation = photo or real: leave it out")
         if self.lr_data and self.halve_above:
             raise UsageError("halve_above would part the pictures from lr_data: leave one of them out")
+
+    @property
+    def answers_beforehand(self) -> bool:
+        """Whether a teacher's answers are made before the first step, and kept."""
+        return bool(self.teacher) and self.teacher_sees == "clean"
 
     @property
     def scale(self) -> int:

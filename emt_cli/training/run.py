@@ -21,6 +21,7 @@ from emt_cli.training.checkpoint import Checkpoint, checkpoints, go_back
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
 from emt_cli.training.first_network import first_network
+from emt_cli.training.live_teacher import LiveTeacher
 from emt_cli.training.losses import Losses
 from emt_cli.training.optimizer import Average, check_state, learning_rate_share, make_optimizers
 from emt_cli.training.recipe import settings_of
@@ -53,6 +54,9 @@ class Run:
         self.optimizers: list[Any]
         self.wrapped, *self.optimizers = fabric.setup(self.network, *make_optimizers(self.network, config))
         self.losses = Losses(config.losses, fabric.device, scale=config.scale)
+        self.teacher = None
+        if config.teacher and not config.answers_beforehand:
+            self.teacher = LiveTeacher(config.teacher, config.scale, fabric)
         self.adversary = None
         self.faithful: dict[str, Tensor] | None = None
         """What a sharp network is trained on from, for --sharpness."""
@@ -141,9 +145,12 @@ class Run:
 
         Whatever is not finite in one process makes the norm so in all of them.
         """
-        original = self._shifted(self._placed(patches.hr))
-        answer = self._shifted(self.wrapped(self._placed(patches.lr)))
-        terms = self._terms(answer, original, patches)
+        lr, hr = self._placed(patches.lr), self._placed(patches.hr)
+        original, answer = self._shifted(hr), self._shifted(self.wrapped(lr))
+        if self.teacher is not None and self._is_taught:
+            terms = self.losses.terms(answer, self._shifted(self.teacher.answer(lr, hr)))
+        else:
+            terms = self._terms(answer, original, patches)
         if adversary is not None:
             terms["adversarial"] = adversary.generator_loss(self.losses.seen(answer))
         loss = torch.stack(list(terms.values())).sum()
@@ -173,6 +180,12 @@ class Run:
             ).items():
                 terms[name] = terms.get(name, 0) + share * value
         return terms
+
+    @property
+    def _is_taught(self) -> bool:
+        """Whether a teacher of damaged patches has its say in this step."""
+        share = self.config.teacher_share
+        return math.floor((self.step + 1) * share) > math.floor(self.step * share)
 
     def _shifted(self, pixels: Tensor) -> Tensor:
         """Cut up to three rows and columns off, by the step, where strided networks judge.

@@ -145,6 +145,8 @@ def check_sources(config: TrainConfig, place: Place, report: Report | None = Non
         raise UsageError("freeze_norm keeps the statistics of init: name that model with --init")
     if config.teacher and not is_folder(config.teacher):
         load_teacher(config.teacher, config.scale)
+    elif config.teacher and not config.answers_beforehand:
+        raise UsageError(f"teacher {config.teacher}: a folder cannot answer damaged patches; name a model")
     if config.losses.perceptual:
         feature_file(
             config.losses.perceptual, config.losses.perceptual_file, fetch=place.fetch, report=report
@@ -179,7 +181,7 @@ def prepare_data(config: TrainConfig, place: Place, report: Report | None = None
         for source in sources:
             store = prepare(source, cache, report)
             skipped += store.skipped
-            if config.teacher:
+            if config.answers_beforehand:
                 store = add_answers(store, config.teacher, device=choose_accelerator(place), report=report)
             stores.append(store)
         validation = prepare(_validation_source(config, place, report), cache, report) if config.val else None
@@ -217,7 +219,7 @@ def disk_needed(config: TrainConfig, place: Place) -> int:
     """Return the bytes of decoded pictures and a teacher's answers that a run has yet to write."""
     cache = place.cache or place.out / PICTURES
     needed = [needed_bytes(source, cache) for source in _sources(config, place)]
-    if config.teacher:
+    if config.answers_beforehand:
         needed = [2 * size for size in needed]
     if config.val:
         needed.append(needed_bytes(_validation_source(config, place), cache))
