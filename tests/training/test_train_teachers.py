@@ -1,19 +1,26 @@
-"""A network of others as a teacher: its answers are made once, and go on where they broke off."""
+"""A network of others as a teacher: its answers are made once, or to the damaged patches of each step."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 
 from emt_cli.engine.models import load_model
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
+from emt_cli.model.config import EMTConfig
+from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import TEACHER, PictureMix, PictureStore
+from emt_cli.training.live_teacher import LiveTeacher
+from emt_cli.training.loop import train
 from emt_cli.training.prepare import Source, prepare
+from emt_cli.training.start import Place
 from emt_cli.training.teacher import PART, add_answers, load_teacher
 
 community_networks = pytest.importorskip("community_networks", reason="needs spandrel")
@@ -84,3 +91,53 @@ def test_answers_broken_off_go_on(store: PictureStore, teacher: Path, asked: lis
 def test_one_of_another_scale_is_refused(teacher: Path) -> None:
     with pytest.raises(UsageError, match="enlarges x2, the run x4; name one of x4"):
         load_teacher(str(teacher), 4)
+
+
+def test_it_answers_damaged_patches_in_the_colours_of_the_originals(teacher: Path, photo: np.ndarray) -> None:
+    lr = torch.tensor(photo[:20, :24].copy()).permute(2, 0, 1)[None].float()
+    plain = (load_model(teacher).descriptor(lr / 255) * 255).clamp(0, 255)
+    tint = torch.tensor([6.0, -3.0, 1.0]).view(1, 3, 1, 1)
+    original = 0.8 * plain + 20 + tint
+
+    answer = LiveTeacher(str(teacher), 2, Fabric(accelerator="cpu")).answer(lr, original)
+
+    assert torch.allclose(cv_blur(answer), cv_blur(original), atol=2.0)
+    detail = (plain - cv_blur(plain)).numpy()
+    assert np.corrcoef(detail.ravel(), (answer - cv_blur(answer)).numpy().ravel())[0, 1] > 0.98
+
+
+def cv_blur(x: torch.Tensor) -> torch.Tensor:
+    """Return means over squares of 17 pixels, the border repeated."""
+    planes = [cv2.blur(plane.numpy(), (17, 17), borderType=cv2.BORDER_REPLICATE) for plane in x[0]]
+    return torch.tensor(np.stack(planes))[None]
+
+
+def test_it_has_its_share_of_the_steps(
+    tmp_path: Path, pictures: Path, teacher: Path, tiny_config: EMTConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[torch.Size] = []
+    plain = LiveTeacher.answer
+
+    def answer(self: LiveTeacher, lr: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+        asked.append(lr.shape)
+        return plain(self, lr, original)
+
+    monkeypatch.setattr(LiveTeacher, "answer", answer)
+    config = TrainConfig(
+        network=tiny_config, data=(str(pictures),), steps=8, batch=2, patch=12, warmup=2,
+        teacher=str(teacher), teacher_sees="damaged", teacher_share=0.25,
+    )  # fmt: skip
+
+    list(train(config, Place(tmp_path / "run")))
+
+    assert asked == [(2, 3, 12, 12)] * 2
+    assert not list((tmp_path / "run").rglob(TEACHER))
+
+
+def test_folder_cannot_answer_damaged_patches(tmp_path: Path, pictures: Path, tiny_config: EMTConfig) -> None:
+    config = TrainConfig(
+        network=tiny_config, data=(str(pictures),), patch=12, teacher=str(pictures), teacher_sees="damaged"
+    )
+
+    with pytest.raises(UsageError, match="a folder cannot answer damaged patches"):
+        list(train(config, Place(tmp_path / "run")))
