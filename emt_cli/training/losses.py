@@ -34,7 +34,7 @@ class Losses:
 
     def seen(self, pixels: Tensor) -> Tensor:
         """Return what features and the discriminator are to see of (b, 3, h, w)."""
-        return pixels.mean(1, keepdim=True).expand_as(pixels) if self.config.gray else pixels
+        return grays(pixels) if self.config.gray else pixels
 
     def terms(self, answer: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms by name, for RGB (b, 3, h, w), 0..255.
@@ -50,6 +50,8 @@ class Losses:
             terms["frequency"] = config.frequency_weight * frequency_distance(answer, target)
         if config.colour_weight:
             terms["colour"] = config.colour_weight * colour_distance(answer, target)
+        if config.chroma_weight:
+            terms["chroma"] = config.chroma_weight * chroma_distance(answer, target)
         if config.grid_weight:
             terms["grid"] = config.grid_weight * grid_distance(answer, target, self.scale)
         if self.perceptual is not None:
@@ -72,6 +74,17 @@ def frequency_distance(answer: Tensor, target: Tensor) -> Tensor:
 def colour_distance(answer: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference of (b, 3, h, w), averaged over SQUAREs."""
     return F.avg_pool2d(answer - target, min(SQUARE, *answer.shape[2:])).abs().mean()
+
+
+def chroma_distance(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the mean absolute difference of (b, 3, h, w) less their grays."""
+    difference = answer - target
+    return (difference - grays(difference)).abs().mean()
+
+
+def grays(x: Tensor) -> Tensor:
+    """Return (b, 3, h, w) with the mean of the three in each."""
+    return x.mean(1, keepdim=True).expand_as(x)
 
 
 def grid_distance(answer: Tensor, target: Tensor, period: int) -> Tensor:

@@ -32,6 +32,8 @@ class LossConfig:
     """Weight of the distance of Fourier transforms."""
     colour_weight: float = 0.0
     """Weight of the distance of colours over 16 x 16 pixels, which the terms below let drift."""
+    chroma_weight: float = 0.0
+    """Weight of the distance of colours less their grays, pixel by pixel."""
     grid_weight: float = 0.0
     """Weight against grids: what repeats with the scale x scale pixels that the tail makes of one."""
     gray: bool = False
@@ -47,6 +49,7 @@ class LossConfig:
             perceptual_weight=ANY,
             frequency_weight=ANY,
             colour_weight=ANY,
+            chroma_weight=ANY,
             grid_weight=ANY,
             sharpen=(0, 10),
         )

@@ -19,6 +19,7 @@ from emt_cli.training.features import PerceptualDistance, load_perceptual, vgg19
 from emt_cli.training.losses import (
     Losses,
     charbonnier,
+    chroma_distance,
     colour_distance,
     frequency_distance,
     grid_distance,
@@ -120,6 +121,14 @@ def test_weights_are_those_of_pixels_of_0_to_1(pair: tuple[torch.Tensor, torch.T
     assert terms["pixel"].item() / 255 == pytest.approx(0.5 * np.abs(difference).mean(), rel=1e-5)
     assert terms["colour"].item() == pytest.approx(3 * colour_distance(*pair).item(), rel=1e-6)
     assert terms["frequency"].item() == pytest.approx(2 * frequency_distance(*pair).item(), rel=1e-6)
+
+
+def test_chroma_is_compared_without_grays(pair: tuple[torch.Tensor, torch.Tensor]):
+    answer, target = (part.double().numpy() for part in pair)
+    chroma = [part - part.mean(axis=1, keepdims=True) for part in (answer, target)]
+
+    assert chroma_distance(*pair).item() == pytest.approx(np.abs(chroma[0] - chroma[1]).mean(), rel=1e-4)
+    assert chroma_distance(pair[0] + 9, pair[0]).item() < 1e-4
 
 
 def test_grays_tell_nothing_of_colours(pair: tuple[torch.Tensor, torch.Tensor]):
