@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,28 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-heavy = {"torch", "einops", "requests", "matplotlib"} & set(sys.modules)
+heavy = {"torch", "einops", "requests", "matplotlib", *UNUSED} & set(sys.modules)
 assert not heavy, heavy
 """
+NOT_FOR_PICTURES = {"cv2", "av", "tifffile", "imagecodecs", "rich.progress"}
+"""What the usual pictures do without, where no bar is drawn."""
 
 
-def run(*arguments: str | Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+def run(*arguments: str | Path, unused: Collection[str] = ()) -> None:
+    command = [sys.executable, "-c", f"UNUSED = {set(unused)!r}{PROGRAM}", *map(str, arguments)]
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_picture_is_enlarged_without_opencv_and_libraries_for_video(
+    tmp_path: Path, photo: np.ndarray, suffix: str
+) -> None:
+    Image.fromarray(photo).save(tmp_path / f"photo{suffix}")
+
+    run("upscale", tmp_path / f"photo{suffix}", "--model", "emt-lite", unused=NOT_FOR_PICTURES)
+
+    assert Image.open(tmp_path / f"photo_x4{suffix}").size == (480, 384)
 
 
 @pytest.fixture

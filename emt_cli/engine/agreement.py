@@ -7,8 +7,10 @@ only, by less than a quarter of the contrast around, and elsewhere by less than 
 
 from __future__ import annotations
 
-import cv2
+from functools import reduce
+
 import numpy as np
+from numpy.typing import NDArray
 
 from emt_cli.engine.tiling import Floats
 
@@ -29,7 +31,7 @@ class Agreement:
         height = len(source)
         rows = (np.arange(0, height, 16)[:, None] + _ROWS).ravel()
         self._rows = rows[rows < height]
-        self._wrong: Floats = np.zeros((len(self._rows), source.shape[1]), np.float32)
+        self._wrong = np.zeros((len(self._rows), source.shape[1]), np.bool_)
 
     def add(self, first: int, enlarged: Floats) -> None:
         """Look at rows (n * scale, w * scale, 3), from the row first * scale on."""
@@ -37,26 +39,42 @@ class Agreement:
         begin, end = np.searchsorted(self._rows, (first, last))
         if begin == end:
             return
-        rows, width = self._rows[begin:end], self.source.shape[1]
-        lines = ((rows - first)[:, None] * self.scale + np.arange(self.scale)).ravel()
-        strips = np.ascontiguousarray(enlarged[lines])
-        reduced = cv2.resize(
-            np.clip(strips, 0, 255, out=strips), (width, len(rows)), interpolation=cv2.INTER_AREA
-        )
-        top = max(0, first - 2)
-        levels = np.clip(self.source[top : last + 2], 0, 255).astype(np.uint8)
-        contrast = cv2.morphologyEx(levels, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))[rows - top]
-        excess = np.abs(np.clip(self.source[rows], 0, 255) - reduced) - EDGE_SHARE * contrast
-        red, green, blue = (excess[..., colour] for colour in range(3))  # numpy is slow on short axes
-        self._wrong[begin:end] = np.maximum(np.maximum(red, green), blue) > TOLERANCE
+        rows, scale = self._rows[begin:end], self.scale
+        strips = enlarged[(rows[:, None] - first) * scale + np.arange(scale)]
+        sums = np.clip(strips, 0, 255, out=strips).sum(axis=1).reshape(len(rows), -1, scale, 3)
+        source = np.clip(self.source[rows], 0, 255)
+        tolerance = TOLERANCE + EDGE_SHARE * self._contrast(rows)
+        wrong = self._wrong[begin:end]
+        wrong[:] = False
+        for colour in range(3):  # one after the other: numpy is slow on short axes
+            reduced = reduce(np.add, (sums[:, :, column, colour] for column in range(scale))) / scale**2
+            wrong |= np.abs(source[..., colour] - reduced) > tolerance[..., colour]
+
+    def _contrast(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the range of the 5x5 pixels around each of some rows, by colour; of fewer at borders."""
+        top, width = max(0, rows[0] - 2), self.source.shape[1]
+        source = self.source[top : rows[-1] + 3]
+        levels = np.empty((len(source), width + 4, 3), np.uint8)
+        levels[:, 2:-2] = np.clip(source, 0, 255)
+        levels[:, :2], levels[:, -2:] = levels[:, 2:3], levels[:, -3:-2]
+        near = levels[np.clip(rows[:, None] - top + np.arange(-2, 3), 0, len(levels) - 1)]
+        high, low = near.max(axis=1), near.min(axis=1)
+        columns = [slice(left, left + width) for left in range(5)]
+        highest = reduce(np.maximum, (high[:, part] for part in columns))
+        lowest = reduce(np.minimum, (low[:, part] for part in columns))
+        contrast: NDArray[np.float32] = np.subtract(highest, lowest, dtype=np.float32)
+        return contrast
 
     @property
     def lost(self) -> bool:
         """Whether it is another picture than its source, now that all of it was seen."""
         count, width = self._wrong.shape
-        block = min(BLOCK // 4, count), min(BLOCK, width)
-        shares = cv2.boxFilter(self._wrong, -1, block[::-1], borderType=cv2.BORDER_REFLECT)
-        return bool(shares.max() > FAULTY)
+        tall, wide = min(BLOCK // 4, count), min(BLOCK, width)
+        around = ((tall // 2 + 1, (tall - 1) // 2), (wide // 2 + 1, (wide - 1) // 2))
+        # Sums over all blocks are differences of sums from the corner on.
+        sums = np.pad(self._wrong, around, mode="symmetric").cumsum(0, np.int32).cumsum(1, np.int32)
+        blocks = sums[tall:, wide:] - sums[:-tall, wide:] - sums[tall:, :-wide] + sums[:-tall, :-wide]
+        return bool(blocks.max() > FAULTY * tall * wide)
 
 
 def disagrees(source: Floats, enlarged: Floats, scale: int) -> bool:

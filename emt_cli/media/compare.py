@@ -1,6 +1,5 @@
 """Before and after in one labelled picture."""
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
@@ -90,6 +89,8 @@ def detail_window(image: npt.NDArray[np.uint8], side: int) -> tuple[slice, slice
     tall, wide = min(side, height), min(side, width)
     if (tall, wide) == (height, width):
         return slice(0, height), slice(0, width)
+    import cv2
+
     green = image[::8, :, 1].astype(np.int16)
     change = np.abs(np.diff(green, axis=1)).astype(np.float32)
     cells = cv2.resize(change, (-(-width // _CELL), -(-height // _CELL)), interpolation=cv2.INTER_AREA)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from emt_cli.assets.catalog import known_models
-from emt_cli.engine.agreement import disagrees
+from emt_cli.engine.agreement import BLOCK, EDGE_SHARE, FAULTY, TOLERANCE, Agreement, disagrees
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.engine.weights import load_weights
@@ -133,6 +133,29 @@ def test_another_picture_is_told_from_an_enlargement(photo: np.ndarray) -> None:
 
     assert not disagrees(source, large, 2)
     assert disagrees(source, noisy, 2)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("size", "noise"), [((1, 1), 9), ((7, 5), 30), ((33, 50), 3), ((96, 120), 8)])
+def test_pixels_that_differ_are_those_that_opencv_finds(
+    photo: np.ndarray, scale: int, size: tuple[int, int], noise: int
+) -> None:
+    source = photo[: size[0], : size[1]].astype(np.float32)
+    large = np.kron(source, np.ones((scale, scale, 1), np.float32))
+    large += np.random.default_rng(0).normal(0, noise, large.shape).astype(np.float32)
+    agreement = Agreement(source, scale)
+
+    for first in range(0, len(source), 13):
+        agreement.add(first, large[first * scale : (first + 13) * scale])
+
+    small = cv2.resize(np.clip(large, 0, 255), size[::-1], interpolation=cv2.INTER_AREA)
+    contrast = cv2.morphologyEx(source.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
+    wrong = (np.abs(source - small) > EDGE_SHARE * contrast.reshape(source.shape) + TOLERANCE).any(axis=2)
+    looked_at = wrong[np.isin(np.arange(len(wrong)) % 16, (0, 6, 9, 15))]
+    assert np.mean(agreement._wrong != looked_at) < 1e-3  # sums of another order
+    block = min(BLOCK, size[1]), min(BLOCK // 4, len(looked_at))
+    shares = cv2.boxFilter(agreement._wrong.astype(float), -1, block, borderType=cv2.BORDER_REFLECT)
+    assert agreement.lost == (shares.max() > FAULTY)
 
 
 def test_an_exact_upscaler_answers_as_the_network_does(tiny_network: EMT, photo: np.ndarray) -> None:

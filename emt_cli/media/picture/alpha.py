@@ -1,6 +1,8 @@
-"""Transparency: what is hidden under it must not shine through once a picture is resized, nor opaque fade."""
+"""Transparency: what is hidden under it must not shine through once a picture is resized, nor opaque fade.
 
-import cv2
+OpenCV is imported when a picture has any.
+"""
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +22,8 @@ def bleed_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
     then each level fills its holes from the one below (pull-push). Pixels of any opacity, and pictures wholly
     transparent, stay as they are.
     """
+    import cv2
+
     hidden = alpha <= 0
     if not hidden.any() or hidden.all():
         return pixels
@@ -52,12 +56,16 @@ def divided_by_alpha(pixels: Pixels, alpha: Pixels) -> Pixels:
 
 def _halved(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return the area average at half the size, rounded up."""
+    import cv2
+
     size = ((plane.shape[1] + 1) // 2, (plane.shape[0] + 1) // 2)
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def keep_extremes(alpha: Pixels, source: Pixels) -> None:
     """Make enlarged alpha exactly opaque (or clear) where the source is so all around."""
+    import cv2
+
     window = np.ones((_SURROUNDINGS, _SURROUNDINGS), np.uint8)
     top = full_scale(source.dtype)
     size = (alpha.shape[1], alpha.shape[0])

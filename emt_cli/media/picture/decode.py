@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
@@ -25,16 +24,13 @@ from emt_cli.media.picture.raw import read_raw
 from emt_cli.media.picture.webp import check_webp
 from emt_cli.media.samples import BAND, Decoded, Pixels, full_scale
 
-# What our readers, Pillow, zlib and OpenCV raise for damaged files: with a reason worth showing, or without.
+# What our readers, Pillow and zlib raise for damaged files: with a reason worth showing, or without.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError)
-_OBSCURE_DAMAGE: tuple[type[Exception], ...] = (
+_OBSCURE_DAMAGE = (
     struct.error,
     zlib.error,
-    cv2.error,
     UnidentifiedImageError,
     Image.DecompressionBombError,
-)
-_OBSCURE_DAMAGE += (
     LookupError,
     TypeError,
     ArithmeticError,
@@ -122,7 +118,12 @@ def _decode_bmp(data: bytes, name: str, max_pixels: int) -> Decoded:
 
 
 def _decode_deep_png(data: bytes, shape: tuple[int, int], *, gray: bool) -> Decoded:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    import cv2
+
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ValueError("its data are damaged") from error
     if image is None or image.dtype != np.uint16 or image.shape[:2] != shape:
         raise ValueError("its data are damaged")
     pixels = _three(image.reshape(*shape, -1)[..., 0]) if gray else np.ascontiguousarray(image[..., 2::-1])

@@ -7,7 +7,6 @@ those of a file written at once; but no second copy of the picture is needed.
 import io
 from typing import IO, Any
 
-import cv2
 from PIL import Image
 
 from emt_cli.media.picture.jpeg import extra_segments
@@ -22,9 +21,6 @@ _EXIF, _IPTC = 65533 - 6, 65533 - 40
 _FRAMES, _START_OF_SCAN, _END = (0xC0, 0xC1), 0xDA, b"\xff\xd9"
 _RESTARTS, _LAST_RESTART = 8, b"\xff\xd7"
 """Markers count rows of blocks from 0 to 7: strips of a multiple of 8 are joined by the last of these."""
-
-
-_COLOURS_444, _COLOURS_420 = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
 
 
 def write_jpeg(stream: IO[bytes], samples: Samples, metadata: Metadata, *, quality: int) -> tuple[str, ...]:
@@ -64,10 +60,14 @@ def write_jpeg(stream: IO[bytes], samples: Samples, metadata: Metadata, *, quali
 
 def _compressed(rows: Pixels, quality: int, *, across: int) -> bytes:
     """Return what Pillow makes of rows, without metadata, made by OpenCV: other threads may run meanwhile."""
-    full = quality >= FULL_COLOUR
+    import cv2
+
+    colours = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    if quality >= FULL_COLOUR:
+        colours = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [
         *(cv2.IMWRITE_JPEG_QUALITY, quality),
-        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _COLOURS_444 if full else _COLOURS_420),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, colours),
         *(cv2.IMWRITE_JPEG_RST_INTERVAL, across),
     ]
     picture = rows[..., 0] if rows.shape[2] == 1 else cv2.cvtColor(rows, cv2.COLOR_RGB2BGR)
