@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import platform
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -77,46 +77,48 @@ def processor() -> Processor | None:
 class Program:
     """Compiled functions, called by name with integers and addresses; other threads run meanwhile.
 
-    They are compiled once for each processor and version of llvmlite, and then read from the cache folder.
+    They are compiled once for each processor and version of llvmlite, and then read from the cache folder:
+    one after the other, as they are written, so that only one of them takes memory at a time.
     """
 
-    def __init__(self, functions: Sequence[Function], cpu: Processor) -> None:
-        import llvmlite
+    def __init__(self, functions: Iterable[Function], cpu: Processor) -> None:
         import llvmlite.binding as llvm
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         target = llvm.Target.from_triple(llvm.get_process_triple())
         machine = target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=2)
-        width = f'"prefer-vector-width"="{32 * cpu.lanes}" "min-legal-vector-width"="{32 * cpu.lanes}"'
-        declarations = sorted({line for function in functions for line in function.declarations})
-        source = "\n".join(
-            [
-                *declarations,
-                *(function.text() for function in functions),
-                f"attributes #0 = {{ nounwind {width} }}\n",
-            ]
-        )
-        path = compiled_path("native", llvmlite.__version__, cpu, source)
-        code = read_compiled(path)
-        if code is None:
-            module = llvm.parse_assembly(source)
-            module.verify()
-            code = machine.emit_object(module)
-            keep_compiled(path, code)
         self._engine: Any = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        signatures = {}
+        for function in functions:
+            code = _machine_code(function, cpu, machine)
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            signatures[function.name] = [_CTYPES[kind] for _, kind in function.arguments]
         self._engine.finalize_object()
         self._functions = {
-            function.name: ctypes.CFUNCTYPE(None, *(_CTYPES[kind] for _, kind in function.arguments))(
-                self._engine.get_function_address(function.name)
-            )
-            for function in functions
+            name: ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
+            for name, kinds in signatures.items()
         }
 
     def __call__(self, name: str, *arguments: int) -> None:
         """Call a function with integers, and addresses as integers."""
         self._functions[name](*arguments)
+
+
+def _machine_code(function: Function, cpu: Processor, machine: Any) -> bytes:
+    """Return a function as an object file, from the cache folder or compiled now."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    source = function.module()
+    path = compiled_path("native", llvmlite.__version__, cpu, source)
+    code = read_compiled(path)
+    if code is None:
+        module = llvm.parse_assembly(source)
+        module.verify()
+        code = machine.emit_object(module)
+        keep_compiled(path, code)
+    return code
 
 
 _CTYPES: dict[str, Any] = {"i64": ctypes.c_int64, "ptr": ctypes.c_void_p}
@@ -139,9 +141,12 @@ class Function:
         self._block = "entry"
         self._count = 0
 
-    def text(self) -> str:
-        """Return the whole function."""
-        return "\n".join([*self._lines, "  ret void", "}"])
+    def module(self) -> str:
+        """Return the whole function, with what it declares."""
+        bits = 32 * self.lanes
+        width = f'"prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}"'
+        attributes = f"attributes #0 = {{ nounwind {width} }}\n"
+        return "\n".join([*sorted(self.declarations), *self._lines, "  ret void", "}", attributes])
 
     def emit(self, line: str) -> None:
         """Write an instruction without result."""

@@ -5,7 +5,7 @@ A matrix product keeps a block of pixels times output channels in registers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil
 
 from emt_cli.engine.native import bf16
@@ -24,10 +24,13 @@ MultiplyAdd = Callable[[Function, str, str, str], str]
 """From (function, a, b, sum) to a * b + sum."""
 
 
-def write_row_kernels(shapes: Shapes) -> list[Function]:
+def write_row_kernels(shapes: Shapes) -> Iterator[Function]:
     """Write the functions head, layer and mixed_layer, and project if the network has attention."""
-    functions = [_head(shapes), _layer(shapes, mixed=False), _layer(shapes, mixed=True)]
-    return [*functions, _project(shapes)] if shapes.config.attention_layers else functions
+    yield _head(shapes)
+    yield _layer(shapes, mixed=False)
+    yield _layer(shapes, mixed=True)
+    if shapes.config.attention_layers:
+        yield _project(shapes)
 
 
 def row_product(

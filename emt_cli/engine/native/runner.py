@@ -7,7 +7,7 @@ among threads. One feature map of the picture is kept, everything else has the s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from emt_cli.cores import cpu_threads
 from emt_cli.engine.device import Precision
 from emt_cli.engine.folded import fold
 from emt_cli.engine.memory import spare_memory
-from emt_cli.engine.native.llvm import Processor, Program, processor
+from emt_cli.engine.native.llvm import Function, Processor, Program, processor
 from emt_cli.engine.native.packing import PackedNetwork
 from emt_cli.engine.native.rows import write_row_kernels
 from emt_cli.engine.native.run import Run, row_bytes
@@ -36,9 +36,12 @@ KEPT_BYTES = 96 << 20
 
 @lru_cache(maxsize=8)
 def _program(shapes: Shapes) -> Program:
-    return Program(
-        [*write_row_kernels(shapes), *write_window_kernels(shapes), write_tail_kernel(shapes)], shapes.cpu
-    )
+    def written() -> Iterator[Function]:
+        yield from write_row_kernels(shapes)
+        yield from write_window_kernels(shapes)
+        yield write_tail_kernel(shapes)
+
+    return Program(written(), shapes.cpu)
 
 
 @lru_cache(maxsize=8)

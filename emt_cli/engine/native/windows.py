@@ -6,7 +6,7 @@ channels a head has, and no row of weights is summed across lanes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import ceil, gcd
 
 from emt_cli.engine.native import windows_bf16
@@ -21,11 +21,11 @@ Write = Callable[[Function, Part, str, str, str, Sequence[str]], None]
 """Takes (function, part, address of all lines, number of a block of them, first token, sums line by line)."""
 
 
-def write_window_kernels(shapes: Shapes) -> list[Function]:
+def write_window_kernels(shapes: Shapes) -> Iterator[Function]:
     """Write the functions window0, window1 ..., one for each window shape."""
-    if not shapes.config.attention_layers:
-        return []
-    return [_window(shapes, index) for index in range(len(shapes.config.windows))]
+    if shapes.config.attention_layers:
+        for index in range(len(shapes.config.windows)):
+            yield _window(shapes, index)
 
 
 def _window(shapes: Shapes, index: int) -> Function:
