@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import io
 import logging
@@ -39,7 +38,7 @@ from emt_cli.commands.implied import implied_command
 from emt_cli.commands.options import RayCommand, examples
 from emt_cli.commands.plain_help import HELP_OPTIONS, use_plain_words
 from emt_cli.commands.tour import TOUR
-from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, UsageError, is_out_of_memory
+from emt_cli.errors import DeviceError, EmtError, OutputError, UsageError, to_user_error
 from emt_cli.stop import interrupted
 
 
@@ -66,7 +65,7 @@ class Commands(typer.core.TyperGroup):
             _check_address_space()
             return super().invoke(ctx)
         except Exception as error:
-            known = _to_user_error(error)
+            known = to_user_error(error)
             if known is None:
                 raise
             if as_json:
@@ -92,43 +91,6 @@ def _check_address_space() -> None:
 
 _ADDRESS_SPACE, _ADDRESS_SPACE_A_CORE = 384 << 20, 64 << 20
 """Below this OpenBLAS ends the process, which takes buffers for each core; measured with two of them."""
-_UNWRITABLE = {
-    errno.ENOSPC: "make room, or choose another place",
-    errno.EDQUOT: "make room, or choose another place",
-    errno.EROFS: "choose another place",
-}
-"""What to try where nothing can be written."""
-_SURROUNDINGS = {
-    errno.EACCES: "change its permissions, or choose another place",
-    errno.EPERM: "change its permissions, or choose another place",
-    errno.EIO: "check the disk",
-    errno.EMFILE: "raise the limit on open files: ulimit -n 4096",
-    errno.ENFILE: "close other programs",
-    errno.ELOOP: "make the link point to a file",
-    errno.ENOTDIR: "check the path",
-}
-"""What to try about permissions, disks and limits: wherever they show, they are not the program's."""
-
-
-def _to_user_error(error: Exception) -> EmtError | None:
-    """Return what a person can do about an error; None for a mistake of the program."""
-    if isinstance(error, EmtError):
-        return error
-    if is_out_of_memory(error):
-        return DeviceError("not enough memory; choose smaller sizes, or close other programs")
-    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Python up to 3.12
-        return InputError(f"{error}; make the link point to a file")
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return UsageError(f"{str(error.filename)[:60]}...: the name is too long for the file system")
-    if isinstance(error, OSError) and error.errno is not None:
-        words = f"{error.filename or 'a file'}: {error.strerror or error}"
-        if error.errno in _UNWRITABLE:
-            return OutputError(f"{words}; {_UNWRITABLE[error.errno]}")
-        if error.errno in _SURROUNDINGS:
-            return InputError(f"{words}; {_SURROUNDINGS[error.errno]}")
-    if isinstance(error, ImportError) and not str(error.name).startswith("emt_cli"):
-        return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells how to fix it")
-    return None
 
 
 app = typer.Typer(

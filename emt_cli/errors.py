@@ -1,4 +1,8 @@
-"""The errors a person can fix; each knows the exit code the command line ends with."""
+"""The errors a person can fix, each with its exit code; and those of the system, in such words.
+
+A full disk, permissions, too many open files: to_user_error says what to try (media/files.py does, where a
+result is written). Memory that ran out is told by is_out_of_memory.
+"""
 
 from __future__ import annotations
 
@@ -82,3 +86,42 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     text = _QUOTED.sub("", str(error)).lower()
     return any(words in text for words in _OUT_OF_MEMORY)
+
+
+_UNWRITABLE = {
+    errno.ENOSPC: "make room, or choose another place",
+    errno.EDQUOT: "make room, or choose another place",
+    errno.EROFS: "choose another place",
+}
+"""What to try where nothing can be written."""
+_SURROUNDINGS = {
+    errno.EACCES: "change its permissions, or choose another place",
+    errno.EPERM: "change its permissions, or choose another place",
+    errno.EIO: "check the disk",
+    errno.EMFILE: "raise the limit on open files: ulimit -n 4096",
+    errno.ENFILE: "close other programs",
+    errno.ELOOP: "make the link point to a file",
+    errno.ENOTDIR: "check the path",
+}
+"""What to try about permissions, disks and limits: wherever they show, they are not the program's."""
+
+
+def to_user_error(error: Exception) -> EmtError | None:
+    """Return what a person can do about an error; None for a mistake of the program."""
+    if isinstance(error, EmtError):
+        return error
+    if is_out_of_memory(error):
+        return DeviceError("not enough memory; choose smaller sizes, or close other programs")
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Python up to 3.12
+        return InputError(f"{error}; make the link point to a file")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return UsageError(f"{str(error.filename)[:60]}...: the name is too long for the file system")
+    if isinstance(error, OSError) and error.errno is not None:
+        words = f"{error.filename or 'a file'}: {error.strerror or error}"
+        if error.errno in _UNWRITABLE:
+            return OutputError(f"{words}; {_UNWRITABLE[error.errno]}")
+        if error.errno in _SURROUNDINGS:
+            return InputError(f"{words}; {_SURROUNDINGS[error.errno]}")
+    if isinstance(error, ImportError) and not str(error.name).startswith("emt_cli"):
+        return EmtError(f"a library cannot be loaded ({error}); `emt doctor` tells how to fix it")
+    return None
