@@ -19,7 +19,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from emt_cli.assets.catalog import find_model
+from emt_cli.assets.model_choice import find_model
 from emt_cli.engine.device import gpu_may_be_here
 from emt_cli.engine.peak import peak_memory
 from emt_cli.engine.torch.runner import TorchRunner

@@ -77,7 +77,7 @@ class Reporter:
 
     def plan(self, batch: Batch, job: PictureJob, expected: Estimate | None, *, dry_run: bool) -> None:
         """Say what will be done, before it is done."""
-        from emt_cli.jobs.networks import CLEANER
+        from emt_cli.assets.model_choice import CLEANER
 
         pending = len(batch.pending)
         done = len(batch.items) - pending

@@ -189,7 +189,7 @@ def _value(path: Path, table: str, key: str, option: Any, value: Any) -> Any:
     if option.multiple and not isinstance(value, list):
         value = [value]
     if key == "model" and isinstance(value, str):
-        from emt_cli.assets.catalog import is_path
+        from emt_cli.assets.model_choice import is_path
 
         value = str(path.parent / value) if is_path(value) and not Path(value).is_absolute() else value
     try:

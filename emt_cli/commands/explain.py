@@ -34,7 +34,7 @@ def explain(
     """Draw the attention of each global layer from a point, and which pixels its result depends on (LAM)."""
     import numpy as np
 
-    from emt_cli.assets.catalog import find_model
+    from emt_cli.assets.model_choice import find_model
     from emt_cli.engine.community.network import CommunityNetwork
     from emt_cli.engine.models import load_model
     from emt_cli.engine.torch.network import build_network

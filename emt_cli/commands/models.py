@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from emt_cli.assets.catalog import TAKEN, Model, cache_folder, find_model, is_path, known_models, scales_of
+from emt_cli.assets.catalog import TAKEN, Model, cache_folder, known_models
+from emt_cli.assets.model_choice import find_model, is_path, scales_of
 from emt_cli.commands import ui
 from emt_cli.commands.options import Json, Overwrite, examples
 from emt_cli.errors import UsageError

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from emt_cli.assets.added import check_added
-from emt_cli.assets.catalog import RELEASED, is_path, known_models, scales_of
+from emt_cli.assets.catalog import RELEASED, known_models
+from emt_cli.assets.model_choice import is_path, scales_of
 from emt_cli.engine.community.network import CommunityNetwork, keep_facts, recall_facts
 from emt_cli.engine.community.runner import community_precision, make_community_runner
 from emt_cli.engine.device import Device, Precision

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from emt_cli.assets.catalog import find_model
+from emt_cli.assets.model_choice import find_model
 from emt_cli.engine.agreement import Agreement, disagrees
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (

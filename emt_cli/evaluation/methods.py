@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from emt_cli.assets.catalog import RELEASED, find_model
+from emt_cli.assets.catalog import RELEASED
+from emt_cli.assets.model_choice import find_model
 from emt_cli.engine.device import choose_device, device_type
 from emt_cli.engine.models import load_model, model_scales, precision_for
 from emt_cli.engine.upscaler import Upscaler

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from emt_cli import __version__
-from emt_cli.assets.catalog import RELEASED, find_model
+from emt_cli.assets.catalog import RELEASED
+from emt_cli.assets.model_choice import find_model
 from emt_cli.engine import runner
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import PRECISIONS, Precision, choose_device, device_type

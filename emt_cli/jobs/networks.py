@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
-from emt_cli.assets.catalog import FoundModel, find_model, is_path, known_models, scales_of
+from emt_cli.assets.catalog import known_models
+from emt_cli.assets.model_choice import CLEANER, FoundModel, cleans, find_model, is_path, scales_of
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (
     Device,
@@ -22,9 +23,6 @@ from emt_cli.engine.models import Model, load_model, precision_for
 from emt_cli.engine.precision import result_precision
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.jobs.target import Target
-
-CLEANER = "emt-lite-photo"
-"""What auto means for damaged pictures, and where the size stays: --scale 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ class Networks:
 
         Where the choice is emt's (--model auto), the photo model takes the coarse ones.
         """
-        if self.model != "auto" or not coarse:
+        if not cleans(self.model, coarse=coarse):
             return self
         with self._lock:
             if self._cleaner is None:
@@ -192,5 +190,5 @@ class EnlargeSettings(NetworkSettings):
 
     def networks(self) -> Networks:
         """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
-        cleans = self.model == "auto" and self.target.scale == 1
-        return Networks(replace(self, model=CLEANER) if cleans else self)
+        cleaned = cleans(self.model, scale=self.target.scale)
+        return Networks(replace(self, model=CLEANER) if cleaned else self)

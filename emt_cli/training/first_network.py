@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from emt_cli.assets.catalog import find_model
+from emt_cli.assets.model_choice import find_model
 from emt_cli.engine.weights import load_weights
 from emt_cli.errors import UsageError
 from emt_cli.model.emt import EMT

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from emt_cli.assets.catalog import find_model, known_models
+from emt_cli.assets.catalog import known_models
+from emt_cli.assets.model_choice import find_model
 from emt_cli.atomic import write_atomically
 from emt_cli.engine.models import Model, load_model
 from emt_cli.engine.upscaler import Upscaler

@@ -15,7 +15,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from emt_cli.assets import catalog, download, transfer
-from emt_cli.assets.catalog import ReleasedFile, cache_folder, find_model, scales_of
+from emt_cli.assets.catalog import ReleasedFile, cache_folder
 from emt_cli.assets.download import pull
 from emt_cli.errors import ModelError, OutputError
 
@@ -364,49 +364,6 @@ def test_only_the_released_model_can_be_pulled(name: str) -> None:
 
 def test_unknown_scale_is_one_line() -> None:
     assert "x5" in refused(5)
-
-
-# What --model stands for
-
-
-def test_auto_is_the_released_model_once_it_is_here(stick: Path, cache: Path) -> None:
-    before = find_model("auto", 4)
-    pull("emt", [4], source=stick)
-    after = find_model("auto", 4)
-
-    assert before.name == "emt-lite"
-    assert "emt models pull emt" in str(before.hint)
-    assert (after.name, after.path, after.hint) == ("emt", cache / "EMT_LSR_x4.pth", None)
-
-
-def test_auto_offers_the_scales_that_are_here(stick: Path) -> None:
-    bundled = scales_of("emt-lite")
-
-    pull("emt", [2], source=stick)
-
-    assert scales_of("auto") == tuple(sorted({2, *bundled}))
-    assert scales_of("emt") == (2, 3, 4)
-
-
-def test_model_that_is_not_here_says_how_to_fetch_it() -> None:
-    with pytest.raises(ModelError, match="emt models pull emt --scale 3"):
-        find_model("emt", 3)
-
-
-def test_unknown_name_suggests_a_known_one() -> None:
-    with pytest.raises(ModelError, match="did you mean emt-lite"):
-        find_model("emtlite", 4)
-
-
-def test_missing_path_is_not_taken_for_a_name() -> None:
-    with pytest.raises(ModelError, match="no such model file"):
-        find_model("models/mine.safetensors", 4)
-
-
-def test_file_is_found_by_its_path(stick: Path) -> None:
-    path = stick / "EMT_LSR_x2.pth"
-
-    assert find_model(str(path), 4).path == path
 
 
 @pytest.mark.parametrize("name", ["emt-lite", "emt-lite-photo"])

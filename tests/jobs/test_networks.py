@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from emt_cli.assets.catalog import FoundModel
+from emt_cli.assets.model_choice import FoundModel
 from emt_cli.engine.device import choose_devices
 from emt_cli.engine.memory import free_memory
 from emt_cli.engine.models import Model, load_model

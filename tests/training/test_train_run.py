@@ -18,7 +18,7 @@ import torch
 
 pytest.importorskip("lightning_fabric")
 
-from emt_cli.assets.catalog import find_model
+from emt_cli.assets.model_choice import find_model
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.weights import load_weights, save_weights
 from emt_cli.errors import InputError, OutputError, OutputExistsError, UsageError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
 
-from emt_cli.assets.catalog import absolute_model
+from emt_cli.assets.model_choice import absolute_model
 from emt_cli.atomic import unregister
 from emt_cli.cores import set_cpu_threads
 from emt_cli.errors import DeviceError

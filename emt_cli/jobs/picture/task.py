@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from emt_cli.assets.catalog import FoundModel
+from emt_cli.assets.model_choice import FoundModel
 from emt_cli.jobs.networks import EnlargeSettings, Networks
 from emt_cli.jobs.picture.cost import Cost
 from emt_cli.jobs.picture.plan import Plan

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from emt_cli.assets.catalog import absolute_model
+from emt_cli.assets.model_choice import absolute_model
 from emt_cli.cores import set_cpu_threads
 from emt_cli.errors import DeviceError
 from emt_cli.jobs.cluster.scheduler import Completed, spread

@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from emt_cli.assets.catalog import FoundModel
+from emt_cli.assets.model_choice import FoundModel
 from emt_cli.errors import InputError, UsageError
 from emt_cli.jobs.journal import FileState, content_hash, file_state
 from emt_cli.jobs.networks import EnlargeSettings
