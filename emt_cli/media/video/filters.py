@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import av
 import av.error
 import av.filter
-import av.video.frame
 import numpy as np
 
 from emt_cli.media.samples import Pixels
 from emt_cli.media.video.colour import FLAGS, WHITE_16, chroma_location, stretch, swscale_matrix, white_of
 from emt_cli.media.video.info import VideoInfo
+from emt_cli.media.video.timestamps import Timed
 
 _UNSPECIFIED = 2  # of H.273's code points
-
-
-@dataclass(frozen=True, eq=False)
-class Timed:
-    """A decoded frame, not yet converted."""
-
-    frame: av.video.frame.VideoFrame
-    pts: int
-    duration: int | None
 
 
 def deinterlaced(frames: Iterator[Timed], info: VideoInfo) -> Generator[Timed, None, None]:
