@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emt_cli.engine.device import Device, Precision, choose_precision, device_type
-from emt_cli.engine.native.llvm import processor
+from emt_cli.engine.native.processor import processor
 
 AGREEMENT = 68.0
 """Least agreement in dB with fp32 from which bf16 is taken unasked."""

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
 from emt_cli.engine.device import Device, Precision, device_type
-from emt_cli.engine.native.llvm import processor
+from emt_cli.engine.native.processor import processor
 from emt_cli.engine.precision import has_bf16_kernels
 from emt_cli.engine.tiling import Floats
 from emt_cli.engine.weights import Weights

@@ -1,7 +1,8 @@
 """Cut a picture into overlapping tiles and put their enlargements together without seams.
 
 Tile origins lie on multiples of the window size, so that a tile sees the same windows as the whole
-picture. Each tile is read with a halo, and neighbours are blended over a narrow feather inside it.
+picture. Each tile is read with a halo, and neighbours are blended over a narrow feather inside it. How large
+tile and halo are, upscaler.py decides.
 """
 
 from __future__ import annotations

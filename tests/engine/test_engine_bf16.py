@@ -15,7 +15,9 @@ from torch.nn import functional as F
 from emt_cli.assets.catalog import RELEASED, known_models
 from emt_cli.engine import precision
 from emt_cli.engine.native import bf16
-from emt_cli.engine.native.llvm import Function, Program, processor
+from emt_cli.engine.native.llvm import Function
+from emt_cli.engine.native.processor import processor
+from emt_cli.engine.native.program import Program
 from emt_cli.engine.native.runner import NativeRunner
 from emt_cli.engine.precision import AGREEMENT, MEASURED, has_bf16_kernels, precision_of
 from emt_cli.engine.runner import has_precision, make_runner
@@ -214,12 +216,17 @@ def test_kernels_of_both_precisions_are_cached_apart(
     monkeypatch.setenv("EMT_CACHE", str(tmp_path))
     from emt_cli.engine.native.runner import _program
 
-    _program.cache_clear()
-    for _ in range(2):
-        for flag in (False, True):
+    def kept_after(*flags: bool) -> set[str]:
+        _program.cache_clear()
+        for flag in flags:
             NativeRunner(weights_of(tiny_network), bf16=flag)
+        return {path.name for path in (tmp_path / "compiled").iterdir()}
 
-    assert len(list((tmp_path / "compiled").iterdir())) == 2
+    single = kept_after(False)
+    both = kept_after(True)
+
+    assert single < both
+    assert kept_after(False, True) == both
 
 
 def test_engines_tell_whether_they_have_bf16(tiny_network: EMT, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from emt_cli.engine.native.llvm import Function, Processor, Program, processor
+from emt_cli.engine.native.llvm import Function
+from emt_cli.engine.native.processor import Processor, processor
+from emt_cli.engine.native.program import Program
 from emt_cli.engine.native.runner import NativeRunner
 from emt_cli.engine.runner import make_runner
 from emt_cli.engine.torch.network import build_network, weights_of

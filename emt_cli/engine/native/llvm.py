@@ -1,22 +1,17 @@
-"""Vector code for this machine's processor: a writer of LLVM's language, and its compiler (llvmlite).
+"""A writer of LLVM's language: vector code for one processor.
 
-Kernels are written at run time, for the shapes of one network and the vectors of one processor, and compiled
-in some hundredths of a second; no compiler has to be installed. https://llvm.org/docs/LangRef.html
+Kernels are written at run time, for the shapes of one network and the vectors of one processor.
+https://llvm.org/docs/LangRef.html
 """
 
 from __future__ import annotations
 
-import ctypes
-import platform
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from typing import Any
 
-from emt_cli.engine.compiled import compiled_path, keep_compiled, read_compiled
+from emt_cli.engine.native.processor import Processor
 
 LOG2_E = 1.4426950408889634
 _EXP2 = (
@@ -28,100 +23,6 @@ _EXP2 = (
     0.001327647129073739,
 )
 """2 ** x on -0.5..0.5 as a polynomial, fitted for the least relative error (7e-8)."""
-
-
-@dataclass(frozen=True)
-class Processor:
-    """What kernels are written for."""
-
-    name: str
-    features: str
-    """As LLVM takes them: +avx2,+fma,..."""
-    lanes: int
-    """Floats in a vector register."""
-    registers: int
-    """Vector registers."""
-
-    @property
-    def bf16(self) -> bool:
-        """Whether it multiplies pairs of bf16 numbers."""
-        return self.lanes == 16 and "+avx512bf16" in self.features.split(",")
-
-
-@cache
-def processor() -> Processor | None:
-    """Describe the processor; None where kernels cannot be compiled: no llvmlite, or an unknown processor."""
-    if find_spec("llvmlite") is None or platform.machine().lower() not in (
-        "x86_64",
-        "amd64",
-        "arm64",
-        "aarch64",
-    ):
-        return None
-    try:
-        import llvmlite.binding as llvm
-    except (ImportError, OSError):  # an installation for another system
-        return None
-    features = llvm.get_host_cpu_features()
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        lanes, registers = 4, 32
-    elif features.get("avx512f"):
-        lanes, registers = 16, 32
-    elif features.get("avx2") and features.get("fma"):
-        lanes, registers = 8, 16
-    else:
-        return None
-    return Processor(llvm.get_host_cpu_name(), features.flatten(), lanes, registers)
-
-
-class Program:
-    """Compiled functions, called by name with integers and addresses; other threads run meanwhile.
-
-    They are compiled once for each processor and version of llvmlite, and then read from the cache folder:
-    one after the other, as they are written, so that only one of them takes memory at a time.
-    """
-
-    def __init__(self, functions: Iterable[Function], cpu: Processor) -> None:
-        import llvmlite.binding as llvm
-
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        target = llvm.Target.from_triple(llvm.get_process_triple())
-        machine = target.create_target_machine(cpu=cpu.name, features=cpu.features, opt=2)
-        self._engine: Any = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        signatures = {}
-        for function in functions:
-            code = _machine_code(function, cpu, machine)
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-            signatures[function.name] = [_CTYPES[kind] for _, kind in function.arguments]
-        self._engine.finalize_object()
-        self._functions = {
-            name: ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))
-            for name, kinds in signatures.items()
-        }
-
-    def __call__(self, name: str, *arguments: int) -> None:
-        """Call a function with integers, and addresses as integers."""
-        self._functions[name](*arguments)
-
-
-def _machine_code(function: Function, cpu: Processor, machine: Any) -> bytes:
-    """Return a function as an object file, from the cache folder or compiled now."""
-    import llvmlite
-    import llvmlite.binding as llvm
-
-    source = function.module()
-    path = compiled_path("native", llvmlite.__version__, cpu, source)
-    code = read_compiled(path)
-    if code is None:
-        module = llvm.parse_assembly(source)
-        module.verify()
-        code = machine.emit_object(module)
-        keep_compiled(path, code)
-    return code
-
-
-_CTYPES: dict[str, Any] = {"i64": ctypes.c_int64, "ptr": ctypes.c_void_p}
 
 
 class Function:

@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from emt_cli.engine.native.llvm import Program
 from emt_cli.engine.native.order import Band, Order, Shape
 from emt_cli.engine.native.packing import PackedAttention, PackedLayer, PackedNetwork, aligned_zeros
+from emt_cli.engine.native.program import Program
 from emt_cli.engine.native.shapes import CACHE_LINE, EDGE, INPUT_CHANNELS, Shapes
 from emt_cli.engine.pages import ZeroPages
 from emt_cli.engine.runner import Take

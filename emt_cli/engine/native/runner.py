@@ -17,8 +17,10 @@ from emt_cli.cores import cpu_threads
 from emt_cli.engine.device import Precision
 from emt_cli.engine.folded import fold
 from emt_cli.engine.memory import spare_memory
-from emt_cli.engine.native.llvm import Function, Processor, Program, processor
+from emt_cli.engine.native.llvm import Function
 from emt_cli.engine.native.packing import PackedNetwork
+from emt_cli.engine.native.processor import Processor, processor
+from emt_cli.engine.native.program import Program
 from emt_cli.engine.native.rows import write_row_kernels
 from emt_cli.engine.native.run import Run, row_bytes
 from emt_cli.engine.native.shapes import Shapes

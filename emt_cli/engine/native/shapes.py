@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from emt_cli.engine.native.llvm import Processor
+from emt_cli.engine.native.processor import Processor
 from emt_cli.model.config import SHIFT_OFFSETS, EMTConfig
 
 CACHE_LINE = 64

@@ -1,4 +1,4 @@
-"""Many pictures, planned before the first: what each becomes, where, from what; what is done already."""
+"""Many pictures, planned before the first: what each becomes, where; or why it is skipped or fails."""
 
 from __future__ import annotations
 
