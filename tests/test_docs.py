@@ -268,3 +268,17 @@ def test_the_site_is_built_with_every_page(tmp_path: Path) -> None:
     assert "--long-side" in made
     assert all((tmp_path / "site" / page.stem / "index.html").exists() for page in PAGES[1:])
     assert not re.search(r'(src|href)="https?://cdn', made)
+
+
+def test_the_tree_in_contributing_names_every_file_and_no_other() -> None:
+    tree = (REPOSITORY / "CONTRIBUTING.md").read_text().split("```")[3]
+    named = set(re.findall(r"\w+\.py", tree))
+    package = REPOSITORY / "emt_cli"
+    commands = {path.name for path in (package / "commands").glob("*.py")}  # one file a command
+    files = {path.name for path in package.rglob("*.py")}
+    others = {
+        path.name for name in ("tests", "samples", "docs") for path in (REPOSITORY / name).rglob("*.py")
+    }
+
+    assert files - named - commands <= {"__init__.py", "__main__.py"}
+    assert named <= files | others
