@@ -204,7 +204,7 @@ def _write_chunk(stream: IO[bytes], kind: bytes, body: bytes | memoryview) -> No
 def _write_image(stream: IO[bytes], samples: Samples) -> None:
     """Write the IDAT chunks: every band is deflated on its own and ends on a byte, so that they join."""
 
-    def deflate(band: tuple[int, int]) -> tuple[bytes, bytes]:
+    def deflate(band: tuple[int, int]) -> tuple[memoryview, bytes]:
         raw = _filtered(samples, *band)
         packer = compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, 9)
         ending = zlib.Z_FINISH if band[1] == samples.height else zlib.Z_SYNC_FLUSH
@@ -219,7 +219,7 @@ def _write_image(stream: IO[bytes], samples: Samples) -> None:
     _write_chunk(stream, b"IDAT", struct.pack(">I", check))
 
 
-def _filtered(samples: Samples, start: int, stop: int) -> bytes:
+def _filtered(samples: Samples, start: int, stop: int) -> memoryview:
     """Return rows as PNG wants them, each behind the number of its filter: Up (2) or Average (3)."""
     first = max(0, start - 1)
     values = samples.rows(first, stop)
@@ -227,21 +227,27 @@ def _filtered(samples: Samples, start: int, stop: int) -> bytes:
     if samples.dtype.itemsize == 2:
         values = values.astype(">u2")
     lines = values.reshape(stop - first, -1).view(np.uint8)
-    above = np.zeros((stop - start, lines.shape[1]), np.uint8)
-    above[start == 0 :] = lines[: len(above) - (start == 0)]
-    rows = lines[start - first :]
-    left = np.zeros_like(rows)
-    left[:, pixel:] = rows[:, :-pixel]
+    if start == 0:
+        lines = np.concatenate((np.zeros_like(lines[:1]), lines))
+    above, rows = lines[:-1], lines[1:]
     up = rows - above
-    average = rows - ((left & above) + ((left ^ above) >> 1))
+    average = np.empty_like(up)
+    average[:, :pixel] = rows[:, :pixel] - (above[:, :pixel] >> 1)
+    left, over, inner = rows[:, :-pixel], above[:, pixel:], average[:, pixel:]
+    np.bitwise_xor(left, over, out=inner)
+    inner >>= 1
+    inner += left & over
+    np.subtract(rows[:, pixel:], inner, out=inner)
+    better = _cost(average) < _cost(up)
     out = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
-    better = _cost(average[:, ::_SAMPLED]) < _cost(up[:, ::_SAMPLED])
     out[:, 0] = np.where(better, 3, 2)
-    out[:, 1:] = np.where(better[:, None], average, up)
-    return out.tobytes()
+    out[better, 1:] = average[better]
+    out[~better, 1:] = up[~better]
+    return out.data.cast("B")
 
 
 def _cost(lines: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Return the sum of the absolute differences in each row, the usual guess at its compressed size."""
-    cost: npt.NDArray[np.int64] = np.minimum(lines, np.negative(lines)).sum(axis=1, dtype=np.int64)
+    sampled = lines[:, ::_SAMPLED].copy()  # numpy is slow on what does not lie side by side
+    cost: npt.NDArray[np.int64] = np.minimum(sampled, np.negative(sampled)).sum(axis=1, dtype=np.int64)
     return cost
