@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -211,7 +212,10 @@ class VideoWriter:
 
 
 def _padded(pixels: Pixels) -> Pixels:
-    """Copy pixels to where ffmpeg may read a little past their end, as its fast code does."""
+    """Return pixels, or a copy, where ffmpeg may read a little past their end, as its fast code does."""
+    left_of_page = -(pixels.ctypes.data + pixels.nbytes) % mmap.PAGESIZE
+    if pixels.flags.c_contiguous and left_of_page >= _PAST_END:  # which can be read as a whole
+        return pixels
     buffer = np.empty(pixels.nbytes + _PAST_END, np.uint8)
     copy: Pixels = buffer[: pixels.nbytes].view(pixels.dtype).reshape(pixels.shape)
     copy[...] = pixels
