@@ -3,7 +3,7 @@
     python tests/parallel_share.py [emt-lite] [512x512,1000x1000 ...]
 
 Of each picture: the time outside of what is shared out among threads is serial; within it, threads wait for
-the last piece of each layer. One thread tells what the work is, two what sharing it costs. The speed-up on n
+strips beside and for the last piece. One thread tells what the work is, two what sharing it costs. The speed-up on n
 threads is estimated from the serial share alone: (serial + parallel) / (serial + parallel / n).
 """
 
@@ -21,6 +21,7 @@ from PIL import Image
 from emt_cli.cores import set_cpu_threads
 from emt_cli.engine.native.runner import NativeRunner
 from emt_cli.engine.upscaler import Upscaler
+from emt_cli.steps import Steps
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 ROUNDS = 7
@@ -34,7 +35,7 @@ class Watch:
         self.lock = threading.Lock()
         original = NativeRunner.share_out
 
-        def share_out(runner: NativeRunner, work: Callable[[int], None], count: int) -> None:
+        def share_out(runner: NativeRunner, work: Callable[[int], None], count: int) -> Steps[None]:
             def timed(index: int) -> None:
                 began = time.thread_time()
                 try:
@@ -45,7 +46,7 @@ class Watch:
                         self.pieces += taken
 
             began = time.perf_counter()
-            original(runner, timed, count)
+            yield from original(runner, timed, count)
             self.shared += time.perf_counter() - began
 
         NativeRunner.share_out = share_out  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from emt_cli.engine.native.runner import NativeRunner
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.media.samples import in_order
 from emt_cli.model.emt import EMT
+from emt_cli.steps import finish
 
 AFFINITY = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no taskset on this system")
 
@@ -74,7 +75,7 @@ def test_the_network_and_encoders_start_as_many_threads(
         at_work.add(threading.get_ident())
         together.wait(10)  # all of them are there, and no thread does two pieces
 
-    NativeRunner(weights_of(tiny_network)).share_out(work, threads)
+    finish(NativeRunner(weights_of(tiny_network)).share_out(work, threads))
     kernels, at_work = at_work, set()
     list(in_order(work, range(threads)))
 

@@ -12,7 +12,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from emt_cli.engine.tiling import Floats
+from emt_cli.engine.tiling import Floats, Numbers
 
 EDGE_SHARE, TOLERANCE = 0.25, 4.0
 """A pixel may differ by so much of the range of the 5x5 pixels around, and by so many of 255 beyond that."""
@@ -26,7 +26,7 @@ _ROWS = np.array((0, 6, 9, 15))
 class Agreement:
     """Compares an enlargement with its source (h, w, 3), 0..255, rows by rows, of several threads."""
 
-    def __init__(self, source: Floats, scale: int) -> None:
+    def __init__(self, source: Numbers, scale: int) -> None:
         self.source, self.scale = source, scale
         height = len(source)
         rows = (np.arange(0, height, 16)[:, None] + _ROWS).ravel()

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from emt_cli.engine.device import Device, Precision, device_type
 from emt_cli.engine.native.processor import processor
 from emt_cli.engine.precision import has_bf16_kernels
-from emt_cli.engine.tiling import Floats
+from emt_cli.engine.tiling import Floats, Numbers
 from emt_cli.engine.weights import Weights
 from emt_cli.errors import DeviceError, UsageError
 from emt_cli.steps import Steps
@@ -74,8 +74,8 @@ Several threads call it, in any order. The rows are its own, but for the time of
 class BandRunner(Protocol):
     """A runner whose answer need not be there as a whole."""
 
-    def bands(self, pixels: Floats, take: Take) -> Steps[None]:
-        """Enlarge a tile as `steps` does; take gets the answer."""
+    def bands(self, pixels: Numbers, take: Take) -> Steps[None]:
+        """Enlarge a tile as `steps` does, bytes as well; take gets the answer."""
 
 
 @runtime_checkable

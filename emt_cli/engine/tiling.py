@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Numbers = Floats | NDArray[np.uint8]
+"""Of a picture, 0..255."""
 
 FEATHER = 4
 """Input pixels on each side of a seam over which two tiles are blended; must be less than half the halo."""

@@ -26,7 +26,7 @@ from emt_cli.engine.models import Model, load_model, precision_for, runner_for
 from emt_cli.engine.pixels import WHITE, Pixels, check, finisher, floats, with_border
 from emt_cli.engine.precision import MEASURED
 from emt_cli.engine.runner import BandRunner, BatchRunner, Runner, Take, make_runner
-from emt_cli.engine.tiling import Floats, Mosaic, Place, Tile, plan_tiles
+from emt_cli.engine.tiling import Floats, Mosaic, Numbers, Place, Tile, plan_tiles
 from emt_cli.engine.weights import load_weights
 from emt_cli.errors import DeviceError, UsageError, is_out_of_memory
 from emt_cli.steps import Steps, finish, part
@@ -343,7 +343,9 @@ class Upscaler:
     def _enlarge(self, image: Pixels, place: Place, notes: set[str]) -> Steps[bool]:
         """Run the network on what a tile reads, into its place; False when memory ran out."""
         region = with_border(image, place.tile, self.border)
-        pixels, cut = floats(region), self.border * self.scale
+        plain = region.dtype == np.uint8 and region.ndim == 3
+        pixels: Any = region if plain else floats(region)
+        cut = self.border * self.scale
         height, width = (side * self.scale - 2 * cut for side in region.shape[:2])
 
         def keep(first: int, rows: Floats) -> None:
@@ -367,7 +369,7 @@ class Upscaler:
         return True
 
     def _compute(
-        self, runner: Runner, pixels: Floats, take: Take, agreement: Agreement | None = None
+        self, runner: Runner, pixels: Numbers, take: Take, agreement: Agreement | None = None
     ) -> Steps[None]:
         """Run a network on (h, w, 3); its answer is looked at, then taken."""
 
@@ -379,9 +381,10 @@ class Upscaler:
         if isinstance(runner, BandRunner) and not self.ensemble:
             yield from runner.bands(pixels, look)
         else:
-            look(0, (yield from runner.steps(pixels, ensemble=self.ensemble)))
+            whole = pixels.astype(np.float32, copy=False)
+            look(0, (yield from runner.steps(whole, ensemble=self.ensemble)))
 
-    def _again(self, pixels: Floats, keep: Take, notes: set[str]) -> Steps[None]:
+    def _again(self, pixels: Numbers, keep: Take, notes: set[str]) -> Steps[None]:
         """Enlarge a region on which the network lost itself: with less contrast, else by emt-lite."""
         agreement = Agreement(pixels, self.scale)
 

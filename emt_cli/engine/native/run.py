@@ -7,12 +7,10 @@ of attention wait in a ring of rows (order.py); the enlarged picture leaves in b
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from math import ceil
 from queue import SimpleQueue
-from threading import Condition
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,29 +20,18 @@ from emt_cli.engine.native.order import Band, Order, Shape
 from emt_cli.engine.native.packing import PackedAttention, PackedLayer, PackedNetwork, aligned_zeros
 from emt_cli.engine.native.program import Program
 from emt_cli.engine.native.shapes import CACHE_LINE, EDGE, INPUT_CHANNELS, Shapes
+from emt_cli.engine.native.turns import Piece, Turn, in_turn
 from emt_cli.engine.pages import ZeroPages
 from emt_cli.engine.runner import Take
-from emt_cli.engine.tiling import Floats
+from emt_cli.engine.tiling import Floats, Numbers
 from emt_cli.steps import Steps
 
-STRIP_ROWS = 192
-"""Least rows of a strip, where there are enough: each computes two rows more, and copies six."""
+STRIP_ROWS, LEAST_STRIP = 192, 48
+"""Rows of a strip, and least ones of two for each thread: it computes two rows more, and copies six."""
 BAND_ROWS, BAND_PIXELS = 16, 1 << 14
 """Least rows and pixels, where there are enough, whose enlargement is there as floats at a time."""
-WINDOW_PIXELS = 1 << 14
+WINDOW_PIXELS = 1 << 13
 """Least pixels of each thread whose windows are computed before answers are projected."""
-
-
-Piece = Callable[[int], None]
-"""Work that gets the number of the memory it may use."""
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Pieces that may begin once the first `after` of all turns are through."""
-
-    pieces: Sequence[Piece]
-    after: int
 
 
 class Kernels(Protocol):
@@ -55,8 +42,8 @@ class Kernels(Protocol):
     packed: PackedNetwork
     threads: int
 
-    def share_out(self, work: Callable[[int], None], count: int) -> None:
-        """Do pieces of work, 0 to count - 1, on all threads."""
+    def share_out(self, work: Callable[[int], None], count: int) -> Steps[None]:
+        """Do pieces of work, 0 to count - 1, on all threads, yielding meanwhile."""
 
 
 def window_rows(width: int, threads: int) -> int:
@@ -71,7 +58,8 @@ def band_rows(height: int, width: int, threads: int) -> int:
 
 def strip_count(height: int, threads: int) -> int:
     """Return into how many strips a picture's rows are cut; of EDGE rows or more if there are several."""
-    return max(1, min(height // EDGE, max(1, height // STRIP_ROWS // threads) * threads))
+    several = max(threads, min(2 * threads, height // LEAST_STRIP), height // STRIP_ROWS)
+    return max(1, min(height // EDGE, several))
 
 
 def scratch_sizes(shapes: Shapes, height: int, width: int, threads: int) -> tuple[int, int, int]:
@@ -112,9 +100,9 @@ class Run:
         count = strip_count(height, threads)
         ends = [height * index // count for index in range(count + 1)]
         self.strips = list(pairwise(ends))
-        # Of what a layer reads, and of what it leaves for the next one.
-        self.edges, self.next_edges = (aligned_zeros(count, 2 * EDGE, self.pitch) for _ in range(2))
-        self.answers: Floats | None = None
+        # What layers of even and of odd numbers read; each leaves them for the next one.
+        self.edges = [aligned_zeros(count, 2 * EDGE, self.pitch) for _ in range(2)]
+        self.answers = aligned_zeros(0)
         self.band_rows = band_rows(height, width, threads)
         sizes = scratch_sizes(shapes, height, width, threads)
         self.scratch = aligned_zeros(threads, sum(sizes))
@@ -128,34 +116,65 @@ class Run:
             self.free.put(index)
         self.orders: dict[tuple[tuple[int, int], ...], Order] = {}
 
-    def enlarge(self, pixels: Floats, take: Take, *, spend: bool) -> Steps[None]:
-        """Run the network on (h, w, 3) of this size; take gets the answer.
+    def enlarge(self, pixels: Numbers, take: Take, *, spend: bool) -> Steps[None]:
+        """Run the network on (h, w, 3) of this size, yielding the share done; take gets the answer.
 
         spend: this is the last time; memory is given back as soon as it is not needed any more.
         """
-        packed = self.kernels.packed
-        head, features = _address(packed.head), _address(self.map)
+        layers = self.kernels.packed.layers
+        attend = [layer.mixer if isinstance(layer.mixer, PackedAttention) else None for layer in layers]
+        last = max((number for number, attention in enumerate(attend) if attention), default=-1)
+        rows = max((self._order(attention).rows + 2 for attention in attend if attention), default=0)
+        if len(self.answers) < rows:
+            self.answers = aligned_zeros(rows, (self.width + 2) * self.shapes.answer_stride)
+        turns: list[Turn] = []
+        strips = range(len(self.strips))
+        # Attention needs all of the features, and no edges of strips.
+        keep = [attention is None for attention in attend[1:]] + [False]
+        begin = partial(self._begin, pixels, keep=attend[0] is None)
+        self._in_strips(turns, -1, 0.0, [[partial(begin, index)] for index in strips], follow=False)
+        for number, (layer, attention) in enumerate(zip(layers, attend, strict=True)):
+            share = (number + 1) / len(layers)
+            if attention is not None:
+                self._attend(turns, attention, number, share)
+                if spend and number == last:
+                    turns.append(Turn([self._drop_answers], len(turns), share))
+            local = partial(self._local, layer, number, keep=keep[number])
+            pieces = [[partial(local, index)] for index in strips]
+            self._in_strips(turns, number, share, pieces, follow=attention is None)
+        finish = partial(self._finish, pixels, take, spend)
+        bands = [[partial(finish, *band) for band in self._bands(*ends)] for ends in self.strips]
+        self._in_strips(turns, len(layers), 1.0, bands, follow=True)
+        yield from in_turn(turns, self.kernels.share_out, self.free)
 
-        def begin(index: int, slot: int) -> None:
-            first, last = self.strips[index]
-            for top in range(first, last, self.band_rows):
-                bottom = min(top + self.band_rows, last)
-                source = self._place_lines(pixels, top, bottom, slot)
-                self.call("head", source, features, head, top, bottom, self.width)
-            self._keep_edges(index, self.edges)
+    def _in_strips(
+        self, turns: list[Turn], number: int, share: float, strips: Sequence[Sequence[Piece]], *, follow: bool
+    ) -> None:
+        """Add the work of a layer on each strip.
 
-        self._share_out([partial(begin, index) for index in range(len(self.strips))])
-        for index, layer in enumerate(packed.layers):
-            if isinstance(layer.mixer, PackedAttention):
-                self._attend(layer.mixer)
-            self._local(layer)
-            yield (index + 1) / len(packed.layers)
-        if spend:
-            self.answers = None
-            self.edges = self.next_edges = aligned_zeros(0, 2 * EDGE, self.pitch)
-        self._finish(pixels, take, spend=spend)
+        follow: it comes right after the layer before in strips, and begins where those beside are through
+        that one. Each layer goes from one strip further down around the picture: where the one before
+        ends, others may be at work still.
+        """
+        count, before = len(strips), len(turns)
+        for place in range(count):
+            after = before - count + min(place + 3, count) if follow else before
+            turns.append(Turn(strips[(number + place) % count], after, share))
 
-    def _place_lines(self, pixels: Floats, top: int, bottom: int, slot: int) -> int:
+    def _begin(self, pixels: Numbers, index: int, slot: int, *, keep: bool) -> None:
+        """Compute the features of a strip that the first layer reads."""
+        head, features = _address(self.kernels.packed.head), _address(self.map)
+        for top, bottom in self._bands(*self.strips[index]):
+            source = self._place_lines(pixels, top, bottom, slot)
+            self.call("head", source, features, head, top, bottom, self.width)
+        if keep:
+            self._keep_edges(index, 0, slot)
+
+    def _bands(self, top: int, bottom: int) -> list[tuple[int, int]]:
+        """Cut rows into bands."""
+        return [(row, min(row + self.band_rows, bottom)) for row in range(top, bottom, self.band_rows)]
+
+    def _place_lines(self, pixels: Numbers, top: int, bottom: int, slot: int) -> int:
         """Bring a band's rows of the picture, and two around it, to where kernels read them.
 
         Return the address at which a whole picture of such rows would begin.
@@ -170,75 +189,64 @@ class Run:
         lines[place + last - first :] = 0
         return _address(lines) - 4 * (top - 1) * (self.width + 2) * INPUT_CHANNELS
 
-    def _finish(self, pixels: Floats, take: Take, *, spend: bool) -> None:
-        packed, scale = self.kernels.packed, self.shapes.config.scale
+    def _finish(self, pixels: Numbers, take: Take, spend: bool, top: int, bottom: int, slot: int) -> None:
+        """Enlarge a band of rows."""
+        packed, scratch = self.kernels.packed, self.scratch[slot]
+        row = self.width * 3 * self.shapes.config.scale**2
         addresses = (_address(self.map), _address(packed.head), _address(packed.tail))
-        row = self.width * 3 * scale**2
-        bands = range(0, self.height, self.band_rows)
+        image = scratch[self.image : self.image + (bottom - top) * row]
+        out = _address(image) - 4 * top * row
+        source = self._place_lines(pixels, top, bottom, slot)
+        size = (self.height, self.width)
+        self.call("tail", source, *addresses, _address(scratch), out, top, bottom, *size)
+        if spend:  # but for the rows that the bands above and below read
+            self.memory.give_back(4 * (top + 2) * self.pitch, 4 * bottom * self.pitch)
+        scale = self.shapes.config.scale
+        take(top, image.reshape((bottom - top) * scale, self.width * scale, 3))
 
-        def band(index: int, slot: int) -> None:
-            top = bands[index]
-            bottom = min(top + self.band_rows, self.height)
-            scratch = self.scratch[slot]
-            image = scratch[self.image : self.image + (bottom - top) * row]
-            out = _address(image) - 4 * top * row
-            source = self._place_lines(pixels, top, bottom, slot)
-            size = (self.height, self.width)
-            self.call("tail", source, *addresses, _address(scratch), out, top, bottom, *size)
-            if spend:  # but for the rows that the bands above and below read
-                self.memory.give_back(4 * (top + 2) * self.pitch, 4 * bottom * self.pitch)
-            rows = image.reshape((bottom - top) * scale, self.width * scale, 3)
-            take(top, rows)
-
-        self._share_out([partial(band, index) for index in range(len(bands))])
-
-    def _local(self, layer: PackedLayer) -> None:
-        """Pixel mixer, if it is one, and MLP, in place."""
+    def _local(self, layer: PackedLayer, number: int, index: int, slot: int, *, keep: bool) -> None:
+        """Compute pixel mixer, if it is one, and MLP of a strip, in place."""
         mixed = not isinstance(layer.mixer, PackedAttention)
         mixer = _address(layer.mixer) if not isinstance(layer.mixer, PackedAttention) else 0
         weights = (mixer, _address(layer.fc1), _address(layer.fc2))
-        name, features, count = "mixed_layer" if mixed else "layer", _address(self.map), len(self.strips)
+        (top, bottom), edges = self.strips[index], self.edges[number % 2]
+        before = _address(edges[index]) - 4 * self.pitch  # as if a border lay above
+        after = _address(edges[(index + 1) % len(edges), EDGE:]) - 4 * self.pitch
+        addresses = (_address(self.map), before, after, *weights, _address(self.scratch[slot]))
+        self.call("mixed_layer" if mixed else "layer", *addresses, top, bottom, self.height, self.width)
+        if keep:
+            self._keep_edges(index, number + 1, slot)
 
-        def strip(index: int, slot: int) -> None:
-            top, bottom = self.strips[index]
-            before = _address(self.edges[index]) - 4 * self.pitch  # as if a border lay above
-            after = _address(self.edges[(index + 1) % count, EDGE:]) - 4 * self.pitch
-            scratch = _address(self.scratch[slot])
-            self.call(name, features, before, after, *weights, scratch, top, bottom, self.height, self.width)
-            self._keep_edges(index, self.next_edges)
-
-        self._share_out([partial(strip, index) for index in range(count)])
-        self.edges, self.next_edges = self.next_edges, self.edges
-
-    def _keeper(self, index: int) -> Piece:
-        return lambda _: self._keep_edges(index, self.edges)
-
-    def _keep_edges(self, index: int, edges: Floats) -> None:
-        """Copy the first and last rows of a strip, for the strips beside it."""
-        top, bottom = self.strips[index]
+    def _keep_edges(self, index: int, number: int, _: int) -> None:
+        """Copy the first and last rows of a strip, which those beside it read in the layer of this number."""
+        (top, bottom), edges = self.strips[index], self.edges[number % 2]
         below = edges[(index + 1) % len(edges)]
         for row in range(EDGE):
             edges[index, EDGE + row] = self.map[1 + (top + row) % self.height]
             below[row] = self.map[1 + (bottom - EDGE + row) % self.height]
 
-    def _attend(self, attention: PackedAttention) -> None:
+    def _attend(self, turns: list[Turn], attention: PackedAttention, number: int, share: float) -> None:
         """Add the attention's answer to the features, in place."""
-        order = self._order(attention)
-        if self.answers is None or len(self.answers) < order.rows + 2:
-            self.answers = aligned_zeros(order.rows + 2, (self.width + 2) * self.shapes.answer_stride)
-        windows = [self._windows(attention, order, band, self.answers) for band in order.bands]
-        project = [self._projections(attention, order, band, self.answers) for band in order.bands]
+        order, start = self._order(attention), len(turns)
+        windows = [self._windows(attention, order, band) for band in order.bands]
+        project = [self._projections(attention, order, band) for band in order.bands]
+
+        def add(pieces: list[Piece], after: int) -> None:
+            turns.append(Turn(pieces, start + after, share))
+
         # Windows write where answers of two bands before were; these are projected while others are computed.
         count = len(order.bands)
-        turns = [Turn(windows[0], 0)]
+        add(windows[0], 0)
         for band in range(1, count):
-            turns.append(Turn(windows[band], 2 * band - 1 if band > 1 else 0))
-            turns.append(Turn(project[band - 1], max(1, 2 * band - 2)))
-        turns.append(Turn(project[-1], max(1, 2 * count - 2)))
-        turns.append(Turn([self._keeper(index) for index in range(len(self.strips))], len(turns)))
-        self._in_turn(turns)
+            add(windows[band], 2 * band - 1 if band > 1 else 0)
+            add(project[band - 1], max(1, 2 * band - 2))
+        add(project[-1], max(1, 2 * count - 2))
+        add([partial(self._keep_edges, index, number) for index in range(len(self.strips))], 2 * count)
 
-    def _windows(self, attention: PackedAttention, order: Order, band: Band, answers: Floats) -> list[Piece]:
+    def _drop_answers(self, _: int) -> None:
+        self.answers = aligned_zeros(0)
+
+    def _windows(self, attention: PackedAttention, order: Order, band: Band) -> list[Piece]:
         """Cut a band's windows into pieces that write their answers."""
         pieces: list[Piece] = []
         for index, (shape, (first, last)) in enumerate(zip(order.shapes, band.windows, strict=True)):
@@ -247,64 +255,29 @@ class Run:
             ends = [first * shape.across + count * part // max(1, parts) for part in range(parts + 1)]
             weights = attention.qv[index]
             pieces += [
-                partial(self._attend_windows, f"window{index}", answers, weights, shape, start, end)
+                partial(self._attend_windows, f"window{index}", weights, shape, start, end)
                 for start, end in pairwise(ends)
             ]
         return pieces
 
     def _attend_windows(
-        self, name: str, answers: Floats, weights: Floats, shape: Shape, start: int, end: int, slot: int
+        self, name: str, weights: Floats, shape: Shape, start: int, end: int, slot: int
     ) -> None:
-        addresses = (*map(_address, (self.map, answers, weights)), *map(_address, shape.arrays))
+        addresses = (*map(_address, (self.map, self.answers, weights)), *map(_address, shape.arrays))
         scratch = _address(self.scratch[slot])
         self.call(name, *addresses, scratch, start, end, shape.across, self.width)
 
-    def _projections(
-        self, attention: PackedAttention, order: Order, band: Band, answers: Floats
-    ) -> list[Piece]:
+    def _projections(self, attention: PackedAttention, order: Order, band: Band) -> list[Piece]:
         """Cut a band's rows into pieces that add their answers to the features."""
         pitch = 4 * (self.width + 2) * self.shapes.answer_stride
         proj = _address(attention.proj)
 
         def project(top: int, bottom: int, _: int) -> None:
-            waiting = _address(answers) + (order.slot(top) - top) * pitch
+            waiting = _address(self.answers) + (order.slot(top) - top) * pitch
             self.call("project", waiting, _address(self.map), proj, top, bottom, self.width)
 
         parts = order.runs(band.top, band.bottom, 2 * self.kernels.threads)
         return [partial(project, top, bottom) for top, bottom in parts]
-
-    def _in_turn(self, turns: Sequence[Turn]) -> None:
-        """Call the pieces of all turns as _share_out does, each as soon as its turn may begin."""
-        left = [len(turn.pieces) for turn in turns]
-        through, changed = 0, Condition()
-
-        def call(number: int, piece: Piece, slot: int) -> None:
-            nonlocal through
-            with changed:  # the pieces waited for were begun before this one
-                changed.wait_for(lambda: through >= turns[number].after)
-            try:
-                piece(slot)
-            finally:
-                with changed:
-                    left[number] -= 1
-                    while through < len(turns) and not left[through]:
-                        through += 1
-                    changed.notify_all()
-
-        numbered = [(number, piece) for number, turn in enumerate(turns) for piece in turn.pieces]
-        self._share_out([partial(call, number, piece) for number, piece in numbered])
-
-    def _share_out(self, pieces: Sequence[Piece]) -> None:
-        """Call each piece with the number of the memory it may use, on all threads."""
-
-        def work(index: int) -> None:
-            slot = self.free.get()
-            try:
-                pieces[index](slot)
-            finally:
-                self.free.put(slot)
-
-        self.kernels.share_out(work, len(pieces))
 
     def _order(self, attention: PackedAttention) -> Order:
         key = (*attention.windows, *attention.shifts)

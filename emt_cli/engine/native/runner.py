@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import lru_cache
+from operator import length_hint
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +30,12 @@ from emt_cli.engine.native.tail import write_tail_kernel
 from emt_cli.engine.native.windows import write_window_kernels
 from emt_cli.engine.runner import Take
 from emt_cli.engine.self_ensemble import self_ensemble
-from emt_cli.engine.tiling import Floats
+from emt_cli.engine.tiling import Floats, Numbers
 from emt_cli.engine.weights import Weights
 from emt_cli.steps import Steps, finish
 
+_TELLING = 0.1
+"""Seconds after which the share done is told."""
 KEPT_BYTES = 96 << 20
 """Feature maps up to this size are kept for the next picture of the same size, where memory is plentiful."""
 
@@ -87,7 +91,7 @@ class NativeRunner:
 
     @property
     def max_concurrency(self) -> int:
-        """Two where there are several threads: while one layer's last strips are computed, another begins."""
+        """Two where there are several threads: while one waits for a strip, the other is computed."""
         return min(2, self.threads)
 
     @property
@@ -123,12 +127,13 @@ class NativeRunner:
         """Enlarge a tile as a call does, yielding the share done after each layer."""
         return (yield from (self_ensemble(self._enlarge, pixels) if ensemble else self._enlarge(pixels)))
 
-    def bands(self, pixels: Floats, take: Take) -> Steps[None]:
+    def bands(self, pixels: Numbers, take: Take) -> Steps[None]:
         """Enlarge a tile; take gets the answer, some rows at a time."""
         h, w = pixels.shape[:2]
         scale, pads = self.config.scale, self.config.small_pads(h, w)
         if any(pads):
-            pixels = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
+            padded: Any = np.pad(pixels, ((0, pads[0]), (0, pads[1]), (0, 0)), mode="edge")
+            pixels = padded
         try:
             run = self._free.pop()
         except IndexError:
@@ -159,21 +164,33 @@ class NativeRunner:
         yield from self.bands(pixels, take)
         return answer
 
-    def share_out(self, work: Callable[[int], None], count: int) -> None:
-        """Do pieces of work, 0 to count - 1, on all threads; each takes the next one when it is free."""
+    def share_out(self, work: Callable[[int], None], count: int) -> Steps[None]:
+        """Do pieces of work, 0 to count - 1, on all threads, yielding the share begun now and then.
+
+        Each thread takes the next piece when it is free.
+        """
+        if self.threads == 1 or count == 1:
+            for index in range(count):
+                work(index)
+                yield (index + 1) / count
+            return
         pieces = iter(range(count))  # each number is given to one thread only
 
         def some() -> None:
             for index in pieces:
                 work(index)
 
-        if self.threads == 1 or count == 1:
-            return some()
-        pool = _pool(self.threads, os.getpid())
+        # Each picture under way has its own: one waits for a strip beside while another is computed.
+        pool = _pool(self.max_concurrency * self.threads, os.getpid())
         futures = [pool.submit(some) for _ in range(min(self.threads, count))]
         try:
-            for future in futures:
-                future.result()
+            while True:
+                done, left = wait(futures, _TELLING, FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                if not left:
+                    return
+                yield 1 - length_hint(pieces) / count
         finally:  # they write into memory that goes when this call is left
             for _ in pieces:  # nothing more is begun
                 pass
