@@ -3,8 +3,8 @@
     python tests/parallel_share.py [emt-lite] [512x512,1000x1000 ...]
 
 Of each picture: the time outside of what is shared out among threads is serial; within it, threads wait for
-strips beside and for the last piece. One thread tells what the work is, two what sharing it costs. The speed-up on n
-threads is estimated from the serial share alone: (serial + parallel) / (serial + parallel / n).
+strips beside theirs and for the last piece. One thread tells what the work is, two what sharing it costs. The
+speed-up on n threads is estimated from the serial share alone: (serial + parallel) / (serial + parallel / n).
 """
 
 from __future__ import annotations
