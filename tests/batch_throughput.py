@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from parallel_share import Watch
 from PIL import Image
 
+from emt_cli.cores import cpu_threads
 from emt_cli.jobs.batch.find import Selection, find_pictures
 from emt_cli.jobs.batch.folder import BatchFolder
 from emt_cli.jobs.batch.local import default_threads, places_for_pictures, room_for_pictures, run_locally
@@ -55,7 +57,7 @@ def main() -> None:
         pure, pure_cpu = time.perf_counter() - start, time.process_time() - pure_cpu
         del decoded
 
-        into, stop = BatchFolder(output), threading.Event()
+        into, stop, watch = BatchFolder(output), threading.Event(), Watch()
         start, cpu = time.perf_counter(), time.process_time()
         with into.held():
             batch = plan_batch(find_pictures([str(source)], [], Selection(), into), job, into)
@@ -68,9 +70,11 @@ def main() -> None:
                 pass
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     assert stats.done == count
+    busy = cpu / wall / cpu_threads()
     print(f"{count} pictures of {SIDE}x{SIDE}, {kind}, {upscaler.device}, {os.cpu_count()} cores")
     print(f"inference alone    {pure:7.2f} s")
     print(f"emt batch          {wall:7.2f} s  {wall / pure:.3f} of inference alone")
+    print(f"no picture is computed for {1 - watch.shared / wall:.1%} of it; cores are busy for {busy:.1%}")
     print(f"processor time     {cpu:7.2f} s  {cpu / pure_cpu:.3f} of inference alone")
 
 

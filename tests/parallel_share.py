@@ -28,10 +28,11 @@ ROUNDS = 7
 
 
 class Watch:
-    """Counts the seconds in which work is shared out, and those of each piece of it."""
+    """Counts the seconds in which work of any picture is shared out, and those of all pieces together."""
 
     def __init__(self) -> None:
-        self.shared = self.pieces = 0.0
+        self.shared = self.pieces = self.since = 0.0
+        self.pictures = 0
         self.lock = threading.Lock()
         original = NativeRunner.share_out
 
@@ -45,11 +46,21 @@ class Watch:
                     with self.lock:
                         self.pieces += taken
 
-            began = time.perf_counter()
-            yield from original(runner, timed, count)
-            self.shared += time.perf_counter() - began
+            with self.lock:
+                self.since = self.since if self.pictures else time.perf_counter()
+                self.pictures += 1
+            try:
+                yield from original(runner, timed, count)
+            finally:
+                with self.lock:
+                    self.pictures -= 1
+                    self.shared += 0 if self.pictures else time.perf_counter() - self.since
 
         NativeRunner.share_out = share_out  # type: ignore[method-assign]
+
+    def begin(self) -> None:
+        """Count from here on."""
+        self.shared = self.pieces = 0.0
 
 
 def measure(model: str, pixels: np.ndarray, threads: int, watch: Watch) -> tuple[float, float, float]:
@@ -59,7 +70,7 @@ def measure(model: str, pixels: np.ndarray, threads: int, watch: Watch) -> tuple
     upscaler.upscale(pixels)
     found = []
     for _ in range(ROUNDS):
-        watch.shared = watch.pieces = 0.0
+        watch.begin()
         began = time.perf_counter()
         upscaler.upscale(pixels)
         taken = time.perf_counter() - began

@@ -19,7 +19,9 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from parallel_share import Watch
 
+from emt_cli.cores import cpu_threads
 from emt_cli.jobs.networks import Networks, NetworkSettings
 from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.plan import VideoJob
@@ -50,7 +52,8 @@ def main() -> None:
 
     upscaler = Networks(NetworkSettings(model="emt-lite")).get(4)
     upscaler.upscale(pixels[0])
-    plain, whole = [], []
+    watch = Watch()
+    plain, whole, serial = [], [], []
     for _ in range(rounds):
         began = clocks()
         for frame in pixels:
@@ -58,9 +61,11 @@ def main() -> None:
         plain.append(clocks() - began)
         with tempfile.TemporaryDirectory() as folder:
             began = clocks()
+            watch.begin()
             job = VideoJob(Settings(target=Target(4), model="emt-lite", end=length))
             facts = finish(run_video(job, job.open(clip, Path(folder) / "out.mkv")))
             whole.append(clocks() - began)
+            serial.append(whole[-1][0] - watch.shared)
         assert facts["frames"] == facts["computed"] == len(pixels), facts
         assert facts["verified"], facts["checks"]
 
@@ -68,6 +73,10 @@ def main() -> None:
     print(f"{info.width}x{info.height}, {len(pixels)} frames, best of {rounds}")
     print(f"network alone {len(pixels) / network:6.2f} frames a second")
     print(f"emt video     {len(pixels) / job_time:6.2f} frames a second, {network / job_time:.1%} of it")
+    busy = job_cpu / job_time / cpu_threads()
+    print(
+        f"no frame is computed for {min(serial):.2f} s of its {job_time:.1f}; cores are busy for {busy:.1%}"
+    )
     print(f"processor time {network_cpu / count:.2f} and {job_cpu / count:.2f} s a frame")
 
 
