@@ -26,8 +26,8 @@ from emt_cli.engine.runner import Take
 from emt_cli.engine.tiling import Floats, Numbers
 from emt_cli.steps import Steps
 
-STRIP_ROWS, LEAST_STRIP = 192, 48
-"""Rows of a strip, and least ones of two for each thread: it computes two rows more, and copies six."""
+STRIP_ROWS = 48
+"""Least rows of a strip where each thread has several: it computes two rows more, and copies six."""
 BAND_ROWS, BAND_PIXELS = 16, 1 << 14
 """Least rows and pixels, where there are enough, whose enlargement is there as floats at a time."""
 WINDOW_PIXELS = 1 << 13
@@ -58,8 +58,8 @@ def band_rows(height: int, width: int, threads: int) -> int:
 
 def strip_count(height: int, threads: int) -> int:
     """Return into how many strips a picture's rows are cut; of EDGE rows or more if there are several."""
-    several = max(threads, min(2 * threads, height // LEAST_STRIP), height // STRIP_ROWS)
-    return max(1, min(height // EDGE, several))
+    # With two for each thread, those beside a strip are through when its turn comes.
+    return max(1, min(height // EDGE, max(threads, min(2 * threads, height // STRIP_ROWS))))
 
 
 def scratch_sizes(shapes: Shapes, height: int, width: int, threads: int) -> tuple[int, int, int]:
