@@ -12,14 +12,18 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 from PIL import Image
 
 from emt_cli.cores import set_cpu_threads
 from emt_cli.engine.native.runner import NativeRunner
+from emt_cli.engine.native.turns import Piece, Turn
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.steps import Steps
 
@@ -36,21 +40,22 @@ class Watch:
         self.lock = threading.Lock()
         original = NativeRunner.share_out
 
-        def share_out(runner: NativeRunner, work: Callable[[int], None], count: int) -> Steps[None]:
-            def timed(index: int) -> None:
+        def share_out(runner: NativeRunner, turns: Sequence[Turn], free: SimpleQueue[int]) -> Steps[None]:
+            def timed(piece: Piece, slot: int) -> None:
                 began = time.thread_time()
                 try:
-                    work(index)
+                    piece(slot)
                 finally:
                     taken = time.thread_time() - began
                     with self.lock:
                         self.pieces += taken
 
+            turns = [replace(turn, pieces=[partial(timed, piece) for piece in turn.pieces]) for turn in turns]
             with self.lock:
                 self.since = self.since if self.pictures else time.perf_counter()
                 self.pictures += 1
             try:
-                yield from original(runner, timed, count)
+                yield from original(runner, turns, free)
             finally:
                 with self.lock:
                     self.pictures -= 1

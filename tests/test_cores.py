@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from emt_cli import cores
 from emt_cli.cores import cpu_threads
 from emt_cli.engine.native.runner import NativeRunner
+from emt_cli.engine.native.turns import Turn
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.media.samples import in_order
 from emt_cli.model.emt import EMT
@@ -75,7 +77,10 @@ def test_the_network_and_encoders_start_as_many_threads(
         at_work.add(threading.get_ident())
         together.wait(10)  # all of them are there, and no thread does two pieces
 
-    finish(NativeRunner(weights_of(tiny_network)).share_out(work, threads))
+    free: SimpleQueue[int] = SimpleQueue()
+    for number in range(threads):
+        free.put(number)
+    finish(NativeRunner(weights_of(tiny_network)).share_out([Turn([work] * threads, 0, 1)], free))
     kernels, at_work = at_work, set()
     list(in_order(work, range(threads)))
 

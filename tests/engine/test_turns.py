@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import pytest
 
 from emt_cli.engine.native.runner import NativeRunner
-from emt_cli.engine.native.turns import Turn, in_turn
+from emt_cli.engine.native.turns import Turn
 from emt_cli.engine.torch.network import weights_of
 from emt_cli.model.emt import EMT
 from emt_cli.steps import finish
@@ -46,7 +46,7 @@ def test_a_piece_begins_when_the_turns_it_waits_for_are_through_and_has_memory_o
     turns = [
         Turn([partial(piece, number)] * 2, first, number / len(after)) for number, first in enumerate(after)
     ]
-    finish(in_turn(turns, runner.share_out, slots()))
+    finish(runner.share_out(turns, slots()))
 
     assert sorted(ended) == sorted([*range(len(after))] * 2)
     assert not early
@@ -64,7 +64,7 @@ def test_an_error_in_a_piece_is_raised_and_ends_what_has_not_begun(runner: Nativ
 
     turns = [Turn([partial(piece, number)], max(0, number - 2), 0) for number in range(1000)]
     with pytest.raises(ValueError, match="piece 4"):
-        finish(in_turn(turns, runner.share_out, slots()))
+        finish(runner.share_out(turns, slots()))
 
     assert 4 in begun
     assert len(begun) < 1000
@@ -77,9 +77,8 @@ def test_closed_work_begins_no_piece_any_more(runner: NativeRunner) -> None:
         begun.append(number)
         time.sleep(0.01)
 
-    steps = in_turn(
-        [Turn([partial(piece, number)], 0, 0) for number in range(300)], runner.share_out, slots()
-    )
+    turns = [Turn([partial(piece, number)], 0, 0) for number in range(300)]
+    steps = runner.share_out(turns, slots())
     next(steps)
     steps.close()
     count = len(begun)

@@ -6,7 +6,7 @@ of attention wait in a ring of rows (order.py); the enlarged picture leaves in b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from math import ceil
@@ -20,7 +20,7 @@ from emt_cli.engine.native.order import Band, Order, Shape
 from emt_cli.engine.native.packing import PackedAttention, PackedLayer, PackedNetwork, aligned_zeros
 from emt_cli.engine.native.program import Program
 from emt_cli.engine.native.shapes import CACHE_LINE, EDGE, INPUT_CHANNELS, Shapes
-from emt_cli.engine.native.turns import Piece, Turn, in_turn
+from emt_cli.engine.native.turns import Piece, Turn
 from emt_cli.engine.pages import ZeroPages
 from emt_cli.engine.runner import Take
 from emt_cli.engine.tiling import Floats, Numbers
@@ -42,8 +42,8 @@ class Kernels(Protocol):
     packed: PackedNetwork
     threads: int
 
-    def share_out(self, work: Callable[[int], None], count: int) -> Steps[None]:
-        """Do pieces of work, 0 to count - 1, on all threads, yielding meanwhile."""
+    def share_out(self, turns: Sequence[Turn], free: SimpleQueue[int]) -> Steps[None]:
+        """Do the pieces of turns on all threads, yielding the share done; free: memory of one each."""
 
 
 def window_rows(width: int, threads: int) -> int:
@@ -145,7 +145,7 @@ class Run:
         finish = partial(self._finish, pixels, take, spend)
         bands = [[partial(finish, *band) for band in self._bands(*ends)] for ends in self.strips]
         self._in_strips(turns, len(layers), 1.0, bands, follow=True)
-        yield from in_turn(turns, self.kernels.share_out, self.free)
+        yield from self.kernels.share_out(turns, self.free)
 
     def _in_strips(
         self, turns: list[Turn], number: int, share: float, strips: Sequence[Sequence[Piece]], *, follow: bool

@@ -7,10 +7,10 @@ among threads. One feature map of the picture is kept, everything else has the s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
-from operator import length_hint
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from emt_cli.engine.native.rows import write_row_kernels
 from emt_cli.engine.native.run import Run, row_bytes
 from emt_cli.engine.native.shapes import Shapes
 from emt_cli.engine.native.tail import write_tail_kernel
+from emt_cli.engine.native.turns import Turn, in_turn
 from emt_cli.engine.native.windows import write_window_kernels
 from emt_cli.engine.runner import Take
 from emt_cli.engine.self_ensemble import self_ensemble
@@ -34,8 +35,6 @@ from emt_cli.engine.tiling import Floats, Numbers
 from emt_cli.engine.weights import Weights
 from emt_cli.steps import Steps, finish
 
-_TELLING = 0.1
-"""Seconds after which the share done is told."""
 KEPT_BYTES = 96 << 20
 """Feature maps up to this size are kept for the next picture of the same size, where memory is plentiful."""
 
@@ -164,34 +163,6 @@ class NativeRunner:
         yield from self.bands(pixels, take)
         return answer
 
-    def share_out(self, work: Callable[[int], None], count: int) -> Steps[None]:
-        """Do pieces of work, 0 to count - 1, on all threads, yielding the share begun now and then.
-
-        Each thread takes the next piece when it is free.
-        """
-        if self.threads == 1 or count == 1:
-            for index in range(count):
-                work(index)
-                yield (index + 1) / count
-            return
-        pieces = iter(range(count))  # each number is given to one thread only
-
-        def some() -> None:
-            for index in pieces:
-                work(index)
-
-        # Each picture under way has its own: one waits for a strip beside while another is computed.
-        pool = _pool(self.max_concurrency * self.threads, os.getpid())
-        futures = [pool.submit(some) for _ in range(min(self.threads, count))]
-        try:
-            while True:
-                done, left = wait(futures, _TELLING, FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-                if not left:
-                    return
-                yield 1 - length_hint(pieces) / count
-        finally:  # they write into memory that goes when this call is left
-            for _ in pieces:  # nothing more is begun
-                pass
-            wait(futures)
+    def share_out(self, turns: Sequence[Turn], free: SimpleQueue[int]) -> Steps[None]:
+        """Do the pieces of turns on all threads, yielding the share done; free: as in_turn takes it."""
+        return in_turn(turns, self.threads, _pool(self.threads, os.getpid()), free)

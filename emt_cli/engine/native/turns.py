@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 from queue import SimpleQueue
 from threading import Condition
 
@@ -12,6 +12,8 @@ from emt_cli.steps import Steps
 
 Piece = Callable[[int], None]
 """Work that gets the number of the memory it may use."""
+_TELLING = 0.1
+"""Seconds after which the share done is told."""
 
 
 @dataclass(frozen=True)
@@ -24,33 +26,91 @@ class Turn:
     """Of the whole work, done when this turn is through."""
 
 
-ShareOut = Callable[[Callable[[int], None], int], Steps[None]]
-"""Does pieces of work, 0 to count - 1, begun in this order, on several threads; yields meanwhile."""
-
-
-def in_turn(turns: Sequence[Turn], share_out: ShareOut, free: SimpleQueue[int]) -> Steps[None]:
+def in_turn(turns: Sequence[Turn], threads: int, pool: Executor, free: SimpleQueue[int]) -> Steps[None]:
     """Call the pieces of all turns, each as soon as its turn may begin, yielding the share done.
 
-    free: numbers of memory, of which each piece has one for itself.
+    threads: of the pool, that work at this at most; where it is one, the calling thread does. free: numbers
+    of memory, of which each piece has one for itself. After an error, or when closed, no piece is begun.
     """
-    left = [len(turn.pieces) for turn in turns]
-    through, changed = 0, Condition()
+    if threads == 1:
+        for turn in turns:
+            for piece in turn.pieces:
+                piece(0)
+            yield turn.share
+        return
+    work = _Work(turns, pool, free)
+    work.start(threads)
+    try:
+        while not work.wait(_TELLING):
+            yield turns[work.through - 1].share if work.through else 0.0
+    finally:  # pieces write into memory that goes when this is left
+        work.stop()
+    if work.error is not None:
+        raise work.error
 
-    def call(number: int, piece: Piece) -> None:
-        nonlocal through
-        with changed:  # the pieces waited for were begun before this one
-            changed.wait_for(lambda: through >= turns[number].after)
-        slot = free.get()
-        try:
-            piece(slot)
-        finally:
-            free.put(slot)
-            with changed:
-                left[number] -= 1
-                while through < len(turns) and not left[through]:
-                    through += 1
-                changed.notify_all()
 
-    calls = [partial(call, number, piece) for number, turn in enumerate(turns) for piece in turn.pieces]
-    for _ in share_out(lambda index: calls[index](), len(calls)):
-        yield turns[through - 1].share if through else 0.0
+class _Work:
+    """Pieces in their order, and how far they are; threads take them."""
+
+    def __init__(self, turns: Sequence[Turn], pool: Executor, free: SimpleQueue[int]) -> None:
+        self.turns, self.pool, self.free = turns, pool, free
+        self.pieces = [(number, piece) for number, turn in enumerate(turns) for piece in turn.pieces]
+        self.left = [len(turn.pieces) for turn in turns]
+        self.begun = self.through = 0
+        self.at_work = self.waiting = 0  # threads
+        self.error: BaseException | None = None
+        self.changed = Condition()
+
+    def start(self, threads: int) -> None:
+        """Have so many threads take pieces."""
+        with self.changed:
+            self.at_work += threads
+        for _ in range(threads):
+            self.pool.submit(self._take)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end; False if it has not come."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self.at_work, seconds)
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for what was begun."""
+        with self.changed:
+            self.begun = len(self.pieces)
+            self.changed.wait_for(lambda: not self.at_work)
+
+    def _take(self) -> None:
+        """Call pieces; where the next one has to wait, let the thread go to other pictures."""
+        while True:
+            with self.changed:
+                if not self._ready():
+                    self.waiting += self.begun < len(self.pieces)
+                    self.at_work -= 1
+                    if not self.at_work:
+                        self.changed.notify_all()
+                    return
+                number, piece = self.pieces[self.begun]
+                self.begun += 1
+            slot = self.free.get()
+            try:
+                piece(slot)
+            except BaseException as error:
+                with self.changed:
+                    self.error = self.error or error
+                    self.begun = len(self.pieces)
+            finally:
+                self.free.put(slot)
+            with self.changed:
+                self.left[number] -= 1
+                while self.through < len(self.turns) and not self.left[self.through]:
+                    self.through += 1
+                again = self.waiting if self._ready() else 0
+                self.waiting -= again
+            if again:
+                self.start(again)
+
+    def _ready(self) -> bool:
+        """Tell whether there is a next piece, and it may begin."""
+        if self.begun == len(self.pieces):
+            return False
+        return self.through >= self.turns[self.pieces[self.begun][0]].after
