@@ -47,6 +47,7 @@ def in_turn(turns: Sequence[Turn], threads: int, pool: Executor, free: SimpleQue
         work.stop()
     if work.error is not None:
         raise work.error
+    yield turns[-1].share
 
 
 class _Work:
