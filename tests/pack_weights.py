@@ -1,8 +1,10 @@
 """Write a trained model as it is bundled: half the bits, and described by a file of its own.
 
-python tests/pack_weights.py runs/photo/best.safetensors weights/recipes/emt-photo-x4.json weights/emt-photo-x4.safetensors
+python tests/pack_weights.py DESCRIPTION BUNDLED TRAINED [TRAINED ...]
 
-The description's keys (name, licence, sources, scores, sharpness and so on) replace those that training wrote.
+The description's keys (name, licence, sources, scores, sharpness and so on) replace those that training
+wrote. Of several files, kept at several steps of one run, the mean is taken (arXiv 2203.05482); the last
+one's header counts.
 """
 
 from __future__ import annotations
@@ -22,20 +24,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name in ("trained", "description", "bundled"):
-        parser.add_argument(name, type=Path)
+    parser.add_argument("description", type=Path)
+    parser.add_argument("bundled", type=Path)
+    parser.add_argument("trained", type=Path, nargs="+")
     options = parser.parse_args()
-    with safe_open(options.trained, "numpy") as file:
+    files = [safetensors.numpy.load_file(path) for path in options.trained]
+    with safe_open(options.trained[-1], "numpy") as file:
         header = json.loads(file.metadata()["emt"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     halves = {
-        name: value.astype(np.float16) if value.dtype == np.float32 else value
-        for name, value in tensors.items()
+        name: np.mean([tensors[name] for tensors in files], axis=0, dtype=np.float64).astype(np.float16)
+        if last.dtype == np.float32
+        else last
+        for name, last in files[-1].items()
     }
     header["metadata"] |= json.loads(options.description.read_text(encoding="utf-8"))
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     safetensors.numpy.save_file(halves, options.bundled, metadata={"emt": text})
-    print(f"{options.bundled}: {options.bundled.stat().st_size:,} bytes, {load_weights(options.bundled).sha256}")
+    print(
+        f"{options.bundled}: {options.bundled.stat().st_size:,} bytes, {load_weights(options.bundled).sha256}"
+    )
 
 
 if __name__ == "__main__":

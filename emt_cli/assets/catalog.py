@@ -16,7 +16,7 @@ RELEASED_HOME = "https://raw.githubusercontent.com/Fried-Rice-Lab/EMT/main/model
 """Folder of the released files, published by the authors of arXiv 2305.11403."""
 PULL_HINT = "`emt models pull emt`"
 SUFFIXES = (".pth", ".safetensors")
-TAKEN = ("auto", "emt", "emt-lite", "emt-lite-photo", "bicubic", "lanczos")
+TAKEN = ("auto", "emt", "emt-lite", "emt-lite-photo", "emt-photo", "bicubic", "lanczos")
 """Names that mean something already."""
 
 
@@ -121,6 +121,14 @@ def known_models() -> dict[str, Model]:
             "MIT",
             "this project, trained on CID22, CLIC2025 and free wallpapers",
             "comes with emt: for JPEG and camera pictures, takes their blocks and noise away",
+        ),
+        Model(
+            "emt-photo",
+            _bundled("emt-photo"),
+            True,
+            "MIT",
+            "this project, from the published network, taught by Real-ESRGAN x4plus and a discriminator",
+            "comes with emt: for the same pictures, sharper: it invents texture; --sharpness says how much",
         ),
     )
     own = {

@@ -17,7 +17,7 @@ from emt_cli.media.picture.io import read_picture
 from emt_cli.model.emt import EMT
 
 ENGINES = ["native", "openvino", "torch"]
-BUNDLED = [file for name in ("emt-lite", "emt-lite-photo") for file in known_models()[name].files.values()]
+BUNDLED = [file for model in known_models().values() if model.bundled for file in model.files.values()]
 
 
 def text() -> np.ndarray:
@@ -57,7 +57,7 @@ def test_a_constant_picture_stays_constant_to_the_last_corner(file: Path, tile: 
 
     answer = upscaler.upscale(picture).astype(int)
 
-    assert np.abs(answer - level).max() <= 1
+    assert np.abs(answer - level).max() <= (5 if file.stem == "emt-photo-x4" else 1)  # its card says so
 
 
 @pytest.mark.slow
