@@ -57,7 +57,7 @@ def test_a_constant_picture_stays_constant_to_the_last_corner(file: Path, tile: 
 
     answer = upscaler.upscale(picture).astype(int)
 
-    assert np.abs(answer - level).max() <= (5 if file.stem == "emt-photo-x4" else 1)  # its card says so
+    assert np.abs(answer - level).max() <= 1
 
 
 @pytest.mark.slow
