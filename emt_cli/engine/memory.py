@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -36,10 +37,14 @@ def _process_memory() -> int:
         return NO_LIMIT
     import resource
 
+    limits = {kind: resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA)}
+    if all(limit == resource.RLIM_INFINITY for limit in limits.values()):
+        return NO_LIMIT
+    importlib.import_module("cv2")  # writing a JPEG loads it, and its address space counts
     pages = [int(number) for number in Path("/proc/self/statm").read_text(encoding="ascii").split()]
+    used = {resource.RLIMIT_AS: pages[0], resource.RLIMIT_DATA: pages[5]}
     left = [NO_LIMIT]
-    for kind, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):
-        limit = resource.getrlimit(kind)[0]
+    for kind, limit in limits.items():
         if limit != resource.RLIM_INFINITY:
-            left.append(max(0, limit - used * resource.getpagesize()))
+            left.append(max(0, limit - used[kind] * resource.getpagesize()))
     return min(left)
