@@ -2,9 +2,9 @@
 
 python tests/photo_comparison.py PICTURES OUT MODEL [MODEL ...] [--count N] [--speed]
 
-PICTURES: folder of undamaged originals. MODEL: bicubic, or what --model takes, named otherwise by
-NAME=MODEL; all enlarge x4. Answers are kept in OUT/DAMAGE/NAME/PICTURE.png and taken from there next time;
-tests/blind_choice.py makes its sheets of them.
+PICTURES: folder of undamaged originals. MODEL: bicubic, or what --model takes, followed by @SHARPNESS where it
+is not to be the model's own; named otherwise by NAME=MODEL. All enlarge x4. Answers are kept in
+OUT/DAMAGE/NAME/PICTURE.png and taken from there next time; tests/blind_choice.py makes its sheets of them.
 """
 
 from __future__ import annotations
@@ -92,8 +92,9 @@ class Model:
 
     def __init__(self, value: str) -> None:
         name, equals, model = value.partition("=")
-        self._value = model if equals else value
-        self.name = name if equals else Path(value).stem
+        self._value, at, sharpness = (model if equals else value).partition("@")
+        self._sharpness = float(sharpness) if at else None
+        self.name = name if equals else Path(self._value).stem + at + sharpness
         self._upscaler: Upscaler | None = None
 
     def __call__(self, pixels: Bytes) -> Bytes:
@@ -101,7 +102,8 @@ class Model:
         if self.name == "bicubic":
             return resize_bytes(pixels, pixels.shape[0] * SCALE, pixels.shape[1] * SCALE)
         if self._upscaler is None:
-            self._upscaler = Upscaler.from_model(self._value, SCALE if not Path(self._value).suffix else None)
+            scale = SCALE if not Path(self._value).suffix else None
+            self._upscaler = Upscaler.from_model(self._value, scale, sharpness=self._sharpness)
         answer: Bytes = self._upscaler.upscale(pixels)
         return answer
 

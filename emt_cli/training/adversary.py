@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emt_cli.training.discriminator import Discriminator
+from emt_cli.training.losses import grays
 from emt_cli.training.optimizer import check_state
 from emt_cli.training.tables import DiscriminatorConfig
 
@@ -42,17 +43,20 @@ class Adversary:
     def generator_loss(self, answer: Tensor) -> Tensor:
         """Return the weighted term of the network's loss: how little (b, 3, h, w) passes for photographs."""
         with self._frozen(), self.fabric.autocast():
-            logits = self.network(answer.contiguous(memory_format=torch.channels_last)).float()
+            logits = self.network(self._seen(answer)).float()
         return 255 * self.config.weight * _cross_entropy(logits, real=True)
 
     def discriminator_loss(self, answer: Tensor, original: Tensor) -> Tensor:
         """Return the discriminator's own loss on answers and originals of the same number."""
         self.network.train()
         # One pass for both: a second one would change the spectral norms that the first one's gradient needs.
-        both = torch.cat([original, answer.detach()]).contiguous(memory_format=torch.channels_last)
-        logits = self._wrapped(both).float()
+        logits = self._wrapped(self._seen(torch.cat([original, answer.detach()]))).float()
         real, fake = logits.chunk(2)
         return (_cross_entropy(real, real=True) + _cross_entropy(fake, real=False)) / 2
+
+    def _seen(self, pixels: Tensor) -> Tensor:
+        seen = grays(pixels) if self.config.gray else pixels
+        return seen.contiguous(memory_format=torch.channels_last)  # twice as fast on CPUs
 
     def gradient_norm(self) -> float:
         """Return the norm of its gradient over all processes; not finite where that is not."""

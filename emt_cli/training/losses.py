@@ -32,10 +32,6 @@ class Losses:
         """Return the originals as pixels and features are to become."""
         return sharpened(original, self.config.sharpen) if self.config.sharpen else original
 
-    def seen(self, pixels: Tensor) -> Tensor:
-        """Return what features and the discriminator are to see of (b, 3, h, w)."""
-        return grays(pixels) if self.config.gray else pixels
-
     def terms(self, answer: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms by name, for RGB (b, 3, h, w), 0..255.
 
@@ -55,8 +51,8 @@ class Losses:
         if config.grid_weight:
             terms["grid"] = config.grid_weight * grid_distance(answer, target, self.scale)
         if self.perceptual is not None:
-            distance_seen = self.perceptual(self.seen(answer), self.seen(target))
-            terms["perceptual"] = 255 * config.perceptual_weight * distance_seen
+            seen = (grays(answer), grays(target)) if config.gray else (answer, target)
+            terms["perceptual"] = 255 * config.perceptual_weight * self.perceptual(*seen)
         return terms
 
 

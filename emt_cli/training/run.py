@@ -152,7 +152,7 @@ class Run:
         else:
             terms = self._terms(answer, original, patches)
         if adversary is not None:
-            terms["adversarial"] = adversary.generator_loss(self.losses.seen(answer))
+            terms["adversarial"] = adversary.generator_loss(answer)
         loss = torch.stack(list(terms.values())).sum()
         losses, stopping = self._agreed({"loss": loss, **terms}, stop)
         if not math.isfinite(losses["loss"]):
@@ -162,7 +162,7 @@ class Run:
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
         if adversary is None:
             return losses, norm, stopping
-        own = adversary.discriminator_loss(self.losses.seen(answer), self.losses.seen(original))
+        own = adversary.discriminator_loss(answer, original)
         self.fabric.backward(own)
         losses |= self._agreed({"discriminator": own}, stop)[0]
         return losses, max(norm, adversary.gradient_norm()), stopping

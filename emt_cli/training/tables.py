@@ -37,7 +37,7 @@ class LossConfig:
     grid_weight: float = 0.0
     """Weight against grids: what repeats with the scale x scale pixels that the tail makes of one."""
     gray: bool = False
-    """Whether features and the discriminator see grays alone, so that colours follow the pixels."""
+    """Whether features are those of grays, so that colours follow the pixels."""
     sharpen: float = 0.0
     """How much originals are sharpened for pixels and features, not for the discriminator; often 0.5."""
 
@@ -69,6 +69,8 @@ class DiscriminatorConfig:
     """Its Adam's memory of gradients and of their squares."""
     start: int = 0
     """Steps before it is trained and heard."""
+    gray: bool = False
+    """Whether it sees grays alone, so that colours follow the other losses."""
 
     def __post_init__(self) -> None:
         _check(self, "discriminator", weight=ANY, width=(1, 1024), learning_rate=(1e-12, 1), start=ANY)
