@@ -60,9 +60,16 @@ class Studio:
 
     def picture(self) -> Image.Image:
         """Make one picture of any kind."""
-        size = tuple(self.random.randrange(512, 1025, 8) for _ in range(2))
+        size = self._size()
         kinds = (self.drawing, self.icons, self.page, self.page, self.chart)
         return self.random.choice(kinds)(size)
+
+    def _size(self) -> tuple[int, int]:
+        return self.random.randrange(512, 1025, 8), self.random.randrange(512, 1025, 8)
+
+    def text(self) -> Image.Image:
+        """Make one page of text."""
+        return self.page(self._size())
 
     def fields(self) -> Image.Image:
         """Rectangles of any colours, flat or shaded."""
@@ -225,12 +232,14 @@ def main() -> None:
     parser.add_argument(
         "--held-out", action="store_true", help="use the drawings and fonts that are kept back"
     )
-    parser.add_argument("--plain", action="store_true", help="fields of colour only")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--plain", action="store_true", help="fields of colour only")
+    kinds.add_argument("--pages", action="store_true", help="pages of text only")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     studio = Studio(options.seed, held_out=options.held_out)
     for number in range(options.count):
-        picture = studio.fields() if options.plain else studio.picture()
+        picture = studio.fields() if options.plain else studio.text() if options.pages else studio.picture()
         picture.save(options.folder / f"art-{number:04d}.png")
 
 

@@ -1,9 +1,11 @@
-"""Where emt-lite-photo is nearer to originals than emt-lite: python tests/model_choice.py Kodak24.
+"""Where other models are nearer to originals than emt-lite: python tests/model_choice.py Kodak24 [DRAWINGS].
 
 The folder's pictures are reduced to a quarter and saved as JPEG, WebP and video of several qualities;
 videos are seven frames in which the picture moves by two pixels each, of which the fifth is taken. Prints the
 mean PSNR (Y, dB) of both models, in how many pictures the photo model wins, and what tells the quality: the
-thresholds of media/picture/coarse.py and media/video/coarse.py follow from it.
+thresholds of media/picture/kind.py and media/video/coarse.py follow from it. With a folder of drawings (such as
+python samples/line_art.py DRAWINGS --held-out --count 20 --seed 2) a table of both as PNG, with the bits
+that a pixel takes at full size and reduced, how many are taken for drawn, and emt-art's PSNR, instead.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from PIL import Image
 
 from emt_cli import Upscaler
 from emt_cli.media.metrics import psnr
+from emt_cli.media.picture.kind import DRAWN_BITS
 from emt_cli.media.picture.webp_quality import webp_quantizer
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.video.coarse import TELL_QUANTIZERS, quantizers
@@ -88,12 +91,51 @@ def rows(originals: list[Pixels]) -> Iterator[tuple[str, Callable[[Pixels], tupl
             yield f"{codec} {value}", moving
 
 
+def pictures(folder: Path) -> list[Pixels]:
+    """Read a folder's PNGs, cut to whole pixels of the reduced ones."""
+    found = [np.array(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
+    return [x[: x.shape[0] // SCALE * SCALE, : x.shape[1] // SCALE * SCALE] for x in found]
+
+
+def bits(picture: Pixels) -> float:
+    """Return how many bits a pixel takes in a PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return 8 * len(stream.getvalue()) / (picture.shape[0] * picture.shape[1])
+
+
+def compare_drawn(folders: dict[str, Path]) -> None:
+    """Print the table of photographs and drawings that were saved without loss."""
+    models = [Upscaler.from_model(name, SCALE) for name in ("emt-lite", "emt-art")]
+    print("\n| PNG | bits a pixel | reduced | taken for drawn | emt-lite | emt-art | art wins |")
+    print("|---|---|---|---|---|---|---|")
+    for name, folder in folders.items():
+        originals = pictures(folder)
+        small = [np.ascontiguousarray(bicubic_downscale(hr, SCALE)) for hr in originals]
+        whole, reduced = ([bits(picture) for picture in group] for group in (originals, small))
+        scores = [
+            [psnr(model.upscale(lr), hr, border=SCALE) for model in models]
+            for lr, hr in zip(small, originals, strict=True)
+        ]
+        lite, art = np.mean(scores, axis=0)
+        drawn = [sum(value < DRAWN_BITS for value in values) for values in (whole, reduced)]
+        print(
+            f"| {name} | {min(whole):.1f} to {max(whole):.1f} | {min(reduced):.1f} to {max(reduced):.1f} "
+            f"| {drawn[0]} and {drawn[1]} of {len(scores)} "
+            f"| {lite:.2f} | {art:.2f} | {sum(after > before for before, after in scores)} |"
+        )
+
+
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description="Where the photo model wins.")
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="Where the other models win.")
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    originals = [np.array(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))]
+    parser.add_argument("drawings", type=Path, nargs="?")
+    options = parser.parse_args()
+    if options.drawings is not None:
+        compare_drawn({"photographs": options.folder, "drawings": options.drawings})
+        return
+    originals = pictures(options.folder)
     models = [Upscaler.from_model(name) for name in ("emt-lite", "emt-lite-photo")]
     print("| saved as | told by | emt-lite | emt-lite-photo | photo wins |\n|---|---|---|---|---|")
     for name, damage in rows(originals):

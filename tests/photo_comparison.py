@@ -2,8 +2,8 @@
 
 python tests/photo_comparison.py PICTURES OUT MODEL [MODEL ...] [--count N] [--speed]
 
-PICTURES: folder of undamaged originals. MODEL: bicubic, or what --model takes, followed by @SHARPNESS where it
-is not to be the model's own; named otherwise by NAME=MODEL. All enlarge x4. Answers are kept in
+PICTURES: folder of undamaged originals. MODEL: bicubic, or what --model takes, followed by @SHARPNESS where
+it is not to be the model's own; named otherwise by NAME=MODEL. All enlarge x4. Answers are kept in
 OUT/DAMAGE/NAME/PICTURE.png and taken from there next time; tests/blind_choice.py makes its sheets of them.
 """
 

@@ -16,7 +16,7 @@ RELEASED_HOME = "https://raw.githubusercontent.com/Fried-Rice-Lab/EMT/main/model
 """Folder of the released files, published by the authors of arXiv 2305.11403."""
 PULL_HINT = "`emt models pull emt`"
 SUFFIXES = (".pth", ".safetensors")
-TAKEN = ("auto", "emt", "emt-lite", "emt-lite-photo", "emt-photo", "bicubic", "lanczos")
+TAKEN = ("auto", "emt", "emt-lite", "emt-lite-photo", "emt-photo", "emt-art", "bicubic", "lanczos")
 """Names that mean something already."""
 
 
@@ -129,6 +129,14 @@ def known_models() -> dict[str, Model]:
             "MIT",
             "this project, from the published network, taught by Real-ESRGAN x4plus and a discriminator",
             "comes with emt: for the same pictures, sharper: it invents texture; --sharpness says how much",
+        ),
+        Model(
+            "emt-art",
+            _bundled("emt-art"),
+            True,
+            "MIT",
+            "this project, from the published network, trained on free drawings and fonts",
+            "comes with emt: for drawings, text, charts and screenshots",
         ),
     )
     own = {

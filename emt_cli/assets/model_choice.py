@@ -1,7 +1,7 @@
 """Which model a --model value stands for: auto's choice, a known name, or a file of one's own.
 
-auto is the released emt where it has been fetched, else emt-lite; and the CLEANER for what was saved coarsely
-(media/picture/coarse.py, media/video/coarse.py), and where the size stays.
+auto is the released emt where it has been fetched, else emt-lite; but what SUITED says for pictures and
+videos that tell their kind (media/picture/kind.py, media/video/coarse.py), and the CLEANER at scale 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from emt_cli.assets.catalog import PULL_HINT, SUFFIXES, Model, known_models
 from emt_cli.errors import ModelError
 
 CLEANER = "emt-lite-photo"
-"""What auto means for damaged pictures, and where the size stays: --scale 1."""
+"""What auto means where the size stays: --scale 1."""
+SUITED = {
+    "coarse": ("emt-lite-photo", "was saved coarsely", "were saved coarsely"),
+    "drawn": ("emt-art", "seems to be drawn", "seem to be drawn"),
+}
+"""What auto means for each kind of picture or video, and why: of one, of several."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,13 @@ class FoundModel:
     """One line for the person on how to get a better model; None where there is nothing to say."""
 
 
-def cleans(model: str, *, coarse: bool = False, scale: float | None = None) -> bool:
-    """Tell whether auto's choice is the CLEANER: for a picture or video saved coarsely, or at scale 1."""
-    return model == "auto" and (coarse or scale == 1)
+def suited_model(model: str, kind: str = "plain", *, scale: float | None = None) -> str:
+    """Return the --model value that a value means for a picture or video of a kind, or for a scale."""
+    if model != "auto":
+        return model
+    if scale == 1:
+        return CLEANER
+    return SUITED[kind][0] if kind in SUITED else model
 
 
 def is_path(model: str) -> bool:

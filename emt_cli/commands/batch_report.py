@@ -77,7 +77,7 @@ class Reporter:
 
     def plan(self, batch: Batch, job: PictureJob, expected: Estimate | None, *, dry_run: bool) -> None:
         """Say what will be done, before it is done."""
-        from emt_cli.assets.model_choice import CLEANER
+        from emt_cli.assets.model_choice import SUITED
 
         pending = len(batch.pending)
         done = len(batch.items) - pending
@@ -100,14 +100,14 @@ class Reporter:
                     self._failed(source, error)
             ui.show_json({"event": "plan"} | facts)
             return
-        others = [item for item in batch.pending if item.model != CLEANER]
+        suited = SUITED.values() if job.networks.model == "auto" else ()
+        others = [item for item in batch.pending if item.model not in [model for model, *_ in suited]]
         for hint in {job.networks.found(item.passes[0]).hint for item in others} - {None}:
             ui.say(f"emt: {hint}", quiet=self.quiet)
         parts = [f"{pending} to enlarge"]
-        cleaned = (
-            Counter(item.model for item in batch.pending)[CLEANER] if job.networks.model == "auto" else 0
-        )
-        parts[0] += f" ({cleaned} by {CLEANER}, as they were saved coarsely)" if cleaned else ""
+        counts = Counter(item.model for item in batch.pending)
+        reasons = [f"{counts[model]} by {model}, as they {why}" for model, _, why in suited if counts[model]]
+        parts[0] += f" ({'; '.join(reasons)})" if reasons else ""
         parts += [f"{done} done before"] if done else []
         for reason, words in (("exists", "exist already"), ("large", "large enough")):
             count = sum(one.reason == reason for one in batch.skipped)

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from emt_cli.assets.catalog import known_models
-from emt_cli.assets.model_choice import CLEANER, FoundModel, cleans, find_model, is_path, scales_of
+from emt_cli.assets.model_choice import SUITED, FoundModel, find_model, is_path, scales_of, suited_model
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (
     Device,
@@ -23,6 +23,7 @@ from emt_cli.engine.models import Model, load_model, precision_for
 from emt_cli.engine.precision import result_precision
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.jobs.target import Target
+from emt_cli.media.samples import Kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Networks:
     def __init__(self, settings: NetworkSettings, *, hint: str | None = None) -> None:
         self.settings, self.model = settings, settings.model
         self._hint = hint
-        self._cleaner: Networks | None = None
+        self._suited: dict[Kind, Networks] = {}
         self.devices = choose_devices(settings.device)
         for device in self.devices:
             choose_precision(settings.precision, device)
@@ -111,19 +112,16 @@ class Networks:
                 )
             return self._upscalers[key]
 
-    def suited(self, coarse: bool) -> Networks:
-        """Return the networks for a picture or video that was saved coarsely, or was not.
-
-        Where the choice is emt's (--model auto), the photo model takes the coarse ones.
-        """
-        if not cleans(self.model, coarse=coarse):
+    def suited(self, kind: Kind) -> Networks:
+        """Return the networks for a picture or video of a kind; others than these with --model auto only."""
+        model = suited_model(self.model, kind)
+        if model == self.model:
             return self
         with self._lock:
-            if self._cleaner is None:
-                hint = f"{CLEANER}, as it was saved coarsely: its blocks are taken away;"
-                hint += " --model emt-lite leaves them"
-                self._cleaner = Networks(replace(self.settings, model=CLEANER), hint=hint)
-            return self._cleaner
+            if kind not in self._suited:
+                hint = f"{model}, as it {SUITED[kind][1]}; --model emt-lite takes it as it is"
+                self._suited[kind] = Networks(replace(self.settings, model=model), hint=hint)
+            return self._suited[kind]
 
     def places(self, scales: Iterable[int], memory: Callable[[int], float]) -> tuple[int, ...]:
         """Return the devices' places in `devices`, each once for every picture it is best given at a time.
@@ -190,5 +188,4 @@ class EnlargeSettings(NetworkSettings):
 
     def networks(self) -> Networks:
         """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
-        cleaned = cleans(self.model, scale=self.target.scale)
-        return Networks(replace(self, model=CLEANER) if cleaned else self)
+        return Networks(replace(self, model=suited_model(self.model, scale=self.target.scale)))

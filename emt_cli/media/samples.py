@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,10 @@ R = TypeVar("R")
 
 Pixels: TypeAlias = npt.NDArray[Any]
 """RGB (h, w, 3), or one plane (h, w): uint8, uint16, or float32 with 0..1 as its nominal range."""
+
+Kind = Literal["plain", "coarse", "drawn"]
+"""What a picture's file tells of it: saved so coarsely that blocks and rings show; in so few bits that it
+must be a drawing or a page of text; or neither."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 BAND = 1 << 20
@@ -81,8 +85,7 @@ class Decoded:
     """Turns still to be made, as in EXIF; None for what the EXIF of the metadata says."""
     frames: int = 1
     notes: tuple[str, ...] = ()
-    coarse: bool = False
-    """Whether it was saved so coarsely that blocks and rings show."""
+    kind: Kind = "plain"
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from emt_cli.assets.model_choice import cleans, find_model, scales_of
+from emt_cli.assets.model_choice import find_model, scales_of, suited_model
 from emt_cli.errors import ModelError
 
 
@@ -36,11 +36,12 @@ def test_auto_offers_the_scales_that_are_here(cache: Path) -> None:
     assert scales_of("emt") == (2, 3, 4)
 
 
-def test_auto_cleans_what_was_saved_coarsely_and_what_keeps_its_size() -> None:
-    assert cleans("auto", coarse=True)
-    assert cleans("auto", scale=1)
-    assert not cleans("auto", scale=4)
-    assert not cleans("emt-lite", coarse=True, scale=1)
+def test_auto_is_another_model_for_what_was_saved_coarsely_or_drawn_and_what_keeps_its_size() -> None:
+    assert suited_model("auto", "coarse") == "emt-lite-photo"
+    assert suited_model("auto", "drawn") == "emt-art"
+    assert suited_model("auto", scale=1) == "emt-lite-photo"
+    assert suited_model("auto", scale=4) == suited_model("auto", "plain") == "auto"
+    assert suited_model("emt-lite", "coarse", scale=1) == "emt-lite"
 
 
 def test_model_that_is_not_here_says_how_to_fetch_it() -> None:

@@ -308,7 +308,16 @@ def photographs(shared: Path) -> dict[str, list[Path]]:
 @needs_bf16
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["emt-lite-x2", "emt-lite-x3", "emt-lite-x4", "emt-lite-photo-x4", "emt-photo-x4", *range(3)]
+    "name",
+    [
+        "emt-lite-x2",
+        "emt-lite-x3",
+        "emt-lite-x4",
+        "emt-lite-photo-x4",
+        "emt-photo-x4",
+        "emt-art-x4",
+        *range(3),
+    ],
 )
 def test_agreement_with_single_precision_is_as_stated(shared: Path, name: str | int) -> None:
     """On the mean of Set5, Set14, Kodak24 and of pictures of text; the least of them is what is stated."""

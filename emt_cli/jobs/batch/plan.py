@@ -170,7 +170,7 @@ class _Planner:
         if self._large_enough(head):
             return Skipped(found.path, "large")
         try:
-            plan = self.job.plan(head.height, head.width, head.coarse, name=str(found.path))
+            plan = self.job.plan(head.height, head.width, head.kind, name=str(found.path))
             format = self.format or head.format
             name = found.folder / self._file_name(found, plan, format)
         except EmtError as error:
@@ -181,8 +181,8 @@ class _Planner:
             target=self.folder.path / name,
             name=str(name),
             format=format,
-            model=self.job.networks.suited(head.coarse).found(plan.passes[0]).name,
-            key=self._key(self.job.networks.suited(head.coarse), plan.passes),
+            model=self.job.networks.suited(head.kind).found(plan.passes[0]).name,
+            key=self._key(self.job.networks.suited(head.kind), plan.passes),
             passes=plan.passes,
             work=_network_pixels(plan) * (2 if head.alpha else 1),
             memory=max(head.reading, head.decoded + cost.pixels),
@@ -234,7 +234,7 @@ class _Planner:
         )
 
     def _cost(self, head: Head, plan: Plan, format: PictureFormat) -> Cost:
-        networks = self.job.networks.suited(head.coarse)
+        networks = self.job.networks.suited(head.kind)
         like = (networks, head.height, head.width, head.gray, head.alpha, head.itemsize, format)
         if like not in self._costs:
             samples = 1 if head.gray else 3

@@ -20,7 +20,7 @@ from emt_cli.media.files import check_folder, check_target, copy_times, make_fol
 from emt_cli.media.picture.formats import PictureFormat, check_output, format_from_name
 from emt_cli.media.picture.head import read_head
 from emt_cli.media.picture.io import Picture, read_picture, readable_absence, write_picture
-from emt_cli.media.samples import convert
+from emt_cli.media.samples import Kind, convert
 from emt_cli.steps import Steps
 
 
@@ -73,8 +73,8 @@ class PictureJob:
 
     def task(self, picture: Picture, target: Path | BinaryIO, *, name: str, format: PictureFormat) -> Task:
         """Plan a picture's enlargement; raises UsageError when it is none or does not fit the format."""
-        plan = self.plan(picture.height, picture.width, picture.coarse, name=name)
-        networks = self.networks.suited(picture.coarse)
+        plan = self.plan(picture.height, picture.width, picture.kind, name=name)
+        networks = self.networks.suited(picture.kind)
         models = tuple(networks.found(scale) for scale in plan.passes)
         samples = 1 if picture.gray else 3
         size, alpha = picture.pixels.itemsize, picture.transparent
@@ -89,9 +89,9 @@ class PictureJob:
         )
         return task
 
-    def plan(self, height: int, width: int, coarse: bool = False, *, name: str) -> Plan:
-        """Choose the passes for a picture of this size, saved coarsely or not; raises UsageError."""
-        scales = self.networks.suited(coarse).scales
+    def plan(self, height: int, width: int, kind: Kind = "plain", *, name: str) -> Plan:
+        """Choose the passes for a picture of this size and kind; raises UsageError."""
+        scales = self.networks.suited(kind).scales
         return plan_picture(height, width, self.settings.target, scales, name=name)
 
     def run(self, task: Task) -> Steps[dict[str, Any]]:

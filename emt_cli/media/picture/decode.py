@@ -13,11 +13,11 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from emt_cli.errors import InputError
 from emt_cli.media.picture import png
 from emt_cli.media.picture.bmp import bmp_metadata, read_bmp
-from emt_cli.media.picture.coarse import is_coarse
 from emt_cli.media.picture.formats import SourceFormat, UnsupportedError, check_input
 from emt_cli.media.picture.heif import read_heif
 from emt_cli.media.picture.jpeg import check_jpeg, read_extras
 from emt_cli.media.picture.jxl import read_jxl
+from emt_cli.media.picture.kind import kind_of, lossless_kind
 from emt_cli.media.picture.metadata import Metadata, profile_space
 from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.raw import read_raw
@@ -106,7 +106,8 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
     metadata = png.read_metadata(chunks)
     gray = decoded.gray and not (colour_type == 3 and profile_space(metadata.icc) == "RGB")
-    return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames)
+    kind = lossless_kind(png.image_bytes(len(data), chunks), height * width)
+    return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames, kind=kind)
 
 
 def _decode_bmp(data: bytes, name: str, max_pixels: int) -> Decoded:
@@ -146,8 +147,8 @@ def _decode_with_pillow(data: bytes, format: SourceFormat, name: str, max_pixels
             xmp=image.info.get("xmp") or None,
             dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         )
-        coarse = is_coarse(image, io.BytesIO(data))
-        decoded = replace(_from_pillow(image, metadata, frames), coarse=coarse)
+        kind = kind_of(image, io.BytesIO(data), len(data))
+        decoded = replace(_from_pillow(image, metadata, frames), kind=kind)
     if format != "jpeg":
         return decoded
     extras = read_extras(data, metadata.xmp)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from emt_cli.media.picture.bmp import read_bmp_head
-from emt_cli.media.picture.coarse import is_coarse
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import (
     PictureFormat,
@@ -22,10 +21,12 @@ from emt_cli.media.picture.formats import (
 from emt_cli.media.picture.heif_head import read_heif_head
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
 from emt_cli.media.picture.jxl_head import read_jxl_head
+from emt_cli.media.picture.kind import kind_of, lossless_kind
 from emt_cli.media.picture.metadata import exif_orientation
 from emt_cli.media.picture.pillow import open_image
-from emt_cli.media.picture.png import read_chunks, read_metadata
+from emt_cli.media.picture.png import image_bytes, read_chunks, read_metadata
 from emt_cli.media.picture.raw import read_raw_size
+from emt_cli.media.samples import Kind
 
 _BEGINNING = 64
 _BMP_HEADERS = 14 + 124 + 16
@@ -46,8 +47,8 @@ class Head:
     itemsize: int
     """Bytes of a decoded sample: 1, 2 or 4."""
     file_bytes: int
-    coarse: bool = False
-    """Whether it was saved so coarsely that blocks and rings show."""
+    kind: Kind = "plain"
+    """What the file tells of the picture."""
 
     @property
     def pixels(self) -> int:
@@ -102,7 +103,8 @@ def _png(beginning: bytes, stream: BinaryIO, size: int) -> Head:
         width, height = height, width
     alpha = colour_type >= 4 or any(kind == b"tRNS" for kind, _ in chunks)
     gray = _PNG_CHANNELS[colour_type] < 3
-    return Head("png", height, width, gray, alpha, 2 if bits == 16 else 1, size)
+    kind = lossless_kind(image_bytes(size, chunks), height * width)
+    return Head("png", height, width, gray, alpha, 2 if bits == 16 else 1, size, kind)
 
 
 def _tiff(stream: BinaryIO, size: int, name: str) -> Head:
@@ -139,8 +141,8 @@ def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
         if exif and _lies_on_its_side(exif.removeprefix(b"Exif\0\0")):
             width, height = height, width
         gray = image.mode in ("1", "L", "LA")
-        coarse = is_coarse(image, stream)
-        return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size, coarse)
+        kind = kind_of(image, stream, size)
+        return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size, kind)
 
 
 def _lies_on_its_side(exif: bytes) -> bool:

@@ -31,7 +31,7 @@ from emt_cli.media.picture.metadata import (
     upright_exif,
 )
 from emt_cli.media.picture.xmp import upright
-from emt_cli.media.samples import BAND, Pixels, Samples, Sized, full_scale
+from emt_cli.media.samples import BAND, Kind, Pixels, Samples, Sized, full_scale
 
 MAX_PIXELS = 500_000_000
 _HEAD_BYTES = 64
@@ -56,8 +56,8 @@ class Picture(Sized):
     """Pictures or pages in the file; only the first is here."""
     notes: tuple[str, ...] = ()
     """What the person may want to know about the reading, a phrase each."""
-    coarse: bool = False
-    """Whether it was saved so coarsely that blocks and rings show."""
+    kind: Kind = "plain"
+    """What its file tells of it."""
 
     @property
     def transparent(self) -> bool:
@@ -106,7 +106,7 @@ def read_picture(source: Path | bytes, *, name: str | None = None, max_pixels: i
         metadata=metadata,
         frames=decoded.frames,
         notes=tuple(notes),
-        coarse=decoded.coarse,
+        kind=decoded.kind,
     )
 
 

@@ -163,11 +163,12 @@ def test_pictures_above_a_size_are_left_out_on_request(photos: Path):
     assert "1 large enough" in result.stderr
 
 
-def test_a_batch_gives_jpeg_of_low_quality_to_the_photo_model_and_tells_how_many(photos: Path):
+def test_a_batch_gives_coarse_jpeg_and_drawings_to_their_models_and_tells_how_many(photos: Path):
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8))
     noise.save(photos / "low.jpg", quality=50)
     noise.save(photos / "high.jpg", quality=95)
+    Image.new("RGB", (40, 40), "white").save(photos / "plain.png")
     words = ["batch", str(photos), "-o", str(photos.parent / "out")]
 
     plan = CliRunner().invoke(app, [*words, "--dry-run"])
@@ -175,6 +176,10 @@ def test_a_batch_gives_jpeg_of_low_quality_to_the_photo_model_and_tells_how_many
 
     events = [json.loads(line) for line in result.stdout.splitlines()]
     models = {Path(e["input"]).name: e["model"] for e in events if e["event"] == "done"}
-    assert models == {"low.jpg": "emt-lite-photo", "high.jpg": "emt-lite", "first.png": "emt-lite"}
-    assert "3 to enlarge (1 by emt-lite-photo, as they were saved coarsely)" in plan.stderr
-    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()[-1])["skipped"] == 3
+    assert models == {
+        "low.jpg": "emt-lite-photo", "high.jpg": "emt-lite", "first.png": "emt-lite", "plain.png": "emt-art",
+    }  # fmt: skip
+    assert "(1 by emt-lite-photo, as they were saved coarsely; 1 by emt-art, as they seem to be drawn)" in (
+        plan.stderr
+    )
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()[-1])["skipped"] == 4

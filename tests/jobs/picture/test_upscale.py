@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw
 from typer.testing import CliRunner, Result
 
 from emt_cli.cli import app
@@ -595,21 +595,27 @@ def test_a_plan_is_shown_though_the_result_exists_and_says_so(tmp_path: Path, ph
     assert (tmp_path / "a_x4.png").read_bytes() == b"mine"
 
 
-def test_auto_takes_the_photo_model_for_jpeg_of_low_quality_and_says_so(
+def test_auto_takes_the_photo_model_for_jpeg_of_low_quality_and_emt_art_for_drawings_and_says_so(
     tmp_path: Path, photo: np.ndarray
 ) -> None:
     for quality in (60, 95):
         Image.fromarray(photo).save(tmp_path / f"{quality}.jpg", quality=quality)
     Image.fromarray(photo).save(tmp_path / "clean.png")
-    files = [str(tmp_path / name) for name in ("60.jpg", "95.jpg", "clean.png")]
+    page = Image.new("RGB", (120, 60), "white")
+    ImageDraw.Draw(page).text((8, 8), "Drawn by a program", "black")
+    page.save(tmp_path / "page.png")
+    files = [str(tmp_path / name) for name in ("60.jpg", "95.jpg", "clean.png", "page.png")]
 
     result = CliRunner().invoke(app, ["upscale", *files, "-o", str(tmp_path / "out"), "--json"])
-    said = CliRunner().invoke(app, ["upscale", files[0], "--dry-run"]).stderr
+    said, told = (CliRunner().invoke(app, ["upscale", files[i], "--dry-run"]).stderr for i in (0, 3))
     chosen = upscale(files[0], "--json")
 
     models = {
         Path(facts["input"]).name: facts["model"] for facts in map(json.loads, result.stdout.splitlines())
     }
-    assert models == {"60.jpg": "emt-lite-photo", "95.jpg": "emt-lite", "clean.png": "emt-lite"}
-    assert "emt-lite-photo, as it was saved coarsely" in said
+    assert models == {
+        "60.jpg": "emt-lite-photo", "95.jpg": "emt-lite", "clean.png": "emt-lite", "page.png": "emt-art",
+    }  # fmt: skip
+    assert "emt-lite-photo, as it was saved coarsely; --model emt-lite" in said
+    assert "emt-art, as it seems to be drawn; --model emt-lite" in told
     assert json.loads(chosen.stdout)["model"] == "emt-lite"

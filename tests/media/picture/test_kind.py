@@ -1,4 +1,4 @@
-"""How coarsely JPEG and WebP were saved is told as the programs that saved them were."""
+"""How coarsely JPEG and WebP were saved is told as their programs were; drawings are told by their bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from emt_cli.media.picture.head import read_head
 from emt_cli.media.picture.io import read_picture
@@ -73,22 +73,56 @@ def test_webp_without_losses_and_damaged_webp_have_no_quantiser(photo: np.ndarra
 
 
 @pytest.mark.parametrize(
-    ("format", "options", "coarse"),
+    ("format", "options", "kind"),
     [
-        ("JPEG", {"quality": 60}, True),
-        ("JPEG", {"quality": 92}, False),
-        ("WEBP", {"quality": 60}, True),
-        ("WEBP", {"quality": 85}, False),
-        ("WEBP", {"lossless": True}, False),
-        ("PNG", {}, False),
+        ("JPEG", {"quality": 60}, "coarse"),
+        ("JPEG", {"quality": 92}, "plain"),
+        ("WEBP", {"quality": 60}, "coarse"),
+        ("WEBP", {"quality": 85}, "plain"),
+        ("WEBP", {"lossless": True}, "plain"),
+        ("PNG", {}, "plain"),
+        ("TIFF", {"compression": "tiff_lzw"}, "plain"),
     ],
 )
-def test_pictures_saved_coarsely_are_told_from_their_heads_alone(
-    tmp_path: Path, photo: np.ndarray, format: str, options: dict[str, Any], coarse: bool
+def test_photographs_saved_coarsely_are_told_from_their_heads_alone(
+    tmp_path: Path, photo: np.ndarray, format: str, options: dict[str, Any], kind: str
 ):
     path = tmp_path / "a"
     path.write_bytes(saved(photo, format, **options))
 
-    assert read_head(path).coarse is coarse
-    assert read_picture(path).coarse is coarse
+    assert read_head(path).kind == kind
+    assert read_picture(path).kind == kind
     assert read_picture(path).pixels.shape == photo.shape
+
+
+@pytest.mark.parametrize(
+    ("format", "mode", "options"),
+    [
+        ("PNG", "RGB", {"icc_profile": b"some profile" * 9999}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "P", {}),
+        ("PNG", "L", {}),
+        ("PNG", "1", {}),
+        ("WEBP", "RGB", {"lossless": True}),
+        ("GIF", "P", {}),
+    ],
+)
+def test_a_page_of_text_without_loss_is_told_from_its_head_alone(
+    tmp_path: Path, format: str, mode: str, options: dict[str, Any]
+):
+    page = Image.new("RGB", (240, 160), "white")
+    for line in range(12):
+        ImageDraw.Draw(page).text((8, 12 * line), "Text as programs draw it, 0123", "black")
+    page.convert(mode).save(tmp_path / "a", format, **options)
+
+    assert read_head(tmp_path / "a").kind == "drawn"
+    assert read_picture(tmp_path / "a").kind == "drawn"
+
+
+def test_gray_photographs_of_8_and_16_bits_are_not_drawn(tmp_path: Path, photo: np.ndarray):
+    gray = photo[..., 1]
+    Image.fromarray(gray).save(tmp_path / "8.png", optimize=True)
+    cv2.imwrite(str(tmp_path / "16.png"), gray.astype(np.uint16) * 257)
+
+    assert read_head(tmp_path / "8.png").kind == "plain"
+    assert read_picture(tmp_path / "16.png").kind == "plain"

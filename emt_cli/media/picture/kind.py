@@ -1,0 +1,37 @@
+"""What a picture's file tells of it, as far as a model is chosen by it: saved coarsely, or drawn."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+from PIL import Image
+
+from emt_cli.media.picture.jpeg_quality import jpeg_quality
+from emt_cli.media.picture.webp_quality import webp_quantizer
+from emt_cli.media.samples import Kind
+
+# Where emt-lite-photo begins to win over emt-lite on Kodak24, reduced to a quarter (tests/model_choice.py).
+JPEG_QUALITY = 90
+WEBP_QUANTIZER = 22
+"""What libwebp takes for quality 78."""
+DRAWN_BITS = 5
+"""Bits a pixel below which a file without loss is a drawing's; photographs have 7 to 20 (the same table)."""
+
+
+def kind_of(image: Image.Image, stream: BinaryIO, size: int) -> Kind:
+    """Tell the kind of an open JPEG, WebP or GIF of size bytes that begins where its stream does."""
+    if image.format == "WEBP":
+        place = stream.tell()
+        quantizer = webp_quantizer(stream)
+        stream.seek(place)
+        if quantizer is not None:
+            return "coarse" if quantizer >= WEBP_QUANTIZER else "plain"
+    if image.format in ("WEBP", "GIF"):
+        return lossless_kind(size, image.height * image.width)
+    quality = jpeg_quality(getattr(image, "quantization", {}))
+    return "coarse" if quality is not None and quality < JPEG_QUALITY else "plain"
+
+
+def lossless_kind(size: int, pixels: int) -> Kind:
+    """Tell the kind of a picture that was compressed without loss to size bytes."""
+    return "drawn" if 8 * size < DRAWN_BITS * pixels else "plain"
