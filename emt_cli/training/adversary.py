@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from emt_cli.training.discriminator import Discriminator
 from emt_cli.training.losses import grays
-from emt_cli.training.optimizer import check_state
+from emt_cli.training.optimizer import restore_state
 from emt_cli.training.tables import DiscriminatorConfig
 
 
@@ -81,8 +81,7 @@ class Adversary:
             if not value.isfinite().all():
                 raise ValueError(f"{name} is not finite")
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        check_state(self.optimizer)
+        restore_state(self.optimizer, state["optimizer"])
 
 
 def _cross_entropy(logits: Tensor, *, real: bool) -> Tensor:

@@ -15,6 +15,8 @@ from emt_cli.training.tables import (
     check_kinds,
 )
 
+SHIFTS = 4
+"""Places at which judges' strides meet the pixels that the tail makes of one, along either axis."""
 LARGEST = {"steps": 99_999_999, "batch": 1 << 16, "patch": 4096, "seed": (1 << 63) - 1}
 """Greatest values that make sense, or that files and generators have room for."""
 
@@ -74,7 +76,7 @@ class TrainConfig:
     """Model to start from, by name or a file; a tail of another scale is resampled, wider MLPs are narrowed.
     Empty: a new network."""
     freeze_norm: bool = False
-    """Normalise by init's statistics instead of each batch's: for small batches."""
+    """Normalise by init's statistics, or the checkpoint's, instead of each batch's: for small batches."""
     identity_start: bool = False
     """Start a new network close to an identity mapping instead of at random."""
     optimizer: Literal["adam", "muon"] = "adam"
@@ -131,8 +133,29 @@ class TrainConfig:
             + losses.frequency_weight
             + losses.perceptual_weight * bool(losses.perceptual)
         ):
-            raise UsageError("losses: give one of the weights a value above 0")
+            raise UsageError(
+                "losses: give pixel_weight, frequency_weight or, beside perceptual, perceptual_weight a value"
+                " above 0; the others leave too much open"
+            )
+        self._check_patch()
         self._check_data()
+
+    def _check_patch(self) -> None:
+        """Raise UsageError where patches are too small for what judges them, less what is cut off for it."""
+        losses = self.losses
+        perceptual = losses.perceptual if losses.perceptual_weight else ""
+        least = {
+            "discriminator": 8 if self.discriminator.weight else 0,
+            "losses.perceptual": {"": 0, "efficientnet-lite0": 1, "vgg19": 16}[perceptual],
+            "losses.grid_weight": self.scale + 2
+            if losses.grid_weight
+            else 0,  # a border of 1 has no Laplacian
+        }
+        cut = SHIFTS - 1 if self.discriminator.weight or perceptual else 0
+        for name, side in least.items():
+            if side and self.patch * self.scale - cut < side:
+                needed = -(-(side + cut) // self.scale)
+                raise UsageError(f"patch {self.patch} is too small for {name}; set patch to {needed} or more")
 
     def _check_data(self) -> None:
         """Raise UsageError where folders, and what is done to their pictures, contradict each other."""

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.torch.network import build_network
-from emt_cli.errors import UsageError
 from emt_cli.training.teacher import load_teacher
 
 BOX = 17
@@ -36,12 +35,10 @@ class LiveTeacher:
 
 
 def _network(model: str, scale: int, device: torch.device) -> Callable[[Tensor], Tensor]:
-    teacher = load_teacher(model, scale)
+    teacher = load_teacher(model, scale, rgb=True)
     if not isinstance(teacher, CommunityNetwork):
         return build_network(teacher).to(device)
     network = teacher.descriptor
-    if network.input_channels != 3:
-        raise UsageError(f"teacher {model}: knows grays alone; name one of RGB for teacher_sees = damaged")
     network.to(device).model.to(memory_format=torch.channels_last)
     return functools.partial(_of_255, network)
 

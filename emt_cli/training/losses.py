@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from emt_cli.training.features import load_perceptual
@@ -96,8 +96,17 @@ def _unevenness(x: Tensor, period: int) -> Tensor:
     """Return by how much the phases of (b, c, h, w), each a mean over its places, differ from their mean."""
     height, width = (side // period * period for side in x.shape[2:])
     cells = x[..., :height, :width].reshape(*x.shape[:2], height // period, period, width // period, period)
-    phases = cells.mean((0, 2, 4))
+    phases = _over_processes(cells.mean((0, 2, 4)))
     return (phases - phases.mean((1, 2), keepdim=True)).abs().mean()
+
+
+def _over_processes(x: Tensor) -> Tensor:
+    """Return the mean over all processes; its gradient is for one of them, as they average gradients."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return x
+    total = x.detach().clone()
+    distributed.all_reduce(total)
+    return x + (total / distributed.get_world_size() - x.detach())
 
 
 def _laplacian(x: Tensor) -> Tensor:

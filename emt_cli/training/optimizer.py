@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,15 @@ def make_optimizers(network: EMT, config: TrainConfig) -> list[torch.optim.Optim
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+def restore_state(optimizer: Any, state: dict[str, Any]) -> None:
+    """Go on from such a state, with the optimizer's own settings; raises some exception for a damaged one."""
+    own = [{key: group[key] for key in ("peak", "betas") if key in group} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+    check_state(optimizer)
 
 
 def check_state(optimizer: torch.optim.Optimizer) -> None:

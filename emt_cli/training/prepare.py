@@ -48,6 +48,8 @@ class Source:
     """Least side of an LR picture."""
     skip_bad: bool = False
     """Leave out pictures that cannot be used, instead of refusing them all."""
+    validates: bool = False
+    """Whether they are for validation, where none is left out."""
 
 
 def prepare(source: Source, cache: Path, report: Report | None = None) -> PictureStore:
@@ -82,7 +84,7 @@ def prepare(source: Source, cache: Path, report: Report | None = None) -> Pictur
         if min(h, w) < source.smallest
     ]
     if not source.skip_bad and (small or store.skipped):
-        raise _refusal([*map(InputError, store.skipped), *small], len(store) + len(store.skipped))
+        raise _refusal([*map(InputError, store.skipped), *small], len(store) + len(store.skipped), source)
     store.skipped += map(str, small)
     return store
 
@@ -153,7 +155,7 @@ def _make(source: Source, files: list[tuple[Path, Path]], folder: Path, report: 
             file.flush()
             os.fsync(file.fileno())
     if problems and not (source.skip_bad and pictures):
-        raise _refusal(problems, len(files))
+        raise _refusal(problems, len(files), source)
     skipped = [str(problem) for problem in problems]
     write_atomically(folder / INDEX, json.dumps({"pictures": pictures, "skipped": skipped}).encode())
 
@@ -162,7 +164,12 @@ class _TooSmallError(InputError):
     """A picture smaller than a patch."""
 
 
-def _refusal(problems: Sequence[EmtError], count: int) -> InputError:
+def _refusal(problems: Sequence[EmtError], count: int, source: Source) -> InputError:
+    if source.validates:
+        return InputError(
+            f"{len(problems)} of {count} validation pictures cannot be used: {named(problems)};"
+            " remove or replace them"
+        )
     small = any(isinstance(problem, _TooSmallError) for problem in problems)
     way_out = "--skip-bad leaves them out" + (", or choose a smaller --patch" if small else "")
     return InputError(

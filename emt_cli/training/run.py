@@ -18,15 +18,15 @@ from emt_cli.errors import InputError, UsageError
 from emt_cli.model.emt import EMT
 from emt_cli.training.adversary import Adversary
 from emt_cli.training.checkpoint import Checkpoint, checkpoints, go_back
-from emt_cli.training.config import TrainConfig
+from emt_cli.training.config import SHIFTS, TrainConfig
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
 from emt_cli.training.first_network import first_network
 from emt_cli.training.live_teacher import LiveTeacher
 from emt_cli.training.losses import Losses
-from emt_cli.training.optimizer import Average, check_state, learning_rate_share, make_optimizers
+from emt_cli.training.optimizer import Average, learning_rate_share, make_optimizers, restore_state
 from emt_cli.training.recipe import settings_of
 from emt_cli.training.shared_norm import freeze_statistics, share_statistics
-from emt_cli.training.start import CHECKPOINTS
+from emt_cli.training.start import CHECKPOINTS, changes
 from emt_cli.training.validation import SCORES, enlarged, score_pictures
 
 BAD_STEPS = 20
@@ -66,7 +66,7 @@ class Run:
             self.adversary = Adversary(config.discriminator, config.seed + 1, fabric)
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Go on from a checkpoint, read from path; learning rates and their end are the config's.
+        """Go on from a checkpoint, read from path; learning rates, their end and betas are the config's.
 
         Raises InputError where the optimizers cannot go on from what it holds for them.
         """
@@ -75,11 +75,7 @@ class Run:
             self.average.tensors[name].copy_(value)
         try:
             for optimizer, state in zip(self.optimizers, checkpoint.optimizers, strict=True):
-                peaks = [group["peak"] for group in optimizer.param_groups]
-                optimizer.load_state_dict(state)
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["peak"] = peak
-                check_state(optimizer)
+                restore_state(optimizer, state)
             if self.adversary is not None and checkpoint.discriminator is not None:
                 self.adversary.restore(checkpoint.discriminator)
         except Exception as error:  # torch raises whatever the damage leads to
@@ -87,7 +83,7 @@ class Run:
                 f"{path}: the state of an optimizer or of the discriminator is damaged; {go_back(path)}"
             ) from error
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
-        if checkpoint.config.get("best", "psnr") == self.config.best:
+        if not changes(checkpoint.config, self.config).keys() & {"best", "val", "val_lr"}:
             self.best = checkpoint.best
 
     def checkpoint(self) -> Checkpoint:
@@ -188,13 +184,13 @@ class Run:
         return math.floor((self.step + 1) * share) > math.floor(self.step * share)
 
     def _shifted(self, pixels: Tensor) -> Tensor:
-        """Cut up to three rows and columns off, by the step, where strided networks judge.
+        """Cut fewer than SHIFTS rows and columns off, by the step, where strided networks judge.
 
         What these are blind to would else lie at the same of the pixels that the tail makes of one: a grid.
         """
         if self.losses.perceptual is None and self.adversary is None:
             return pixels
-        return pixels[:, :, self.step % 4 :, self.step // 4 % 4 :]
+        return pixels[:, :, self.step % SHIFTS :, self.step // SHIFTS % SHIFTS :]
 
     def _placed(self, pixels: Pixels) -> Tensor:
         return torch.from_numpy(pixels).to(self.fabric.device).permute(0, 3, 1, 2).float()

@@ -26,6 +26,7 @@ from emt_cli.training.first_network import first_network
 from emt_cli.training.prepare import Report, Source, list_pictures, needed_bytes, prepare
 from emt_cli.training.recipe import settings_of
 from emt_cli.training.teacher import add_answers, is_folder, load_teacher
+from emt_cli.training.validation import has_score
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 CHECKPOINTS, BEST, LAST, PICTURES = "checkpoints", "best.safetensors", "last.safetensors", "pictures"
@@ -141,10 +142,10 @@ def check_sources(config: TrainConfig, place: Place, report: Report | None = Non
     """Raise EmtError for models or validation pictures that a run could not use, before its long work."""
     if config.init:
         first_network(config)
-    elif config.freeze_norm:
+    elif config.freeze_norm and resumed_settings(place) is None:
         raise UsageError("freeze_norm keeps the statistics of init: name that model with --init")
     if config.teacher and not is_folder(config.teacher):
-        load_teacher(config.teacher, config.scale)
+        load_teacher(config.teacher, config.scale, rgb=not config.answers_beforehand)
     elif config.teacher and not config.answers_beforehand:
         raise UsageError(f"teacher {config.teacher}: a folder cannot answer damaged patches; name a model")
     if config.losses.perceptual:
@@ -185,6 +186,12 @@ def prepare_data(config: TrainConfig, place: Place, report: Report | None = None
                 store = add_answers(store, config.teacher, device=choose_accelerator(place), report=report)
             stores.append(store)
         validation = prepare(_validation_source(config, place, report), cache, report) if config.val else None
+    if validation is not None and not any(
+        has_score(config.best, validation.hr(i), config.scale) for i in range(len(validation))
+    ):
+        raise InputError(
+            f"{config.val}: no picture is large enough for best = {config.best}; add larger ones"
+        )
     try:
         mix = PictureMix(stores, config.data_weights, smallest=sources[0].smallest)
     except ValueError as error:
@@ -212,7 +219,7 @@ def _sources(config: TrainConfig, place: Place, report: Report | None = None) ->
 def _validation_source(config: TrainConfig, place: Place, report: Report | None = None) -> Source:
     folders = picture_folders(config.val, fetch=place.fetch, report=report)
     lr = Path(config.val_lr) if config.val_lr else None
-    return Source(folders, config.scale, lr=lr, smallest=2 * config.scale + 1)
+    return Source(folders, config.scale, lr=lr, smallest=2 * config.scale + 1, validates=True)
 
 
 def disk_needed(config: TrainConfig, place: Place) -> int:

@@ -15,6 +15,7 @@ import torch
 from emt_cli.assets.catalog import known_models
 from emt_cli.assets.model_choice import find_model
 from emt_cli.atomic import write_atomically
+from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.models import Model, load_model
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import InputError, OutputError, UsageError
@@ -32,13 +33,18 @@ def is_folder(teacher: str) -> bool:
     return teacher not in known_models() and Path(teacher).is_dir()
 
 
-def load_teacher(model: str, scale: int) -> Model:
-    """Read a known model or a file, an EMT or not; raises ModelError, UsageError for one of another scale."""
+def load_teacher(model: str, scale: int, *, rgb: bool = False) -> Model:
+    """Read a known model or a file, an EMT or not; rgb: whether it has to know colours.
+
+    Raises ModelError, UsageError for one of another scale or of grays.
+    """
     teacher = load_model(find_model(model, scale).path)
     if teacher.scale != scale:
         raise UsageError(
             f"teacher {model}: enlarges x{teacher.scale}, the run x{scale}; name one of x{scale}"
         )
+    if rgb and isinstance(teacher, CommunityNetwork) and teacher.facts.channels != 3:
+        raise UsageError(f"teacher {model}: knows grays alone; name one of RGB for teacher_sees = damaged")
     return teacher
 
 

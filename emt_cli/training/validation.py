@@ -32,10 +32,16 @@ def score_pictures(
     for lr, hr in pairs:
         answer = enlarged(network, lr, device)
         y, wanted = luma(answer), luma(hr)
-        large = min(y.shape) - 2 * border >= WINDOW
-        alike = ssim(y, wanted, border=border) if large else math.nan
+        alike = ssim(y, wanted, border=border) if has_score("ssim", hr, border) else math.nan
         scores.append((psnr(y, wanted, border=border), alike, niqe(answer)))
     return scores
+
+
+def has_score(name: str, hr: Pixels, scale: int) -> bool:
+    """Tell whether a picture (h, w, 3) is large enough for a score; NIQE needs some texture too."""
+    if name == "niqe":
+        return not math.isnan(niqe(hr))
+    return name != "ssim" or min(hr.shape[:2]) - 2 * scale >= WINDOW
 
 
 def enlarged(network: EMT, lr: Pixels, device: torch.device | str = "cpu") -> Pixels:

@@ -60,7 +60,7 @@ def test_value_may_be_text_without_quotes_or_a_nested_list():
         ("discriminator.wieght=1", "did you mean discriminator.weight?"),
         ("losses.perceptual=vgg16", "none of efficientnet-lite0, vgg19"),
         ("losses.pixel_weight=-1", "losses.pixel_weight must be at least 0"),
-        ("losses.pixel_weight=0", "give one of the weights a value above 0"),
+        ("losses.pixel_weight=0", "give pixel_weight, frequency_weight or, beside perceptual"),
         ("discriminator.width=0", "discriminator.width must be between 1 and 1024"),
         ("discriminator.betas=[0.9, 1]", "below 1"),
         ("real.blur=[3, 1]", "real.blur: [3.0, 1.0] is no range"),
@@ -79,6 +79,24 @@ def test_wrong_setting_is_named_with_a_way_out(pair: str, said: str):
         make_config("lite", pairs=[pair])
 
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "judge", "least"),
+    [
+        (["discriminator.weight=1"], "discriminator", 6),
+        (["losses.perceptual=efficientnet-lite0"], "losses.perceptual", 2),
+        (["losses.perceptual=vgg19"], "losses.perceptual", 10),
+        (["losses.grid_weight=1"], "losses.grid_weight", 2),
+    ],
+)
+def test_patch_too_small_for_what_judges_it_is_refused(pairs: list[str], judge: str, least: int):
+    pairs = [*pairs, "network.scale=2"]
+
+    with pytest.raises(UsageError, match=f"too small for {judge}; set patch to {least} or more"):
+        make_config("lite", pairs=[*pairs, f"patch={least - 1}"])
+
+    assert make_config("lite", pairs=[*pairs, f"patch={least}"]).patch == least
 
 
 def test_file_has_a_table_for_each_part(tmp_path: Path):

@@ -272,6 +272,15 @@ def test_bad_pictures_left_out_before_are_refused_again(tmp_path: Path, pictures
         prepare(replace(source, skip_bad=False), tmp_path / "store")
 
 
+def test_bad_validation_pictures_cannot_be_left_out(tmp_path: Path, pictures: Path):
+    (pictures / "broken.png").write_text("hello")
+
+    with pytest.raises(
+        InputError, match=r"1 of \d validation pictures .*broken\.png.*; remove or replace them$"
+    ):
+        prepare(Source((pictures,), 2, validates=True), tmp_path / "store")
+
+
 def test_folder_of_bad_pictures_alone_is_an_error(tmp_path: Path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.png").write_text("hello")

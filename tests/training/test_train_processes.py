@@ -77,6 +77,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, pictures: Path, weigh
         "discriminator.width": 4,
         "discriminator.learning_rate": 1e-3,
         "losses.sharpen": 0.5,
+        "losses.grid_weight": 1,
     }
     options = ["--steps", "12", "--val", str(pictures)]
     options += [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]

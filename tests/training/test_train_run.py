@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import shutil
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
@@ -37,6 +38,7 @@ from emt_cli.training.optimizer import Average, learning_rate_share, start_as_id
 from emt_cli.training.prepare import Source, prepare
 from emt_cli.training.record import Record, read_log
 from emt_cli.training.start import Place, changes, settings_of
+from emt_cli.training.tables import DiscriminatorConfig
 from emt_cli.training.validation import score_pictures
 
 
@@ -487,6 +489,38 @@ def test_other_measure_begins_anew(tmp_path: Path, config: TrainConfig):
     assert 0 < checkpoint.best < 1
 
 
+def test_other_validation_pictures_begin_anew(tmp_path: Path, config: TrainConfig):
+    finish(config, tmp_path / "run")
+    path = tmp_path / "run/checkpoints/step-00000008.pt"
+    torch.save({**torch.load(path, weights_only=True), "best": 99.0}, path)  # they were easier
+    (tmp_path / "others").mkdir()
+    shutil.copy(tmp_path / "pictures/a.png", tmp_path / "others")
+
+    finish(replace(config, val=str(tmp_path / "others"), steps=9), tmp_path / "run", "auto")
+
+    assert load_weights(tmp_path / "run/best.safetensors").metadata["steps"] == 9
+
+
+def test_pictures_without_the_score_that_the_best_is_chosen_by_are_refused(
+    tmp_path: Path, config: TrainConfig
+):
+    with pytest.raises(InputError, match="pictures: no picture is large enough for best = niqe"):
+        finish(replace(config, best="niqe"), tmp_path / "run")
+
+
+def test_changed_betas_hold_from_there_on(tmp_path: Path, config: TrainConfig):
+    config = replace(config, discriminator=DiscriminatorConfig(weight=0.1, width=4))
+    finish(replace(config, steps=2), tmp_path / "run")
+    slower = replace(config.discriminator, betas=(0.3, 0.4))
+
+    finish(replace(config, steps=4, betas=(0.5, 0.6), discriminator=slower), tmp_path / "run", "auto")
+
+    checkpoint = load_checkpoint(tmp_path / "run/checkpoints/step-00000004.pt")
+    assert checkpoint.discriminator is not None
+    assert checkpoint.optimizers[0]["param_groups"][0]["betas"] == (0.5, 0.6)
+    assert checkpoint.discriminator["optimizer"]["param_groups"][0]["betas"] == (0.3, 0.4)
+
+
 def test_held_folder_is_free_again_afterwards(tmp_path: Path):
     with locked(tmp_path), pytest.raises(UsageError), locked(tmp_path):
         pass
@@ -570,3 +604,15 @@ def test_frozen_normalisation_keeps_the_statistics_of_init(tmp_path: Path, confi
 def test_frozen_normalisation_needs_a_model_to_start_from(tmp_path: Path, config: TrainConfig):
     with pytest.raises(UsageError, match="freeze_norm keeps the statistics of init"):
         finish(replace(config, freeze_norm=True), tmp_path / "run")
+
+
+def test_normalisation_may_be_frozen_on_the_way(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "run")
+
+    finish(replace(config, steps=4, ema=0.0, freeze_norm=True), tmp_path / "run", "auto")
+
+    first, last = (
+        load_checkpoint(tmp_path / f"run/checkpoints/step-{step:08d}.pt").network for step in (2, 4)
+    )
+    for name in first:
+        assert torch.equal(first[name], last[name]) is ("running" in name or "num_batches" in name), name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,7 +21,7 @@ from emt_cli.training.dataset import TEACHER, PictureMix, PictureStore
 from emt_cli.training.live_teacher import LiveTeacher
 from emt_cli.training.loop import train
 from emt_cli.training.prepare import Source, prepare
-from emt_cli.training.start import Place
+from emt_cli.training.start import Place, check_sources
 from emt_cli.training.teacher import PART, add_answers, load_teacher
 
 community_networks = pytest.importorskip("community_networks", reason="needs spandrel")
@@ -141,3 +142,16 @@ def test_folder_cannot_answer_damaged_patches(tmp_path: Path, pictures: Path, ti
 
     with pytest.raises(UsageError, match="a folder cannot answer damaged patches"):
         list(train(config, Place(tmp_path / "run")))
+
+
+def test_teacher_of_grays_is_refused_before_pictures_are_decoded(
+    tmp_path: Path, pictures: Path, tiny_config: EMTConfig, photo: np.ndarray
+) -> None:
+    torch.save(community_networks.make("Compact gray", photo), tmp_path / "gray.pth")
+    config = TrainConfig(
+        network=replace(tiny_config, scale=3), data=(str(pictures),), patch=12,
+        teacher=str(tmp_path / "gray.pth"), teacher_sees="damaged",
+    )  # fmt: skip
+
+    with pytest.raises(UsageError, match="knows grays alone; name one of RGB"):
+        check_sources(config, Place(tmp_path / "run"))
