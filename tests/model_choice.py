@@ -3,9 +3,9 @@
 The folder's pictures are reduced to a quarter and saved as JPEG, WebP and video of several qualities;
 videos are seven frames in which the picture moves by two pixels each, of which the fifth is taken. Prints the
 mean PSNR (Y, dB) of both models, in how many pictures the photo model wins, and what tells the quality: the
-thresholds of media/picture/kind.py and media/video/coarse.py follow from it. With a folder of drawings (such as
-python samples/line_art.py DRAWINGS --held-out --count 20 --seed 2) a table of both as PNG, with the bits
-that a pixel takes at full size and reduced, how many are taken for drawn, and emt-art's PSNR, instead.
+thresholds of media/picture/kind.py and media/video/coarse.py follow from it. With a folder of drawings
+(python samples/line_art.py DRAWINGS --held-out --count 20 --seed 2) it prints a table of both as PNG instead:
+the bits that a sample takes at full size and reduced, how many are taken for drawn, and emt-art's PSNR.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image
 
 from emt_cli import Upscaler
 from emt_cli.media.metrics import psnr
-from emt_cli.media.picture.kind import DRAWN_BITS
+from emt_cli.media.picture.kind import lossless_kind
 from emt_cli.media.picture.webp_quality import webp_quantizer
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.video.coarse import TELL_QUANTIZERS, quantizers
@@ -97,17 +97,27 @@ def pictures(folder: Path) -> list[Pixels]:
     return [x[: x.shape[0] // SCALE * SCALE, : x.shape[1] // SCALE * SCALE] for x in found]
 
 
-def bits(picture: Pixels) -> float:
-    """Return how many bits a pixel takes in a PNG."""
+def size(picture: Pixels) -> int:
+    """Return how many bytes a picture takes as PNG."""
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, "PNG")
-    return 8 * len(stream.getvalue()) / (picture.shape[0] * picture.shape[1])
+    return len(stream.getvalue())
+
+
+def bits(picture: Pixels) -> float:
+    """Return how many bits a sample takes."""
+    return 8 * size(picture) / picture.size
+
+
+def is_drawn(picture: Pixels) -> bool:
+    """Tell whether it is taken for drawn."""
+    return lossless_kind(size(picture), picture.shape[0] * picture.shape[1], 3) == "drawn"
 
 
 def compare_drawn(folders: dict[str, Path]) -> None:
     """Print the table of photographs and drawings that were saved without loss."""
     models = [Upscaler.from_model(name, SCALE) for name in ("emt-lite", "emt-art")]
-    print("\n| PNG | bits a pixel | reduced | taken for drawn | emt-lite | emt-art | art wins |")
+    print("\n| PNG | bits a sample | reduced | taken for drawn | emt-lite | emt-art | art wins |")
     print("|---|---|---|---|---|---|---|")
     for name, folder in folders.items():
         originals = pictures(folder)
@@ -118,7 +128,7 @@ def compare_drawn(folders: dict[str, Path]) -> None:
             for lr, hr in zip(small, originals, strict=True)
         ]
         lite, art = np.mean(scores, axis=0)
-        drawn = [sum(value < DRAWN_BITS for value in values) for values in (whole, reduced)]
+        drawn = [sum(is_drawn(picture) for picture in group) for group in (originals, small)]
         print(
             f"| {name} | {min(whole):.1f} to {max(whole):.1f} | {min(reduced):.1f} to {max(reduced):.1f} "
             f"| {drawn[0]} and {drawn[1]} of {len(scores)} "

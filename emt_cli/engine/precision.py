@@ -13,6 +13,7 @@ MEASURED = {
     "dd6e29336ae8f8c3abe3c0f9d550f1220dcb91b77078b6b698d49da7ee657c86": 68.7,  # emt-lite-x4
     "2421e84c965887e6d14286ba65d54fd5bf58fe7760f3f2bb48285cb2b1d2e7a5": 70.5,  # emt-lite-photo-x4
     "c7d01deb2141f4fb9467401aa88a319739c7d0c7080c441ef47d35acf147eca9": 66.6,  # emt-photo-x4
+    "d2b3a4878cc6d6d8d32886b6c19d5acaadd839c229fc35893b9b59ec6ad39ede": 67.1,  # emt-art-x4
     "a0ccded9cac60a55a23bc43c08dcaef84887530ac14724f07a0c12e8a928f36e": 47.2,  # EMT_LSR_x2
     "04991327b0eaca4f3d59b7ca7f348484d6993626051b0152443464e0d11cfcf5": 44.7,  # EMT_LSR_x3
     "c66235c55c92bc753098372cfe6d53c8b259c302adeac48aace9b154ed9f872e": 44.9,  # EMT_LSR_x4

@@ -14,8 +14,10 @@ from emt_cli.media.samples import Kind
 JPEG_QUALITY = 90
 WEBP_QUANTIZER = 22
 """What libwebp takes for quality 78."""
-DRAWN_BITS = 5
-"""Bits a pixel below which a file without loss is a drawing's; photographs have 7 to 20 (the same table)."""
+DRAWN_BITS, SMALL_DRAWN_BITS = 5 / 3, 2.5
+"""Bits a sample below which a file without loss is a drawing's; photographs have more, small ones most."""
+SMALL = 1 << 18
+"""Pixels of a small picture, at most."""
 
 
 def kind_of(image: Image.Image, stream: BinaryIO, size: int) -> Kind:
@@ -27,11 +29,12 @@ def kind_of(image: Image.Image, stream: BinaryIO, size: int) -> Kind:
         if quantizer is not None:
             return "coarse" if quantizer >= WEBP_QUANTIZER else "plain"
     if image.format in ("WEBP", "GIF"):
-        return lossless_kind(size, image.height * image.width)
+        return lossless_kind(size, image.height * image.width, 3 if image.format == "WEBP" else 1)
     quality = jpeg_quality(getattr(image, "quantization", {}))
     return "coarse" if quality is not None and quality < JPEG_QUALITY else "plain"
 
 
-def lossless_kind(size: int, pixels: int) -> Kind:
-    """Tell the kind of a picture that was compressed without loss to size bytes."""
-    return "drawn" if 8 * size < DRAWN_BITS * pixels else "plain"
+def lossless_kind(size: int, pixels: int, channels: int) -> Kind:
+    """Tell the kind of a picture compressed to size bytes; channels: of its colours, 1 for a palette."""
+    most = SMALL_DRAWN_BITS if pixels <= SMALL else DRAWN_BITS
+    return "drawn" if 8 * size < most * pixels * channels else "plain"
