@@ -16,7 +16,8 @@ from emt_cli.errors import ModelError
 CLEANER = "emt-lite-photo"
 """What auto means where the size stays: --scale 1."""
 SUITED = {
-    "coarse": ("emt-lite-photo", "was saved coarsely", "were saved coarsely"),
+    "coarse": ("emt-photo", "was saved coarsely", "were saved coarsely"),
+    "coarse video": (CLEANER, "was saved coarsely", "were saved coarsely"),
     "drawn": ("emt-art", "seems to be drawn", "seem to be drawn"),
 }
 """What auto means for each kind of picture or video, and why: of one, of several."""

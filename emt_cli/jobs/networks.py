@@ -9,7 +9,15 @@ from pathlib import Path
 from threading import Lock
 
 from emt_cli.assets.catalog import known_models
-from emt_cli.assets.model_choice import SUITED, FoundModel, find_model, is_path, scales_of, suited_model
+from emt_cli.assets.model_choice import (
+    CLEANER,
+    SUITED,
+    FoundModel,
+    find_model,
+    is_path,
+    scales_of,
+    suited_model,
+)
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (
     Device,
@@ -120,6 +128,8 @@ class Networks:
         with self._lock:
             if kind not in self._suited:
                 hint = f"{model}, as it {SUITED[kind][1]}; --model emt-lite takes it as it is"
+                if kind == "coarse":
+                    hint += f", --model {CLEANER} invents nothing and is quicker"
                 self._suited[kind] = Networks(replace(self.settings, model=model), hint=hint)
             return self._suited[kind]
 

@@ -18,9 +18,9 @@ R = TypeVar("R")
 Pixels: TypeAlias = npt.NDArray[Any]
 """RGB (h, w, 3), or one plane (h, w): uint8, uint16, or float32 with 0..1 as its nominal range."""
 
-Kind = Literal["plain", "coarse", "drawn"]
-"""What a picture's file tells of it: saved so coarsely that blocks and rings show; in so few bits that it
-must be a drawing or a page of text; or neither."""
+Kind = Literal["plain", "coarse", "coarse video", "drawn"]
+"""What a file tells of its picture or video: saved so coarsely that blocks and rings show; in so few bits
+that it must be a drawing or a page of text; or neither."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 BAND = 1 << 20

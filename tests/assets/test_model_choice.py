@@ -37,7 +37,8 @@ def test_auto_offers_the_scales_that_are_here(cache: Path) -> None:
 
 
 def test_auto_is_another_model_for_what_was_saved_coarsely_or_drawn_and_what_keeps_its_size() -> None:
-    assert suited_model("auto", "coarse") == "emt-lite-photo"
+    assert suited_model("auto", "coarse") == "emt-photo"
+    assert suited_model("auto", "coarse video") == "emt-lite-photo"
     assert suited_model("auto", "drawn") == "emt-art"
     assert suited_model("auto", scale=1) == "emt-lite-photo"
     assert suited_model("auto", scale=4) == suited_model("auto", "plain") == "auto"

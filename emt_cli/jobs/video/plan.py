@@ -45,7 +45,7 @@ class VideoJob:
 
     def networks_for(self, info: VideoInfo) -> Networks:
         """Return the networks that suit a video."""
-        return self.networks.suited("coarse" if info.coarse else "plain")
+        return self.networks.suited("coarse video" if info.coarse else "plain")
 
     def open(
         self, source: Path, output: Path | None = None, *, name: str | None = None, here: bool = True

@@ -177,9 +177,9 @@ def test_a_batch_gives_coarse_jpeg_and_drawings_to_their_models_and_tells_how_ma
     events = [json.loads(line) for line in result.stdout.splitlines()]
     models = {Path(e["input"]).name: e["model"] for e in events if e["event"] == "done"}
     assert models == {
-        "low.jpg": "emt-lite-photo", "high.jpg": "emt-lite", "first.png": "emt-lite", "plain.png": "emt-art",
+        "low.jpg": "emt-photo", "high.jpg": "emt-lite", "first.png": "emt-art", "plain.png": "emt-art",
     }  # fmt: skip
-    assert "(1 by emt-lite-photo, as they were saved coarsely; 1 by emt-art, as they seem to be drawn)" in (
+    assert "(1 by emt-photo, as they were saved coarsely; 2 by emt-art, as they seem to be drawn)" in (
         plan.stderr
     )
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()[-1])["skipped"] == 4

@@ -73,7 +73,7 @@ def test_a_machine_that_is_fine_gives_exit_code_0(probes: dict[str, Probed]) -> 
 
     assert result.exit_code == 0, result.stdout
     assert "PROBLEM" not in result.stdout
-    assert "5 bundled files are whole" in line(result, "models")
+    assert "6 bundled files are whole" in line(result, "models")
 
 
 @pytest.mark.parametrize(

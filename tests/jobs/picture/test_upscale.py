@@ -614,8 +614,8 @@ def test_auto_takes_the_photo_model_for_jpeg_of_low_quality_and_emt_art_for_draw
         Path(facts["input"]).name: facts["model"] for facts in map(json.loads, result.stdout.splitlines())
     }
     assert models == {
-        "60.jpg": "emt-lite-photo", "95.jpg": "emt-lite", "clean.png": "emt-lite", "page.png": "emt-art",
+        "60.jpg": "emt-photo", "95.jpg": "emt-lite", "clean.png": "emt-lite", "page.png": "emt-art",
     }  # fmt: skip
-    assert "emt-lite-photo, as it was saved coarsely; --model emt-lite" in said
+    assert "emt-photo, as it was saved coarsely; --model emt-lite" in said
     assert "emt-art, as it seems to be drawn; --model emt-lite" in told
     assert json.loads(chosen.stdout)["model"] == "emt-lite"

@@ -58,4 +58,4 @@ def test_auto_takes_the_photo_model_for_a_coarse_video_and_another_choice_stays(
     named = VideoJob(Settings(Target(4), model="emt-lite")).open(path)
 
     assert [model.name for model in (*chosen.models, *named.models)] == ["emt-lite-photo", "emt-lite"]
-    assert "--model emt-lite leaves them" in (chosen.models[0].hint or "")
+    assert "--model emt-lite takes it as it is" in (chosen.models[0].hint or "")
