@@ -14,7 +14,7 @@ from emt_cli.media.samples import Kind
 JPEG_QUALITY = 90
 WEBP_QUANTIZER = 22
 """What libwebp takes for quality 78."""
-DRAWN_BITS, SMALL_DRAWN_BITS = 5 / 3, 2.5
+DRAWN_BITS, SMALL_DRAWN_BITS = 5 / 3, 3
 """Bits a sample below which a file without loss is a drawing's; photographs have more, small ones most."""
 SMALL = 1 << 18
 """Pixels of a small picture, at most."""
