@@ -15,12 +15,31 @@ from emt_cli.errors import ModelError
 
 CLEANER = "emt-lite-photo"
 """What auto means where the size stays: --scale 1."""
+
+
+@dataclass(frozen=True)
+class Suited:
+    """What auto means for one kind of picture or video."""
+
+    model: str
+    of_one: str
+    """Why, of one picture."""
+    of_several: str
+    way_out: str
+    """What to give for another model."""
+
+
+_AS_IT_IS = "--model emt-lite takes it as it is"
 SUITED = {
-    "coarse": ("emt-photo", "was saved coarsely", "were saved coarsely"),
-    "coarse video": (CLEANER, "was saved coarsely", "were saved coarsely"),
-    "drawn": ("emt-art", "seems to be drawn", "seem to be drawn"),
+    "coarse": Suited(
+        "emt-photo",
+        "was saved coarsely",
+        "were saved coarsely",
+        f"{_AS_IT_IS}, --model {CLEANER} invents nothing and is quicker",
+    ),
+    "coarse video": Suited(CLEANER, "was saved coarsely", "were saved coarsely", _AS_IT_IS),
+    "drawn": Suited("emt-art", "seems to be drawn", "seem to be drawn", _AS_IT_IS),
 }
-"""What auto means for each kind of picture or video, and why: of one, of several."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ def suited_model(model: str, kind: str = "plain", *, scale: float | None = None)
         return model
     if scale == 1:
         return CLEANER
-    return SUITED[kind][0] if kind in SUITED else model
+    return SUITED[kind].model if kind in SUITED else model
 
 
 def is_path(model: str) -> bool:

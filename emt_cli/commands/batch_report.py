@@ -100,13 +100,16 @@ class Reporter:
                     self._failed(source, error)
             ui.show_json({"event": "plan"} | facts)
             return
-        suited = SUITED.values() if job.networks.model == "auto" else ()
-        others = [item for item in batch.pending if item.model not in [model for model, *_ in suited]]
+        suited = list(SUITED.values()) if job.networks.model == "auto" else []
+        explained = {choice.model for choice in suited}
+        others = [item for item in batch.pending if item.model not in explained]
         for hint in {job.networks.found(item.passes[0]).hint for item in others} - {None}:
             ui.say(f"emt: {hint}", quiet=self.quiet)
         parts = [f"{pending} to enlarge"]
         counts = Counter(item.model for item in batch.pending)
-        reasons = [f"{counts[model]} by {model}, as they {why}" for model, _, why in suited if counts[model]]
+        reasons = [
+            f"{counts[x.model]} by {x.model}, as they {x.of_several}" for x in suited if counts[x.model]
+        ]
         parts[0] += f" ({'; '.join(reasons)})" if reasons else ""
         parts += [f"{done} done before"] if done else []
         for reason, words in (("exists", "exist already"), ("large", "large enough")):

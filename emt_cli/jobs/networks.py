@@ -10,7 +10,6 @@ from threading import Lock
 
 from emt_cli.assets.catalog import known_models
 from emt_cli.assets.model_choice import (
-    CLEANER,
     SUITED,
     FoundModel,
     find_model,
@@ -127,9 +126,7 @@ class Networks:
             return self
         with self._lock:
             if kind not in self._suited:
-                hint = f"{model}, as it {SUITED[kind][1]}; --model emt-lite takes it as it is"
-                if kind == "coarse":
-                    hint += f", --model {CLEANER} invents nothing and is quicker"
+                hint = f"{model}, as it {SUITED[kind].of_one}; {SUITED[kind].way_out}"
                 self._suited[kind] = Networks(replace(self.settings, model=model), hint=hint)
             return self._suited[kind]
 

@@ -147,9 +147,8 @@ class TrainConfig:
         least = {
             "discriminator": 8 if self.discriminator.weight else 0,
             "losses.perceptual": {"": 0, "efficientnet-lite0": 1, "vgg19": 16}[perceptual],
-            "losses.grid_weight": self.scale + 2
-            if losses.grid_weight
-            else 0,  # a border of 1 has no Laplacian
+            # A border of 1 has no Laplacian.
+            "losses.grid_weight": self.scale + 2 if losses.grid_weight else 0,
         }
         cut = SHIFTS - 1 if self.discriminator.weight or perceptual else 0
         for name, side in least.items():

@@ -17,7 +17,7 @@ from emt_cli.media.picture.formats import SourceFormat, UnsupportedError, check_
 from emt_cli.media.picture.heif import read_heif
 from emt_cli.media.picture.jpeg import check_jpeg, read_extras
 from emt_cli.media.picture.jxl import read_jxl
-from emt_cli.media.picture.kind import kind_of, lossless_kind
+from emt_cli.media.picture.kind import kind_of, png_kind
 from emt_cli.media.picture.metadata import Metadata, profile_space
 from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.raw import read_raw
@@ -106,9 +106,7 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
     metadata = png.read_metadata(chunks)
     gray = decoded.gray and not (colour_type == 3 and profile_space(metadata.icc) == "RGB")
-    kind = lossless_kind(
-        png.image_bytes(len(data), chunks), height * width, 3 if colour_type in (2, 6) else 1
-    )
+    kind = png_kind(len(data), chunks, height * width, colour_type)
     return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames, kind=kind)
 
 

@@ -21,10 +21,10 @@ from emt_cli.media.picture.formats import (
 from emt_cli.media.picture.heif_head import read_heif_head
 from emt_cli.media.picture.io import MAX_PIXELS, readable_absence
 from emt_cli.media.picture.jxl_head import read_jxl_head
-from emt_cli.media.picture.kind import kind_of, lossless_kind
+from emt_cli.media.picture.kind import kind_of, png_kind
 from emt_cli.media.picture.metadata import exif_orientation
 from emt_cli.media.picture.pillow import open_image
-from emt_cli.media.picture.png import image_bytes, read_chunks, read_metadata
+from emt_cli.media.picture.png import read_chunks, read_metadata
 from emt_cli.media.picture.raw import read_raw_size
 from emt_cli.media.samples import Kind
 
@@ -103,7 +103,7 @@ def _png(beginning: bytes, stream: BinaryIO, size: int) -> Head:
         width, height = height, width
     alpha = colour_type >= 4 or any(kind == b"tRNS" for kind, _ in chunks)
     gray = _PNG_CHANNELS[colour_type] < 3
-    kind = lossless_kind(image_bytes(size, chunks), height * width, 3 if colour_type in (2, 6) else 1)
+    kind = png_kind(size, chunks, height * width, colour_type)
     return Head("png", height, width, gray, alpha, 2 if bits == 16 else 1, size, kind)
 
 

@@ -34,6 +34,12 @@ def kind_of(image: Image.Image, stream: BinaryIO, size: int) -> Kind:
     return "coarse" if quality is not None and quality < JPEG_QUALITY else "plain"
 
 
+def png_kind(size: int, chunks: list[tuple[bytes, memoryview]], pixels: int, colour_type: int) -> Kind:
+    """Tell the kind of a PNG of size bytes; chunks: all of its chunks, or all but those of the image."""
+    image = size - sum(len(body) for name, body in chunks if name != b"IDAT")
+    return lossless_kind(image, pixels, 3 if colour_type in (2, 6) else 1)
+
+
 def lossless_kind(size: int, pixels: int, channels: int) -> Kind:
     """Tell the kind of a picture compressed to size bytes; channels: of its colours, 1 for a palette."""
     most = SMALL_DRAWN_BITS if pixels <= SMALL else DRAWN_BITS

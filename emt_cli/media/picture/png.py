@@ -71,11 +71,6 @@ def read_chunks(data: bytes | memoryview, *, skip: tuple[bytes, ...] = ()) -> li
     raise ValueError(f"it is in more than {_MOST_CHUNKS} chunks")
 
 
-def image_bytes(size: int, chunks: Iterable[tuple[bytes, memoryview]]) -> int:
-    """Return about how many of a file's bytes are its compressed image: all but other chunks' content."""
-    return size - sum(len(body) for kind, body in chunks if kind != b"IDAT")
-
-
 def bare_file(chunks: Iterable[tuple[bytes, memoryview]], *, palette: bool) -> bytes:
     """Return a PNG file of the image alone: decoders stumble over damaged or very long text beside it."""
     stream = io.BytesIO()
