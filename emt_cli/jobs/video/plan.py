@@ -18,7 +18,14 @@ from emt_cli.jobs.networks import Networks
 from emt_cli.jobs.picture.plan import Plan, plan_picture
 from emt_cli.jobs.target import Target
 from emt_cli.jobs.video.cost import disk_of, memory_of, seconds_a_frame, tiles_of
-from emt_cli.jobs.video.segments import LONGEST_NAME, plan_segments, segment_length, shortened, work_path
+from emt_cli.jobs.video.segments import (
+    LONGEST_NAME,
+    plan_segments,
+    remove_done_work,
+    segment_length,
+    shortened,
+    work_path,
+)
 from emt_cli.jobs.video.task import Settings, VideoTask
 from emt_cli.media.files import check_target
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
@@ -160,6 +167,8 @@ class VideoJob:
             raise UsageError(
                 f"{source}: would be replaced by its own result{why}; choose another name with -o"
             )
+        if not settings.overwrite:
+            remove_done_work(task.target)
         check_target(task.target, overwrite=settings.overwrite)
         if settings.compare:
             check_target(task.compare_path, overwrite=settings.overwrite)

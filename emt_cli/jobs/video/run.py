@@ -184,7 +184,8 @@ def _finish(job: VideoJob, task: VideoTask, work: WorkFolder) -> dict[str, Any]:
     work.check()
     verified = all(check.passed for check in checks)
     facts = task.facts()
-    for kind, path in joined.items():
+    work.note_result(joined[RESULT])
+    for kind, path in reversed(joined.items()):  # the result last: where it has its name, all is done
         target = task.target if kind == RESULT else task.compare_path
         if not verified:
             target = unverified_path(target, overwrite=job.settings.overwrite)

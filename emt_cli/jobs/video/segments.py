@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_cli.errors import InputError, OutputError, UsageError
-from emt_cli.jobs.journal import Journal, content_hash, read_journal
+from emt_cli.jobs.journal import Journal, content_hash, file_state, read_journal
 from emt_cli.lock import lock
 
 FORMAT = 1
@@ -119,6 +119,10 @@ class WorkFolder:
         self.journal.append(record)
         self.done[segment.index] = done
 
+    def note_result(self, path: Path) -> None:
+        """Note that a file is the whole result, about to get its name: the work is then done with."""
+        self.journal.append({"result": file_state(path)})
+
     def clear(self) -> None:
         """Remove all files but the lock; the folder itself goes when its lock does."""
         _remove_others(self.folder, {_LOCK})
@@ -208,6 +212,17 @@ def work_folder(
         finally:
             if not work.done:
                 work.clear()
+
+
+def remove_done_work(target: Path) -> None:
+    """Remove the work of a result whose process was killed between giving it its name and tidying up."""
+    folder, result = work_path(target), file_state(target)
+    if result is None or not folder.is_dir():
+        return
+    with contextlib.suppress(UsageError, OutputError, OSError), lock(folder / _LOCK, busy=str(target)):
+        if {"result": list(result)} in read_journal(folder / _JOURNAL):
+            _remove_others(folder, {_LOCK})
+    _remove_if_empty(folder)
 
 
 def input_hash(path: Path) -> str:

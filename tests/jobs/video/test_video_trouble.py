@@ -18,10 +18,19 @@ import clips
 import pytest
 
 from emt_cli.engine.upscaler import Upscaler
-from emt_cli.errors import DeviceError, EmtError, InputError, OutputError, StoppedError, UsageError
+from emt_cli.errors import (
+    DeviceError,
+    EmtError,
+    InputError,
+    OutputError,
+    OutputExistsError,
+    StoppedError,
+    UsageError,
+)
 from emt_cli.jobs.target import Target
 from emt_cli.jobs.video import run as video_run
 from emt_cli.jobs.video.plan import VideoJob
+from emt_cli.jobs.video.segments import WorkFolder, work_path
 from emt_cli.jobs.video.task import Settings
 from emt_cli.media.video.write import VideoWriter
 
@@ -215,6 +224,39 @@ def test_work_that_somebody_changed_is_told_and_made_again(
     facts = enlarge(source, segment=5)
 
     assert (facts["verified"], facts["resumed"]) == (True, 20)
+
+
+def test_work_left_by_a_kill_after_the_result_had_its_name_is_removed(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = clips.clip(tmp_path / "clip.mkv", size="32x32"), tmp_path / "out.mkv"
+    with monkeypatch.context() as killed:
+        killed.setattr(WorkFolder, "clear", lambda self: None)
+        enlarge(source, target, segment=5)
+    made = clips.shown(target)
+    assert work_path(target).is_dir()
+
+    with pytest.raises(OutputExistsError):
+        enlarge(source, target, segment=5)
+
+    assert not work_path(target).exists()
+    assert clips.shown(target) == made
+
+
+def test_unfinished_work_for_a_new_result_stays_beside_the_old_one(
+    tmp_path: Path, enlarge: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = clips.clip(tmp_path / "clip.mkv", size="32x32"), tmp_path / "out.mkv"
+    enlarge(source, target, segment=6)
+    with monkeypatch.context() as stopped:
+        at_the_twelfth_frame(stopped, lambda: (_ for _ in ()).throw(DeviceError("cpu: gone")))
+        with pytest.raises(DeviceError):
+            enlarge(source, target, segment=5, overwrite=True)
+
+    with pytest.raises(OutputExistsError):
+        enlarge(source, target, segment=5)
+
+    assert enlarge(source, target, segment=5, overwrite=True)["resumed"] > 0
 
 
 def test_a_source_of_another_date_is_the_same(
