@@ -29,6 +29,14 @@ class Header:
     """Free-form JSON values: name, sources, licence, steps, scores."""
 
 
+def is_pickle(data: bytes) -> bool:
+    """Tell a file of torch.save from before torch 1.6 by its bytes, which begin with pickle's 0x80.
+
+    So may the length of a .safetensors file's header, but no length that is read has more than three bytes.
+    """
+    return data.startswith(b"\x80") and int.from_bytes(data[:8], "little") > HEADER_LIMIT
+
+
 def header_text(config: dict[str, Any], metadata: dict[str, Any]) -> str:
     """Return the "emt" entry of a header; keys are sorted so that equal models make equal files."""
     return json.dumps({"config": config, "metadata": metadata}, sort_keys=True, allow_nan=False)

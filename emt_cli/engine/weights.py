@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from emt_cli.assets.catalog import RELEASED, known_models
 from emt_cli.atomic import write_atomically
-from emt_cli.engine.header import has_emt_header, header_text, parse_header
+from emt_cli.engine.header import has_emt_header, header_text, is_pickle, parse_header
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import ModelError
 from emt_cli.model.config import LARGEST, EMTConfig
@@ -26,8 +26,6 @@ COUNTER = "num_batches_tracked"
 FAITHFUL = "faithful."
 """Before the names of a second set of tensors: those the first set, the sharp one, was trained on from."""
 _ZIP = b"PK\x03\x04"
-_PICKLE = b"\x80"
-"""How files of torch.save began before they were archives."""
 _RELEASED_NAME = b"body.0.sa_list.0."
 """Begins the names of tensors in the authors' checkpoints."""
 _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
@@ -230,7 +228,7 @@ def holds_emt(data: bytes, path: Path) -> bool:
     if data.startswith(_ZIP):
         # Members are stored as they are; a checkpoint of emt train is told what it is when it is read.
         return _RELEASED_NAME in data or all(name in data for name in (b"optimizers", b"average"))
-    return not data.startswith(_PICKLE) and has_emt_header(data, path)
+    return not is_pickle(data) and has_emt_header(data, path)
 
 
 def read_model_file(path: Path) -> bytes:

@@ -46,6 +46,18 @@ def test_all_forms_of_a_file_are_the_same_network(
     assert np.abs(answer.astype(int) - expected).max() <= (1 if form == "half" else 0)
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_none(make: Make, tmp_path: Path) -> None:
+    state, path = dict(make("Compact").descriptor.model.state_dict()), tmp_path / "file.safetensors"
+    for letters in range(0, 256, 8):  # a header is filled up to whole eight bytes
+        save_file(state, path, metadata={"name": "x" * letters})
+        if path.read_bytes().startswith(b"\x80"):
+            break
+    else:
+        pytest.fail("no header of such a length")
+
+    assert load_model(path).scale == make("Compact").scale
+
+
 def test_an_emt_stays_an_emt(model: str) -> None:
     assert isinstance(load_model(Path(model)), Weights)
 

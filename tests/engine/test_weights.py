@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from emt_cli.engine.models import model_scales
+from emt_cli.engine.models import load_model, model_scales
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.weights import load_weights, save_weights
 from emt_cli.errors import ModelError
@@ -89,6 +89,16 @@ def refused(path: Path) -> str:
 
 
 # What is read is what was written
+
+
+@pytest.mark.parametrize("letters", range(0, 256, 8))
+def test_a_model_is_read_whatever_the_length_of_its_header(
+    tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT, letters: int
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_weights(path, tiny_config, tiny_network.state_dict(), {"name": "x" * letters})
+
+    assert load_model(path).metadata == {"name": "x" * letters}
 
 
 def test_saved_model_is_read_back_exactly(tiny_file: Path, tiny_config: EMTConfig, tiny_network: EMT) -> None:

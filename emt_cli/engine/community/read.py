@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from emt_cli.engine.header import HEADER_LIMIT
+from emt_cli.engine.header import HEADER_LIMIT, is_pickle
 from emt_cli.engine.torch.released import (
     ALLOWED_GLOBALS,
     OPCODES_OF_GLOBALS,
@@ -41,9 +41,8 @@ GLOBALS = ALLOWED_GLOBALS | {
     "torch ByteStorage",
 }
 """What checkpoints of others name beside."""
-LEGACY = b"\x80"
-"""How files of torch.save begin that torch before 1.6 wrote: five pickles, then bare numbers."""
 LEGACY_PICKLES = 5
+"""In a file of torch.save that torch before 1.6 wrote, before bare numbers."""
 ROOM = 64 << 20
 """Elements that a network's constructor may ask for beyond four times those of its file: masks, indices."""
 
@@ -59,7 +58,7 @@ def read_state(data: bytes, path: Path) -> dict[str, Tensor]:
     if data.startswith(ZIP):
         check_archive(data, path, GLOBALS)
         content: Any = _load(data, path)
-    elif data.startswith(LEGACY):
+    elif is_pickle(data):
         _check_legacy(data, path)
         content = _load(data, path)
     else:
