@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from emt_cli.commands import ui
 from emt_cli.errors import OutputError, OutputExistsError, UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from emt_cli.jobs.batch.plan import Batch
     from emt_cli.jobs.batch.run import BatchEvent, RunStats
     from emt_cli.jobs.picture.job import PictureJob
+    from emt_cli.media.samples import Kind
 
 _SHOWN = 50
 """Failures listed in the end; a report has all."""
@@ -100,15 +101,17 @@ class Reporter:
                     self._failed(source, error)
             ui.show_json({"event": "plan"} | facts)
             return
-        suited = list(SUITED.values()) if job.networks.model == "auto" else []
-        explained = {choice.model for choice in suited}
+        suited = SUITED if job.networks.model == "auto" else {}
+        explained = {choice.model for choice in suited.values()}
         others = [item for item in batch.pending if item.model not in explained]
         for hint in {job.networks.found(item.passes[0]).hint for item in others} - {None}:
             ui.say(f"emt: {hint}", quiet=self.quiet)
         parts = [f"{pending} to enlarge"]
         counts = Counter(item.model for item in batch.pending)
         reasons = [
-            f"{counts[x.model]} by {x.model}, as they {x.of_several}" for x in suited if counts[x.model]
+            f"{counts[x.model]} by {x.model}{_sharpness(job, kind)}, as they {x.of_several}"
+            for kind, x in suited.items()
+            if counts[x.model]
         ]
         parts[0] += f" ({'; '.join(reasons)})" if reasons else ""
         parts += [f"{done} done before"] if done else []
@@ -227,6 +230,14 @@ class Reporter:
         ui.say(f"emt: error: {error}")
         for line in (trace or "").splitlines() if self.verbose else ():
             ui.say(line)
+
+
+def _sharpness(job: PictureJob, kind: str) -> str:
+    """Say which sharpness was asked for, where the model for a kind of pictures offers it."""
+    networks = job.networks.suited(cast("Kind", kind))
+    asked = networks.settings.sharpness
+    offered = asked is not None and networks.weights(networks.scales[0]).sharpness is not None
+    return f" at sharpness {asked:g}" if offered else ""
 
 
 def _pictures(count: int) -> str:

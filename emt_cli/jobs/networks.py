@@ -50,19 +50,22 @@ class NetworkSettings:
     memory: int | None = None
     """Bytes that one picture or frame may need; None: what is free."""
     sharpness: float | None = None
-    """0 (faithful) to 1 (sharp), for models that offer it; None: the model's own choice."""
+    """0 (faithful) to 1 (sharp), for models that offer it; None: the model's own choice.
+
+    Models that auto chooses need not offer it; others raise ModelError then.
+    """
 
 
 class Networks:
     """One --model value on one or several devices; threads may share it.
 
-    hint: what found() tells of the model, in place of the catalogue's. Raises EmtError for whatever of it is
-    not there.
+    by_auto: whether auto chose the model, which then need not offer the sharpness asked for. hint: what
+    found() tells of the model, in place of the catalogue's. Raises EmtError for whatever is not there.
     """
 
-    def __init__(self, settings: NetworkSettings, *, hint: str | None = None) -> None:
+    def __init__(self, settings: NetworkSettings, *, by_auto: bool = False, hint: str | None = None) -> None:
         self.settings, self.model = settings, settings.model
-        self._hint = hint
+        self._by_auto, self._hint = by_auto or self.model == "auto", hint
         self._suited: dict[Kind, Networks] = {}
         self.devices = choose_devices(settings.device)
         for device in self.devices:
@@ -92,9 +95,11 @@ class Networks:
         It stays the same for the whole run, whatever is pulled or removed meanwhile.
         """
         if scale not in self._found:
-            # The first of several threads counts.
             found = find_model(self.model, scale)
-            self._found.setdefault(scale, replace(found, hint=self._hint or found.hint))
+            hint = self._hint or found.hint
+            if self.settings.sharpness is not None and self._read(found.path).sharpness is None:
+                hint = f"{hint or found.name}; it has no sharpness to choose, as emt-photo has"
+            self._found.setdefault(scale, replace(found, hint=hint))  # the first of several threads counts
         return self._found[scale]
 
     def weights(self, scale: int) -> Model:
@@ -127,7 +132,8 @@ class Networks:
         with self._lock:
             if kind not in self._suited:
                 hint = f"{model}, as it {SUITED[kind].of_one}; {SUITED[kind].way_out}"
-                self._suited[kind] = Networks(replace(self.settings, model=model), hint=hint)
+                settings = replace(self.settings, model=model)
+                self._suited[kind] = Networks(settings, by_auto=True, hint=hint)
             return self._suited[kind]
 
     def places(self, scales: Iterable[int], memory: Callable[[int], float]) -> tuple[int, ...]:
@@ -183,7 +189,10 @@ class Networks:
 
     def _read(self, path: Path) -> Model:
         if path not in self._weights:
-            self._weights[path] = load_model(path, sharpness=self.settings.sharpness)
+            wanted = self.settings.sharpness
+            if wanted is not None and self._by_auto and load_model(path).sharpness is None:
+                wanted = None
+            self._weights[path] = load_model(path, sharpness=wanted)
         return self._weights[path]
 
 
@@ -195,4 +204,5 @@ class EnlargeSettings(NetworkSettings):
 
     def networks(self) -> Networks:
         """Return the networks to enlarge with; raises EmtError for whatever of it is not there."""
-        return Networks(replace(self, model=suited_model(self.model, scale=self.target.scale)))
+        settings = replace(self, model=suited_model(self.model, scale=self.target.scale))
+        return Networks(settings, by_auto=self.model == "auto")

@@ -85,3 +85,29 @@ def test_models_of_one_set_take_no_sharpness(models: Path, picture: Path, tmp_pa
 
     assert result.exit_code == 5
     assert "sharp.safetensors: has one set of weights" in result.stderr
+
+
+def test_auto_takes_sharpness_where_its_model_offers_it_and_says_where_not(picture: Path, tmp_path: Path):
+    coarse, drawn = tmp_path / "web.jpg", tmp_path / "drawn.png"
+    pixels = cv2.imread(str(picture))
+    cv2.imwrite(str(coarse), pixels, [cv2.IMWRITE_JPEG_QUALITY, 40])
+    cv2.imwrite(str(drawn), pixels // 128 * 255)
+
+    def one(path: Path, name: str, *words: object) -> tuple[np.ndarray, str]:
+        output = tmp_path / name
+        said = emt("upscale", path, "-o", output, *words)
+        return cv2.imread(str(output)), said
+
+    for path, model, offered in (
+        (coarse, "emt-photo", True),
+        (picture, "emt-lite", False),
+        (drawn, "emt-art", False),
+    ):
+        sharp, said = one(path, "auto.png", "--sharpness", 0, "-y")
+        named, _ = one(path, "named.png", "--model", model, *(["--sharpness", 0] if offered else []), "-y")
+        assert np.array_equal(sharp, named)
+        assert ("has no sharpness to choose" in said) != offered
+
+    said = emt("batch", coarse, picture, drawn, "-o", tmp_path / "large", "--sharpness", 0.25)
+    assert "1 by emt-photo at sharpness 0.25, as they were saved coarsely" in said
+    assert "1 by emt-art, as they seem to be drawn" in said
