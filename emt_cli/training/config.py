@@ -75,6 +75,9 @@ class TrainConfig:
     init: str = ""
     """Model to start from, by name or a file; a tail of another scale is resampled, wider MLPs are narrowed.
     Empty: a new network."""
+    init_layers: tuple[int, ...] = ()
+    """Layers of init's body to keep, by number from 0, in order, for a shallower network; a global one that
+    becomes local keeps its MLP alone. Empty: all."""
     freeze_norm: bool = False
     """Normalise by init's statistics, or the checkpoint's, instead of each batch's: for small batches."""
     identity_start: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +12,12 @@ from torch.nn import functional as F
 from emt_cli.assets.model_choice import find_model
 from emt_cli.engine.weights import load_weights
 from emt_cli.errors import UsageError
+from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.optimizer import start_as_identity
+
+_DEPTH = ("blocks", "layers", "attention_layers")
 
 
 def first_network(config: TrainConfig) -> EMT:
@@ -23,20 +27,23 @@ def first_network(config: TrainConfig) -> EMT:
     if config.identity_start:
         start_as_identity(network)
     if config.init:
-        _take_weights(network, find_model(config.init, config.scale).path)
+        _take_weights(network, find_model(config.init, config.scale).path, config.init_layers)
+    elif config.init_layers:
+        raise UsageError("init_layers chooses layers of init: name that model with --init")
     return network
 
 
-def _take_weights(network: EMT, path: Path) -> None:
+def _take_weights(network: EMT, path: Path, layers: Sequence[int]) -> None:
     """Put a model file's weights into network.
 
-    A tail of another scale is resampled to this one's; of wider MLPs the strongest hidden channels are taken.
+    A tail of another scale is resampled to this one's; of wider MLPs the strongest hidden channels are taken;
+    layers: those of its body to keep, all if none is named.
     """
     weights = load_weights(path)
     theirs, ours = vars(weights.config), vars(network.config)
     pairs = list(zip(_groups(network.config.hidden), _groups(weights.config.hidden), strict=True))
     fits = all(few <= many for few, many in pairs)
-    same = ["scale", "mlp_ratio"] if fits else ["scale"]
+    same = ["scale", *(["mlp_ratio"] if fits else []), *(_DEPTH if layers else [])]
     other = [name for name in ours if name not in same and theirs[name] != ours[name]]
     if other:
         name = other[0]
@@ -49,7 +56,33 @@ def _take_weights(network: EMT, path: Path) -> None:
         tensors[name] = _resampled(tensors[name], weights.config.scale, network.config.scale)
     if network.config.hidden < weights.config.hidden:
         tensors = _narrowed(tensors, network.config.hidden)
+    if layers:
+        tensors = _kept_layers(tensors, layers, weights.config, network, path)
     network.load_state_dict(tensors)
+
+
+def _kept_layers(
+    tensors: dict[str, Tensor], layers: Sequence[int], theirs: EMTConfig, network: EMT, path: Path
+) -> dict[str, Tensor]:
+    """Take some layers of a deeper body, in this order; a mixer that becomes local adds nothing at first."""
+    ours = network.config.mixers
+    if len(layers) != len(ours) or not all(0 <= layer < len(theirs.mixers) for layer in layers):
+        raise UsageError(
+            f"{path}: init_layers names {len(layers)} layers; this network takes {len(ours)},"
+            f" of 0 to {len(theirs.mixers) - 1}"
+        )
+    kept = {name: value for name, value in tensors.items() if not name.startswith("body.")}
+    fresh = network.state_dict()
+    for new, (old, mixer) in enumerate(zip(layers, ours, strict=True)):
+        was_local, local = theirs.mixers[old] == "local", mixer == "local"
+        if was_local and not local:
+            raise UsageError(f"{path}: layer {old} is local, and {new} of this network is global")
+        for name in [name for name in fresh if name.startswith(f"body.{new}.")]:
+            if local and not was_local and ".mixer." in name:
+                kept[name] = fresh[name] * (not name.endswith("norm.weight"))
+            else:
+                kept[name] = tensors[name.replace(f"body.{new}.", f"body.{old}.", 1)]
+    return kept
 
 
 def _narrowed(tensors: dict[str, Tensor], hidden: int) -> dict[str, Tensor]:

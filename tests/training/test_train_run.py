@@ -341,6 +341,47 @@ def test_narrower_network_starts_with_the_strongest_hidden_channels(tmp_path: Pa
     assert torch.allclose(first(x), wide(x), atol=1e-3)
 
 
+def test_shallower_network_starts_with_the_layers_it_is_told_to_keep(tmp_path: Path):
+    deep = EMT(
+        EMTConfig(2, 10, 2, 3, 1, 1, mlp_ratio=2)
+    ).eval()  # global, local, local, shifted, local, local
+    save_weights(tmp_path / "deep.safetensors", deep.config, deep.state_dict(), {})
+    config = TrainConfig(
+        network=replace(deep.config, blocks=1), init=str(tmp_path / "deep.safetensors"), init_layers=(0, 2, 3)
+    )
+    x = torch.rand(1, 3, 32, 32) * 255
+
+    first = first_network(config).eval()
+
+    with torch.no_grad():
+        start = features = deep.head(x - deep.mean).permute(0, 2, 3, 1).contiguous()
+        features = deep.body[2](deep.body[0](features))
+        features = features + deep.body[3].mlp(
+            features
+        )  # attention left out, as the third layer is local here
+        tail = deep.tail((features + start).permute(0, 3, 1, 2))
+        assert torch.allclose(first(x), torch.nn.functional.pixel_shuffle(tail, 2) + deep.mean, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ((0, 1), "names 2 layers; this network takes 3, of 0 to 5"),
+        ((0, 1, 6), "takes 3, of 0 to 5"),
+        ((1, 2, 4), "layer 1 is local, and 0 of this network is global"),
+    ],
+)
+def test_layers_that_cannot_be_kept_are_refused(tmp_path: Path, layers: tuple[int, ...], words: str):
+    deep = EMT(EMTConfig(2, 10, 2, 3, 1, 1, mlp_ratio=2))
+    save_weights(tmp_path / "deep.safetensors", deep.config, deep.state_dict(), {})
+    config = TrainConfig(network=replace(deep.config, blocks=1), init_layers=layers)
+
+    with pytest.raises(UsageError, match=words):
+        first_network(replace(config, init=str(tmp_path / "deep.safetensors")))
+    with pytest.raises(UsageError, match="name that model with --init"):
+        first_network(config)
+
+
 def test_wider_network_than_that_of_the_weights_is_refused(tmp_path: Path):
     net = EMT(EMTConfig(2, 10, 1, 2, 1, 1, mlp_ratio=1.5))
     save_weights(tmp_path / "net.safetensors", net.config, net.state_dict(), {})
