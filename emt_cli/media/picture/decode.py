@@ -106,7 +106,7 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
     metadata = png.read_metadata(chunks)
     gray = decoded.gray and not (colour_type == 3 and profile_space(metadata.icc) == "RGB")
-    kind = png_kind(len(data), chunks, height * width, colour_type)
+    kind = png_kind(len(data), chunks, height * width, colour_type, bits)
     return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames, kind=kind)
 
 

@@ -103,7 +103,7 @@ def _png(beginning: bytes, stream: BinaryIO, size: int) -> Head:
         width, height = height, width
     alpha = colour_type >= 4 or any(kind == b"tRNS" for kind, _ in chunks)
     gray = _PNG_CHANNELS[colour_type] < 3
-    kind = png_kind(size, chunks, height * width, colour_type)
+    kind = png_kind(size, chunks, height * width, colour_type, bits)
     return Head("png", height, width, gray, alpha, 2 if bits == 16 else 1, size, kind)
 
 

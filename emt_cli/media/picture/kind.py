@@ -15,7 +15,7 @@ JPEG_QUALITY = 90
 WEBP_QUANTIZER = 22
 """What libwebp takes for quality 78."""
 DRAWN_BITS, SMALL_DRAWN_BITS = 5 / 3, 3
-"""Bits a sample below which a file without loss is a drawing's; photographs have more, small ones most."""
+"""Bits a byte of samples below which a file without loss is drawn; photographs have more, small ones most."""
 SMALL = 1 << 18
 """Pixels of a small picture, at most."""
 
@@ -34,13 +34,15 @@ def kind_of(image: Image.Image, stream: BinaryIO, size: int) -> Kind:
     return "coarse" if quality is not None and quality < JPEG_QUALITY else "plain"
 
 
-def png_kind(size: int, chunks: list[tuple[bytes, memoryview]], pixels: int, colour_type: int) -> Kind:
+def png_kind(
+    size: int, chunks: list[tuple[bytes, memoryview]], pixels: int, colour_type: int, depth: int
+) -> Kind:
     """Tell the kind of a PNG of size bytes; chunks: all of its chunks, or all but those of the image."""
     image = size - sum(len(body) for name, body in chunks if name != b"IDAT")
-    return lossless_kind(image, pixels, 3 if colour_type in (2, 6) else 1)
+    return lossless_kind(image, pixels, (3 if colour_type in (2, 6) else 1) * (2 if depth == 16 else 1))
 
 
-def lossless_kind(size: int, pixels: int, channels: int) -> Kind:
-    """Tell the kind of a picture compressed to size bytes; channels: of its colours, 1 for a palette."""
+def lossless_kind(size: int, pixels: int, bytes_a_pixel: int) -> Kind:
+    """Tell the kind of a picture compressed to size bytes; bytes_a_pixel: without alpha, 1 for a palette."""
     most = SMALL_DRAWN_BITS if pixels <= SMALL else DRAWN_BITS
-    return "drawn" if 8 * size < most * pixels * channels else "plain"
+    return "drawn" if 8 * size < most * pixels * bytes_a_pixel else "plain"

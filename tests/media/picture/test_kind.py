@@ -119,6 +119,17 @@ def test_a_page_of_text_without_loss_is_told_from_its_head_alone(
     assert read_picture(tmp_path / "a").kind == "drawn"
 
 
+@pytest.mark.parametrize("gray", [True, False])
+def test_a_drawing_of_16_bits_is_told_as_well(tmp_path: Path, gray: bool):
+    page = np.full((160, 240, 3), 65535, np.uint16)
+    for x in range(20, 230, 30):
+        cv2.circle(page, (x, 80), 3 + x // 20, (x * 250, 9000, 40000), -1, cv2.LINE_AA)
+    cv2.imwrite(str(tmp_path / "a.png"), page[..., 1] if gray else page)
+
+    assert read_head(tmp_path / "a.png").kind == "drawn"
+    assert read_picture(tmp_path / "a.png").kind == "drawn"
+
+
 def test_gray_photographs_of_8_and_16_bits_are_not_drawn(tmp_path: Path, photo: np.ndarray):
     gray = photo[..., 1]
     Image.fromarray(gray).save(tmp_path / "8.png", optimize=True)
