@@ -106,7 +106,7 @@ def _decode_png(data: bytes, name: str, max_pixels: int) -> Decoded:
     frames = next((struct.unpack_from(">I", body)[0] for kind, body in chunks if kind == b"acTL"), 1)
     metadata = png.read_metadata(chunks)
     gray = decoded.gray and not (colour_type == 3 and profile_space(metadata.icc) == "RGB")
-    kind = png_kind(len(data), chunks, height * width, colour_type, bits)
+    kind = png_kind(chunks, height * width, colour_type, bits)
     return Decoded(decoded.pixels, alpha, gray, metadata, frames=frames, kind=kind)
 
 
@@ -147,7 +147,7 @@ def _decode_with_pillow(data: bytes, format: SourceFormat, name: str, max_pixels
             xmp=image.info.get("xmp") or None,
             dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         )
-        kind = kind_of(image, io.BytesIO(data), len(data))
+        kind = kind_of(image, io.BytesIO(data))
         decoded = replace(_from_pillow(image, metadata, frames), kind=kind)
     if format != "jpeg":
         return decoded

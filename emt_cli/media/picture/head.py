@@ -97,13 +97,13 @@ def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
 def _png(beginning: bytes, stream: BinaryIO, size: int) -> Head:
     width, height, bits, colour_type = struct.unpack_from(">IIBB", beginning, 16)
     view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    chunks = read_chunks(view, skip=(b"IDAT", b"fdAT"))
+    chunks = read_chunks(view, unread=(b"IDAT", b"fdAT"))
     exif = read_metadata(chunks).exif
     if exif and _lies_on_its_side(exif):
         width, height = height, width
     alpha = colour_type >= 4 or any(kind == b"tRNS" for kind, _ in chunks)
     gray = _PNG_CHANNELS[colour_type] < 3
-    kind = png_kind(size, chunks, height * width, colour_type, bits)
+    kind = png_kind(chunks, height * width, colour_type, bits)
     return Head("png", height, width, gray, alpha, 2 if bits == 16 else 1, size, kind)
 
 
@@ -141,7 +141,7 @@ def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
         if exif and _lies_on_its_side(exif.removeprefix(b"Exif\0\0")):
             width, height = height, width
         gray = image.mode in ("1", "L", "LA")
-        kind = kind_of(image, stream, size)
+        kind = kind_of(image, stream)
         return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size, kind)
 
 

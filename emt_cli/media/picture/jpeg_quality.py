@@ -13,15 +13,16 @@ _STANDARD = (
 )
 
 
-def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int | None:
+def jpeg_quality(tables: Mapping[int, Sequence[int]], luma: int = 0) -> int | None:
     """Return the quality, 1 to 100, with which libjpeg makes a luma table as coarse as this one.
 
-    tables: by number, 64 entries each, as Pillow's `quantization`. None where there is no luma table.
+    tables: by number, 64 entries each, as Pillow's `quantization`; luma: the number of that of the first
+    component. None where there is no such table.
     """
-    luma = tables.get(0)
-    if luma is None or len(luma) != 64:
+    table = tables.get(luma)
+    if table is None or len(table) != 64:
         return None
-    coarse = sum(luma)
+    coarse = sum(table)
     return min(range(1, 101), key=lambda quality: abs(_coarseness(quality) - coarse))
 
 

@@ -6,8 +6,9 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from emt_cli.media.picture.gif import first_image_bytes
 from emt_cli.media.picture.jpeg_quality import jpeg_quality
-from emt_cli.media.picture.webp_quality import webp_quantizer
+from emt_cli.media.picture.webp_quality import first_frame, webp_quantizer
 from emt_cli.media.samples import Kind
 
 # Where emt-lite-photo begins to win over emt-lite on Kodak24, reduced to a quarter (tests/model_choice.py).
@@ -20,26 +21,29 @@ SMALL = 1 << 18
 """Pixels of a small picture, at most."""
 
 
-def kind_of(image: Image.Image, stream: BinaryIO, size: int) -> Kind:
-    """Tell the kind of an open JPEG, WebP or GIF of size bytes that begins where its stream does."""
-    if image.format == "WEBP":
-        place = stream.tell()
-        quantizer = webp_quantizer(stream)
+def kind_of(image: Image.Image, stream: BinaryIO) -> Kind:
+    """Tell the kind of an open JPEG, WebP or GIF that begins where its stream does: of its first picture."""
+    place = stream.tell()
+    try:
+        if image.format == "GIF":
+            return lossless_kind(first_image_bytes(stream), image.height * image.width, 1)
+        if image.format == "WEBP":
+            name, size = first_frame(stream)
+            if name == b"VP8L":
+                return lossless_kind(size, image.height * image.width, 3)
+            quantizer = webp_quantizer(stream)
+            return "coarse" if quantizer is not None and quantizer >= WEBP_QUANTIZER else "plain"
+    finally:
         stream.seek(place)
-        if quantizer is not None:
-            return "coarse" if quantizer >= WEBP_QUANTIZER else "plain"
-    if image.format in ("WEBP", "GIF"):
-        return lossless_kind(size, image.height * image.width, 3 if image.format == "WEBP" else 1)
-    quality = jpeg_quality(getattr(image, "quantization", {}))
+    layers = getattr(image, "layer", [])
+    quality = jpeg_quality(getattr(image, "quantization", {}), layers[0][3] if layers else 0)
     return "coarse" if quality is not None and quality < JPEG_QUALITY else "plain"
 
 
-def png_kind(
-    size: int, chunks: list[tuple[bytes, memoryview]], pixels: int, colour_type: int, depth: int
-) -> Kind:
-    """Tell the kind of a PNG of size bytes; chunks: all of its chunks, or all but those of the image."""
-    image = size - sum(len(body) for name, body in chunks if name != b"IDAT")
-    return lossless_kind(image, pixels, (3 if colour_type in (2, 6) else 1) * (2 if depth == 16 else 1))
+def png_kind(chunks: list[tuple[bytes, memoryview]], pixels: int, colour_type: int, depth: int) -> Kind:
+    """Tell the kind of a PNG by its chunks, whose image is not looked into."""
+    size = sum(len(body) for name, body in chunks if name == b"IDAT")
+    return lossless_kind(size, pixels, (3 if colour_type in (2, 6) else 1) * (2 if depth == 16 else 1))
 
 
 def lossless_kind(size: int, pixels: int, bytes_a_pixel: int) -> Kind:

@@ -44,10 +44,13 @@ _TEXT_LIMIT = 1 << 20
 """Longest text that travels on; readers such as Pillow refuse a file for a longer one."""
 
 
-def read_chunks(data: bytes | memoryview, *, skip: tuple[bytes, ...] = ()) -> list[tuple[bytes, memoryview]]:
-    """Return the chunks of a PNG file in order, without empty, damaged ancillary and skipped ones.
+def read_chunks(
+    data: bytes | memoryview, *, unread: tuple[bytes, ...] = ()
+) -> list[tuple[bytes, memoryview]]:
+    """Return the chunks of a PNG file in order, without empty and damaged ancillary ones.
 
-    ValueError when it is cut short or damaged. What is skipped is not looked at.
+    unread: kinds whose bodies are not looked into, damaged or not. ValueError when the file is cut short or
+    damaged.
     """
     view = memoryview(data)
     chunks: list[tuple[bytes, memoryview]] = []
@@ -60,9 +63,8 @@ def read_chunks(data: bytes | memoryview, *, skip: tuple[bytes, ...] = ()) -> li
         at += 12 + length
         if at > len(view):
             raise ValueError("the file is cut short")
-        if kind not in skip and (length or kind == b"IEND"):
-            good = zlib.crc32(body, zlib.crc32(kind)) == struct.unpack_from(">I", view, at - 4)[0]
-            if good:
+        if length or kind == b"IEND":
+            if kind in unread or zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(view[at - 4 : at]):
                 chunks.append((kind, body))
             elif kind[:1].isupper():
                 raise ValueError("its data are damaged (checksum)")

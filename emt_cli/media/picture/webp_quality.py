@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 _HEAD = 4096
 """Bytes of a frame in which its head ends, by far."""
+_PLACE = 16
 _TAG = 10
 """Bytes before the head: of the frame, start code and size."""
 
@@ -15,8 +16,9 @@ def webp_quantizer(stream: BinaryIO) -> float | None:
 
     Blocks belong to up to four segments of an index each; how often they do is told by their probabilities.
     """
-    frame = _frame(stream)
-    if frame is None or len(frame) <= _TAG or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
+    name, size = first_frame(stream)
+    frame = stream.read(min(size, _HEAD)) if name == b"VP8 " else b""
+    if len(frame) <= _TAG or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         return None
     bits = _Bits(frame[_TAG:])
     bits.number(2)  # colour space, clamping
@@ -41,15 +43,16 @@ def webp_quantizer(stream: BinaryIO) -> float | None:
     return sum(share * min(127, max(0, base + index)) for share, index in zip(shares, indices, strict=True))
 
 
-def _frame(stream: BinaryIO) -> bytes | None:
-    """Return the start of the first lossy frame of a WebP that does not move."""
+def first_frame(stream: BinaryIO) -> tuple[bytes, int]:
+    """Go to a WebP's first frame; return its kind, VP8 (lossy) or VP8L, and its bytes; or b"" and 0."""
     stream.seek(12)
     while len(head := stream.read(8)) == 8:
         name, size = head[:4], int.from_bytes(head[4:], "little")
-        if name == b"VP8 ":
-            return stream.read(min(size, _HEAD))
-        stream.seek(size + size % 2, 1)
-    return None
+        if name in (b"VP8 ", b"VP8L"):
+            return name, size
+        # A moving picture's frames lie in chunks of their own, behind place and duration.
+        stream.seek(_PLACE if name == b"ANMF" else size + size % 2, 1)
+    return b"", 0
 
 
 class _Bits:

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from emt_cli.errors import InputError
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import check_input
+from emt_cli.media.picture.gif import colour_bytes
 from emt_cli.media.picture.io import MAX_PIXELS
 from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import SIGNATURE
@@ -172,7 +173,7 @@ def _gif_outline(path: Path) -> tuple[int, int, bool]:
     """Return height and width of all frames of a GIF, and whether its blocks go on to its end mark."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
-        at = 13 + _colours(flags)
+        at = 13 + colour_bytes(flags)
         while at < len(data) and data[at] != 0x3B:
             kind, at = data[at], at + 1
             if kind == 0x2C:  # an image
@@ -180,7 +181,7 @@ def _gif_outline(path: Path) -> tuple[int, int, bool]:
                     return height, width, False
                 left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at)
                 width, height = max(width, left + w), max(height, top + h)
-                at += 10 + _colours(flags)
+                at += 10 + colour_bytes(flags)
             elif kind == 0x21:  # an extension
                 at += 1
             else:
@@ -189,11 +190,6 @@ def _gif_outline(path: Path) -> tuple[int, int, bool]:
                 at += 1 + data[at]
             at += 1
         return height, width, at < len(data)
-
-
-def _colours(flags: int) -> int:
-    """Return the bytes of a GIF's table of colours."""
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def _frames(image: Any) -> Iterator[Image.Image]:

@@ -45,6 +45,18 @@ def test_a_jpeg_without_tables_has_no_quality():
     assert jpeg_quality({0: [1, 2]}) is None
 
 
+def test_a_jpegs_quality_is_told_by_the_table_that_its_luma_takes(tmp_path: Path, photo: np.ndarray):
+    fine, coarse = [1] * 64, [60] * 64
+    data = bytearray(saved(photo, "JPEG", qtables=[fine, coarse], subsampling=0))
+    frame = data.index(b"\xff\xc0") + 10  # of each component: number, sampling, table
+    for component, table in enumerate((1, 0, 0)):
+        data[frame + 3 * component + 2] = table
+    (tmp_path / "a.jpg").write_bytes(data)
+
+    assert read_head(tmp_path / "a.jpg").kind == "coarse"
+    assert read_picture(tmp_path / "a.jpg").kind == "coarse"
+
+
 @pytest.mark.parametrize("quality", [0, 20, 50, 74, 80, 95, 100])
 @pytest.mark.parametrize("method", [0, 4])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
@@ -117,6 +129,39 @@ def test_a_page_of_text_without_loss_is_told_from_its_head_alone(
 
     assert read_head(tmp_path / "a").kind == "drawn"
     assert read_picture(tmp_path / "a").kind == "drawn"
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("PNG", {"append": 9}),
+        ("GIF", {"append": 9}),
+        ("GIF", {"comment": b"a comment" * 9999}),
+        ("WEBP", {"append": 9, "lossless": True}),
+        ("WEBP", {"lossless": True, "icc_profile": bytes(range(256)) * 400}),
+    ],
+)
+def test_later_pictures_and_metadata_do_not_count(tmp_path: Path, format: str, options: dict[str, Any]):
+    page = Image.new("RGB", (240, 160), "white")
+    for line in range(12):
+        ImageDraw.Draw(page).text((8, 12 * line), "Text as programs draw it, 0123", "black")
+    # Later frames are as large as they can be.
+    later = np.random.default_rng(0).integers(0, 256, (options.pop("append", 0), 160, 240, 3), np.uint8)
+    if len(later):
+        options |= {"save_all": True, "append_images": [Image.fromarray(frame) for frame in later]}
+    page.save(tmp_path / "a", format, **options)
+
+    assert read_head(tmp_path / "a").kind == "drawn"
+    assert read_picture(tmp_path / "a").kind == "drawn"
+
+
+@pytest.mark.parametrize(("quality", "kind"), [(30, "coarse"), (90, "plain")])
+def test_a_moving_webp_is_told_by_its_first_frame(tmp_path: Path, photo: np.ndarray, quality: int, kind: str):
+    frames = [Image.fromarray(np.roll(photo, 9 * step, axis=1)) for step in range(2)]
+    frames[0].save(tmp_path / "a", "WEBP", save_all=True, append_images=frames[1:], quality=quality)
+
+    assert read_head(tmp_path / "a").kind == kind
+    assert read_picture(tmp_path / "a").kind == kind
 
 
 @pytest.mark.parametrize("gray", [True, False])
