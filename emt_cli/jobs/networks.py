@@ -98,7 +98,8 @@ class Networks:
             found = find_model(self.model, scale)
             hint = self._hint or found.hint
             if self.settings.sharpness is not None and self._read(found.path).sharpness is None:
-                hint = f"{hint or found.name}; it has no sharpness to choose, as emt-photo has"
+                said = f"{found.name} has no sharpness to choose, as emt-photo has"
+                hint = f"{hint}; {said}" if hint else said
             self._found.setdefault(scale, replace(found, hint=hint))  # the first of several threads counts
         return self._found[scale]
 
