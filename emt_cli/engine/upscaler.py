@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from emt_cli.assets.model_choice import find_model
-from emt_cli.engine.agreement import Agreement, disagrees
+from emt_cli.engine.agreement import EDGE_SHARE, SMOOTHING, Agreement, disagrees
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.device import (
     Device,
@@ -84,6 +84,7 @@ class Upscaler:
         self.memory = memory
         self.border = 0 if exact or isinstance(model, CommunityNetwork) else BORDER
         self._guarded = not exact and shows_its_source(model)
+        self._edge_share = SMOOTHING.get(model.metadata.get("name", ""), EDGE_SHARE)
         self._substitute: Runner | None = None
         self.tile = tile
         self.ensemble = ensemble
@@ -295,7 +296,7 @@ class Upscaler:
             return [self.upscale(image, dtype=dtype) for image in images]
         finish_pixels, enlarged = finisher(kind), []
         for image, source, answer in zip(images, sources, answers, strict=True):
-            if self._guarded and disagrees(source, answer, self.scale):
+            if self._guarded and disagrees(source, answer, self.scale, self._edge_share):
                 enlarged.append(self.upscale(image, dtype=dtype))
                 continue
             inner = self._inner(answer)
@@ -356,7 +357,7 @@ class Upscaler:
             place.add(max(0, first), inner)
 
         try:
-            agreement = Agreement(pixels, self.scale) if self._guarded else None
+            agreement = Agreement(pixels, self.scale, self._edge_share) if self._guarded else None
             yield from self._compute(self.runner, pixels, keep, agreement)
             if agreement is not None and agreement.lost:
                 yield from self._again(pixels, keep, notes)
@@ -386,7 +387,7 @@ class Upscaler:
 
     def _again(self, pixels: Numbers, keep: Take, notes: set[str]) -> Steps[None]:
         """Enlarge a region on which the network lost itself: with less contrast, else by emt-lite."""
-        agreement = Agreement(pixels, self.scale)
+        agreement = Agreement(pixels, self.scale, self._edge_share)
 
         def restore(first: int, rows: Floats) -> None:
             rows -= GRAY
