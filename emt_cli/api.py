@@ -86,7 +86,8 @@ class Session:
         return self._networks
 
     def _job(self, target: Target, **settings: Any) -> PictureJob:
-        return PictureJob(Settings(target, **vars(self._how), **settings), self._loaded())
+        networks = self._loaded().suited(scale=target.scale)
+        return PictureJob(Settings(target, **vars(self._how), **settings), networks)
 
     def upscale_file(
         self,
@@ -160,7 +161,7 @@ class Session:
 
         wanted = Target.asked(scale, width, height, long_side)
         settings = VideoSettings(wanted, **vars(self._how), codec=codec, crf=crf, overwrite=overwrite)
-        job = VideoJob(settings, self._loaded())
+        job = VideoJob(settings, self._loaded().suited(scale=wanted.scale))
         task = job.open(Path(source), None if target is None else Path(target))
         return finish(run_video(job, task, stop=stop or Event()), progress)
 

@@ -112,6 +112,21 @@ def test_a_file_is_enlarged_with_its_metadata(cat: Path, model: str) -> None:
     assert shares[-1] == 1
 
 
+def test_a_session_takes_the_model_that_the_command_line_takes(cat: Path) -> None:
+    with Session() as session:
+        for scale, model in ((1, "emt-lite-photo"), (2, "emt-photo")):
+            by_itself, named = (cat.with_name(f"{name}.png") for name in (f"auto{scale}", f"named{scale}"))
+            session.upscale_file(cat, by_itself, scale=scale)
+            Session(model).upscale_file(cat, named, scale=scale)
+            assert np.array_equal(*(np.asarray(Image.open(path)) for path in (by_itself, named)))
+
+
+@pytest.mark.parametrize("sharpness", [-0.1, 2.0, float("nan")])
+def test_a_session_refuses_a_sharpness_that_is_none_before_the_first_picture(sharpness: float) -> None:
+    with pytest.raises(EmtError, match="a sharpness is a number from 0 to 1"):
+        Session(sharpness=sharpness)
+
+
 def test_a_result_lies_beside_its_source_and_overwrites_nothing(cat: Path, model: str) -> None:
     result = upscale_file(str(cat), long_side=100, model=model)
 

@@ -89,13 +89,14 @@ def load_weights(path: Path, *, config: EMTConfig | None = None, sharpness: floa
                 f"{path}: has one set of weights, and so no sharpness to choose; leave --sharpness out"
             )
         return Weights(config, checked, metadata, sha256)
-    share = _share(metadata.get("sharpness", 1.0) if sharpness is None else sharpness, path)
+    share = check_sharpness(metadata.get("sharpness", 1.0) if sharpness is None else sharpness, path)
     return Weights(config, _mixed(_checked(faithful, config, path), checked, share), metadata, sha256, share)
 
 
-def _share(sharpness: Any, path: Path) -> float:
+def check_sharpness(sharpness: Any, where: Path | str) -> float:
+    """Return a sharpness, 0 to 1; raises ModelError, naming where it was given, for anything else."""
     if type(sharpness) not in (int, float) or not 0 <= sharpness <= 1:
-        raise ModelError(f"{path}: a sharpness is a number from 0 to 1, not {reprlib.repr(sharpness)}")
+        raise ModelError(f"{where}: a sharpness is a number from 0 to 1, not {reprlib.repr(sharpness)}")
     return float(sharpness)
 
 

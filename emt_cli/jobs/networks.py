@@ -29,6 +29,7 @@ from emt_cli.engine.memory import free_memory
 from emt_cli.engine.models import Model, load_model, precision_for
 from emt_cli.engine.precision import result_precision
 from emt_cli.engine.upscaler import Upscaler
+from emt_cli.engine.weights import check_sharpness
 from emt_cli.jobs.target import Target
 from emt_cli.media.samples import Kind
 
@@ -66,7 +67,9 @@ class Networks:
     def __init__(self, settings: NetworkSettings, *, by_auto: bool = False, hint: str | None = None) -> None:
         self.settings, self.model = settings, settings.model
         self._by_auto, self._hint = by_auto or self.model == "auto", hint
-        self._suited: dict[Kind, Networks] = {}
+        self._suited: dict[tuple[Kind, bool], Networks] = {}
+        if settings.sharpness is not None:
+            check_sharpness(settings.sharpness, "sharpness")
         self.devices = choose_devices(settings.device)
         for device in self.devices:
             choose_precision(settings.precision, device)
@@ -125,17 +128,23 @@ class Networks:
                 )
             return self._upscalers[key]
 
-    def suited(self, kind: Kind) -> Networks:
-        """Return the networks for a picture or video of a kind; others than these with --model auto only."""
-        model = suited_model(self.model, kind)
+    def suited(self, kind: Kind = "plain", *, scale: float | None = None) -> Networks:
+        """Return the networks for pictures or videos of a kind, or that get a scale.
+
+        Others than these with --model auto only.
+        """
+        model = suited_model(self.model, kind, scale=scale)
         if model == self.model:
             return self
+        key = kind, scale == 1
         with self._lock:
-            if kind not in self._suited:
-                hint = f"{model}, as it {SUITED[kind].of_one}; {SUITED[kind].way_out}"
+            if key not in self._suited:
+                hint = None
+                if scale != 1:
+                    hint = f"{model}, as it {SUITED[kind].of_one}; {SUITED[kind].way_out}"
                 settings = replace(self.settings, model=model)
-                self._suited[kind] = Networks(settings, by_auto=True, hint=hint)
-            return self._suited[kind]
+                self._suited[key] = Networks(settings, by_auto=True, hint=hint)
+            return self._suited[key]
 
     def places(self, scales: Iterable[int], memory: Callable[[int], float]) -> tuple[int, ...]:
         """Return the devices' places in `devices`, each once for every picture it is best given at a time.
