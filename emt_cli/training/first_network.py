@@ -67,8 +67,9 @@ def _kept_layers(
     """Take some layers of a deeper body, in this order; a mixer that becomes local adds nothing at first."""
     ours = network.config.mixers
     if len(layers) != len(ours) or not all(0 <= layer < len(theirs.mixers) for layer in layers):
+        listed = ", ".join(map(str, layers))
         raise UsageError(
-            f"{path}: init_layers names {len(layers)} layers; this network takes {len(ours)},"
+            f"{path}: init_layers names {listed}; this network takes {len(ours)},"
             f" of 0 to {len(theirs.mixers) - 1}"
         )
     kept = {name: value for name, value in tensors.items() if not name.startswith("body.")}

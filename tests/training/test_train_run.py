@@ -366,8 +366,8 @@ def test_shallower_network_starts_with_the_layers_it_is_told_to_keep(tmp_path: P
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
-        ((0, 1), "names 2 layers; this network takes 3, of 0 to 5"),
-        ((0, 1, 6), "takes 3, of 0 to 5"),
+        ((0, 1), "names 0, 1; this network takes 3, of 0 to 5"),
+        ((0, 1, 6), "names 0, 1, 6; this network takes 3, of 0 to 5"),
         ((1, 2, 4), "layer 1 is local, and 0 of this network is global"),
     ],
 )
