@@ -87,7 +87,7 @@ def find_start(config: TrainConfig, place: Place) -> tuple[Checkpoint, Path] | N
     if there and path.resolve() != there[-1].resolve():
         raise OutputExistsError(f"{place.out}: holds a run that is further than {path}; choose another --out")
     checkpoint = load_checkpoint(path)
-    fixed = ["optimizer", *(["discriminator.width"] if checkpoint.discriminator else [])]
+    fixed = ["optimizer", "init_layers", *(["discriminator.width"] if checkpoint.discriminator else [])]
     foreign = [
         f"{key} is {theirs} there and {ours} in this run"
         for key, (theirs, ours) in changes(checkpoint.config, config).items()

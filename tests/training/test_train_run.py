@@ -382,6 +382,13 @@ def test_layers_that_cannot_be_kept_are_refused(tmp_path: Path, layers: tuple[in
         first_network(config)
 
 
+def test_layers_are_not_chosen_anew_on_the_way(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "run")
+
+    with pytest.raises(UsageError, match="init_layers is"):
+        finish(replace(config, steps=4, init_layers=(0, 1)), tmp_path / "run", "auto")
+
+
 def test_wider_network_than_that_of_the_weights_is_refused(tmp_path: Path):
     net = EMT(EMTConfig(2, 10, 1, 2, 1, 1, mlp_ratio=1.5))
     save_weights(tmp_path / "net.safetensors", net.config, net.state_dict(), {})
