@@ -10,6 +10,7 @@ AGREEMENT = 68.0
 MEASURED = {
     "e353d901f29a008ac145b1c12ae7e3bb318501f81ebd3742f623614a7690d0b4": 73.3,  # emt-lite-x2
     "78517c4ed6399a5862fb4e1dec79752722a9ac858a1bf090748881c2d6aca1a9": 70.9,  # emt-lite-x3
+    "9e61c85c432498bc8ad1b7bd3096da620fe27bde1b8feb1030aa082306b41c5a": 70.7,  # emt-base-x4
     "dd6e29336ae8f8c3abe3c0f9d550f1220dcb91b77078b6b698d49da7ee657c86": 68.7,  # emt-lite-x4
     "2421e84c965887e6d14286ba65d54fd5bf58fe7760f3f2bb48285cb2b1d2e7a5": 70.5,  # emt-lite-photo-x4
     "a4993494bd900de2725e0be80d14a95ac06325c087e94c76bb3410da23671c41": 66.0,  # emt-photo-x4

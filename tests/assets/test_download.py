@@ -366,7 +366,7 @@ def test_unknown_scale_is_one_line() -> None:
     assert "x5" in refused(5)
 
 
-@pytest.mark.parametrize("name", ["emt-art", "emt-lite", "emt-lite-photo", "emt-photo"])
+@pytest.mark.parametrize("name", ["emt-art", "emt-base", "emt-lite", "emt-lite-photo", "emt-photo"])
 def test_bundled_models_need_no_fetching(name: str) -> None:
     with pytest.raises(ModelError, match=f"{name} comes with the package"):
         pull(name)

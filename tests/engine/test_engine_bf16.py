@@ -313,6 +313,7 @@ def photographs(shared: Path) -> dict[str, list[Path]]:
         "emt-lite-x2",
         "emt-lite-x3",
         "emt-lite-x4",
+        "emt-base-x4",
         "emt-lite-photo-x4",
         "emt-photo-x4",
         "emt-art-x4",
