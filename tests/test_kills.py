@@ -34,6 +34,17 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def length(command: tuple[str, ...], work: Path) -> float:
+    """Run a command twice and return the shorter time: the first may wait for what starts processes."""
+    times = []
+    for _ in range(2):
+        (work / "out" / "photo_x2.png").unlink(missing_ok=True)
+        began = time.perf_counter()
+        assert emt(*command, folder=work, talk=work / "talk").code == 0
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
 def moments(seconds: float, count: int, seed: int = 0) -> Iterator[float]:
     """Moments of a run that takes so long, early ones and late ones."""
     random = Random(seed)
@@ -51,9 +62,7 @@ def sha256(path: Path) -> str:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_upscale_killed_at_any_moment_leaves_no_half_result(work: Path, number: signal.Signals) -> None:
     command = ("upscale", "photo.png", "--model", "tiny.safetensors", "--scale", "2", "-o", "out/")
-    began = time.perf_counter()
-    assert emt(*command, folder=work, talk=work / "talk").code == 0
-    seconds, whole = time.perf_counter() - began, sha256(work / "out" / "photo_x2.png")
+    seconds, whole = length(command, work), sha256(work / "out" / "photo_x2.png")
     (work / "out" / "photo_x2.png").unlink()
     codes = set()
 
@@ -89,9 +98,7 @@ def test_overwriting_upscale_killed_at_any_moment_keeps_the_old_result_or_has_th
         "-o",
         "out/photo_x2.png",
     )
-    began = time.perf_counter()
-    assert emt(*command, folder=work, talk=work / "talk").code == 0
-    seconds, new = time.perf_counter() - began, sha256(work / "out" / "photo_x2.png")
+    seconds, new = length(command, work), sha256(work / "out" / "photo_x2.png")
     result = work / "out" / "photo_x2.png"
 
     for moment in moments(seconds, 10, 1):
