@@ -100,7 +100,7 @@ def draw(points: list[Point], path: Path) -> None:
             axes.annotate(
                 point.name,
                 (point.speed, point.psnr),
-                (-6 if left else 5, 4),
+                (-6 if left else 5, -11 if ours else 4),
                 textcoords="offset points",
                 ha="right" if left else "left",
                 fontsize=9 if ours else 7,
