@@ -200,9 +200,10 @@ class Networks:
     def _read(self, path: Path) -> Model:
         if path not in self._weights:
             wanted = self.settings.sharpness
-            if wanted is not None and self._by_auto and load_model(path).sharpness is None:
-                wanted = None
-            self._weights[path] = load_model(path, sharpness=wanted)
+            model = load_model(path, sharpness=None if self._by_auto else wanted)
+            if self._by_auto and None not in (wanted, model.sharpness):
+                model = load_model(path, sharpness=wanted)
+            self._weights[path] = model
         return self._weights[path]
 
 
