@@ -29,7 +29,7 @@ from emt_cli.jobs.video.segments import (
 from emt_cli.jobs.video.task import Settings, VideoTask
 from emt_cli.media.files import check_target
 from emt_cli.media.video.animation import SUFFIXES as ANIMATIONS
-from emt_cli.media.video.animation import gif_ends
+from emt_cli.media.video.animation import gif_outline
 from emt_cli.media.video.animation_write import check_durations
 from emt_cli.media.video.codecs import ANIMATION, Encoding, choose_pix_fmt, encoders, kept_hdr
 from emt_cli.media.video.containers import map_streams
@@ -236,7 +236,7 @@ def _source_notes(info: VideoInfo, settings: Settings, start: int | None) -> lis
     notes = [f"{name} will be missing from the result" for name in info.left_out]
     if info.broken:
         notes.append(f"it is damaged: {info.broken}")
-    elif info.container == "gif" and not gif_ends(info.path):
+    elif info.container == "gif" and not gif_outline(info.path).ends:
         notes.append("it has no end mark: it may be cut short, and frames be missing at its end")
     if info.origin < 0 and start is None:
         late = f"{float(-info.seconds(info.origin)):.3f} s"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-import mmap
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from emt_cli.errors import InputError
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import check_input
-from emt_cli.media.picture.gif import colour_bytes
+from emt_cli.media.picture.gif import Outline, read_outline
 from emt_cli.media.picture.io import MAX_PIXELS
 from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import SIGNATURE
@@ -140,7 +139,9 @@ def read_animation(info: VideoInfo) -> Iterator[Picture]:
 def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterator[Image.Image]:
     try:
         with open_image(path, format) as image:
-            height, width = gif_extent(path) if format == "GIF" else (image.height, image.width)
+            # Pillow grows the picture to hold all frames.
+            outline = gif_outline(path) if format == "GIF" else image
+            height, width = outline.height, outline.width
             check_input(str(path), height=height, width=width, max_pixels=MAX_PIXELS)
             with readable_damage(str(path)):
                 count = getattr(image, "n_frames", 1)
@@ -155,41 +156,10 @@ def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterat
         raise InputError(f"{path}: its data are damaged or cut short; get an undamaged copy") from error
 
 
-def gif_extent(path: Path) -> tuple[int, int]:
-    """Return height and width that hold all frames of a GIF, which Pillow grows the picture to.
-
-    A frame should lie inside the picture, but the 16 bits of its place and size can say anything.
-    """
-    height, width, _ = _gif_outline(path)
-    return height, width
-
-
-def gif_ends(path: Path) -> bool:
-    """Whether a GIF has its end mark; without one nothing tells how many more frames there were."""
-    return _gif_outline(path)[2]
-
-
-def _gif_outline(path: Path) -> tuple[int, int, bool]:
-    """Return height and width of all frames of a GIF, and whether its blocks go on to its end mark."""
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        width, height, flags = struct.unpack_from("<HHB", data, 6)
-        at = 13 + colour_bytes(flags)
-        while at < len(data) and data[at] != 0x3B:
-            kind, at = data[at], at + 1
-            if kind == 0x2C:  # an image
-                if at + 9 > len(data):  # cut short
-                    return height, width, False
-                left, top, w, h, flags = struct.unpack_from("<HHHHB", data, at)
-                width, height = max(width, left + w), max(height, top + h)
-                at += 10 + colour_bytes(flags)
-            elif kind == 0x21:  # an extension
-                at += 1
-            else:
-                continue
-            while at < len(data) and data[at]:
-                at += 1 + data[at]
-            at += 1
-        return height, width, at < len(data)
+def gif_outline(path: Path) -> Outline:
+    """Return what the blocks of a GIF tell, without a frame decoded; struct.error for a file cut short."""
+    with path.open("rb") as stream:
+        return read_outline(stream)
 
 
 def _frames(image: Any) -> Iterator[Image.Image]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from emt_cli.errors import InputError
 from emt_cli.media.picture.io import read_bytes, read_picture
-from emt_cli.media.video.animation import gif_extent
+from emt_cli.media.video.animation import gif_outline
 from emt_cli.media.video.mp4 import is_cut_short
 
 
@@ -244,7 +244,7 @@ def test_float_tiff_beyond_what_can_be_computed_is_refused(value: float) -> None
 @pytest.mark.parametrize(
     ("look", "beginning", "rest", "most"),
     [
-        (gif_extent, b"GIF89a\1\0\1\0\0\0\0;", bytes(4_000_000), 100_000),
+        (gif_outline, b"GIF89a\1\0\1\0\0\0\0;", bytes(4_000_000), 100_000),
         (is_cut_short, b"\0\0\0\x08ftyp", b"\0\0\0\x08free" * 20_000, 100_000),
         (lambda path: read_bytes(path, "picture"), b"\x89PNG\r\n\x1a\n", bytes(4_000_000), 4_100_000),
     ],

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from emt_cli.errors import InputError, OutputError
-from emt_cli.media.video.animation import gif_extent
+from emt_cli.media.video.animation import gif_outline
 from emt_cli.media.video.animation_write import write_animation
 from emt_cli.media.video.codecs import ANIMATION, SEGMENT_SUFFIX, Encoding
 from emt_cli.media.video.containers import map_streams
@@ -241,7 +241,7 @@ def test_gif_whose_frame_lies_far_outside_is_refused_before_memory_is_taken(tmp_
     data[second + 1 : second + 9] = b"\xff" * 8
     path.write_bytes(bytes(data))
 
-    assert max(gif_extent(path)) == 131070
+    assert gif_outline(path).width == 131070
     with pytest.raises(InputError, match="over the limit"):
         probe(path)
 
@@ -256,7 +256,9 @@ def test_small_gif_of_very_many_large_frames_is_refused_before_they_are_decoded(
 
 
 def test_extent_of_an_ordinary_gif_is_its_size(tmp_path: Path) -> None:
-    assert gif_extent(animation(tmp_path / "a.gif")) == (30, 40)
+    outline = gif_outline(animation(tmp_path / "a.gif"))
+
+    assert (outline.height, outline.width, outline.ends) == (30, 40, True)
 
 
 @pytest.mark.parametrize("end", range(13, 200, 3))
