@@ -4,8 +4,9 @@ The folder's pictures are reduced to a quarter and saved as JPEG, WebP and video
 videos are seven frames in which the picture moves by two pixels each, of which the fifth is taken. Prints the
 mean PSNR (Y, dB) of both models, in how many pictures the photo model wins, and what tells the quality: the
 thresholds of media/picture/kind.py and media/video/coarse.py follow from it. With a folder of drawings
-(python samples/line_art.py DRAWINGS --held-out --count 20 --seed 2) it prints a table of both as PNG instead:
-the bits that a sample takes at full size and reduced, how many are taken for drawn, and emt-art's PSNR.
+(python samples/line_art.py DRAWINGS --held-out --count 20 --seed 2) it prints tables of both instead: the
+bits that a sample takes as PNG at full size and reduced, emt-art's PSNR, and how many are taken for drawn, in
+colour and gray, as PNG and WebP.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from PIL import Image
 
 from emt_cli import Upscaler
 from emt_cli.media.metrics import psnr
-from emt_cli.media.picture.kind import lossless_kind
-from emt_cli.media.picture.webp_quality import webp_quantizer
+from emt_cli.media.picture.head import read_head
+from emt_cli.media.picture.webp_quality import first_frame, webp_quantizer
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.video.coarse import TELL_QUANTIZERS, quantizers
 
@@ -44,7 +46,7 @@ def saved(picture: Pixels, format: str, quality: int) -> tuple[Pixels, float]:
     """Return a picture as it comes back, and what tells its quality."""
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, format, quality=quality)
-    told = webp_quantizer(stream) if format == "WEBP" else quality
+    told = webp_quantizer(stream, first_frame(stream)[1]) if format == "WEBP" else quality
     stream.seek(0)
     return np.asarray(Image.open(stream).convert("RGB")), float(told or 0)
 
@@ -109,16 +111,24 @@ def bits(picture: Pixels) -> float:
     return 8 * size(picture) / picture.size
 
 
-def is_drawn(picture: Pixels) -> bool:
-    """Tell whether it is taken for drawn."""
-    return lossless_kind(size(picture), picture.shape[0] * picture.shape[1], 3) == "drawn"
+def drawn(group: list[Pixels], format: str, *, gray: bool) -> int:
+    """Return how many are taken for drawn, saved without loss; gray: without colour, but as if in colour."""
+    found = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "picture")
+        for picture in group:
+            image = Image.fromarray(picture)
+            image = image.convert("L").convert("RGB") if gray else image
+            image.save(path, format, lossless=True)
+            found += read_head(path).kind == "drawn"
+    return found
 
 
 def compare_drawn(folders: dict[str, Path]) -> None:
-    """Print the table of photographs and drawings that were saved without loss."""
+    """Print the tables of photographs and drawings that were saved without loss."""
     models = [Upscaler.from_model(name, SCALE) for name in ("emt-lite", "emt-art")]
-    print("\n| PNG | bits a sample | reduced | taken for drawn | emt-lite | emt-art | art wins |")
-    print("|---|---|---|---|---|---|---|")
+    print("\n| | bits a sample, PNG | reduced | emt-lite | emt-art | art wins |\n|---|---|---|---|---|---|")
+    told = []
     for name, folder in folders.items():
         originals = pictures(folder)
         small = [np.ascontiguousarray(bicubic_downscale(hr, SCALE)) for hr in originals]
@@ -128,12 +138,17 @@ def compare_drawn(folders: dict[str, Path]) -> None:
             for lr, hr in zip(small, originals, strict=True)
         ]
         lite, art = np.mean(scores, axis=0)
-        drawn = [sum(is_drawn(picture) for picture in group) for group in (originals, small)]
         print(
             f"| {name} | {min(whole):.1f} to {max(whole):.1f} | {min(reduced):.1f} to {max(reduced):.1f} "
-            f"| {drawn[0]} and {drawn[1]} of {len(scores)} "
-            f"| {lite:.2f} | {art:.2f} | {sum(after > before for before, after in scores)} |"
+            f"| {lite:.2f} | {art:.2f} | {sum(after > before for before, after in scores)} of {len(scores)} |"
         )
+        counts = [
+            f"{drawn(originals, format, gray=gray)} and {drawn(small, format, gray=gray)}"
+            for gray in (False, True)
+            for format in ("PNG", "WEBP")
+        ]
+        told.append(f"| {name}, whole and reduced | {' | '.join(counts)} |")
+    print("\n| taken for drawn | PNG | WebP | gray PNG | gray WebP |\n|---|---|---|---|---|", *told, sep="\n")
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ _TAG = 10
 """Bytes before the head: of the frame, start code and size."""
 
 
-def webp_quantizer(stream: BinaryIO) -> float | None:
-    """Return the quantiser index of an average block, 0 (fine) to 127; None where nothing is lossy or plain.
+def webp_quantizer(stream: BinaryIO, size: int) -> float | None:
+    """Return the quantiser index of an average block, 0 (fine) to 127; None for a damaged or lossless frame.
 
-    Blocks belong to up to four segments of an index each; how often they do is told by their probabilities.
+    The stream stands at a frame of size bytes, as first_frame() leaves it. Blocks belong to up to four
+    segments of an index each; how often they do is told by their probabilities.
     """
-    name, size = first_frame(stream)
-    frame = stream.read(min(size, _HEAD)) if name == b"VP8 " else b""
+    frame = stream.read(min(size, _HEAD))
     if len(frame) <= _TAG or frame[0] & 1 or frame[3:6] != b"\x9d\x01\x2a":
         return None
     bits = _Bits(frame[_TAG:])

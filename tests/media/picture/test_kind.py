@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from emt_cli.media.picture.head import read_head
 from emt_cli.media.picture.io import read_picture
 from emt_cli.media.picture.jpeg_quality import jpeg_quality
-from emt_cli.media.picture.webp_quality import webp_quantizer
+from emt_cli.media.picture.webp_quality import first_frame, webp_quantizer
 
 
 def saved(photo: np.ndarray, format: str, **options: Any) -> bytes:
@@ -69,7 +69,7 @@ def test_a_webps_quantiser_is_what_libwebp_makes_of_the_quality(
         stream, "WEBP", quality=quality, method=method, icc_profile=profile
     )
 
-    found = webp_quantizer(stream)
+    found = webp_quantizer(stream, first_frame(stream)[1])
 
     linear = quality / 100 * 2 / 3 if quality < 75 else 2 * quality / 100 - 1  # libwebp, QualityToCompression
     assert found == pytest.approx(127 * (1 - linear ** (1 / 3)), abs=3)  # segments are centred roughly
@@ -79,9 +79,9 @@ def test_webp_without_losses_and_damaged_webp_have_no_quantiser(photo: np.ndarra
     lossless = saved(photo, "WEBP", lossless=True)
     lossy = saved(photo, "WEBP", quality=50)
 
-    assert webp_quantizer(io.BytesIO(lossless)) is None
-    for length in (0, 11, 20, 25, 29):
-        assert webp_quantizer(io.BytesIO(lossy[:length])) is None
+    for data in (lossless, *(lossy[:length] for length in (0, 11, 20, 25, 29))):
+        stream = io.BytesIO(data)
+        assert webp_quantizer(stream, first_frame(stream)[1]) is None
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,20 @@ def test_a_drawing_of_16_bits_is_told_as_well(tmp_path: Path, gray: bool):
 
     assert read_head(tmp_path / "a.png").kind == "drawn"
     assert read_picture(tmp_path / "a.png").kind == "drawn"
+
+
+@pytest.mark.parametrize(
+    ("format", "mode", "options"),
+    [("PNG", "RGB", {}), ("PNG", "RGBA", {}), ("WEBP", "RGB", {"lossless": True})],
+)
+def test_a_photograph_without_colour_saved_as_if_in_colour_is_not_drawn(
+    tmp_path: Path, photo: np.ndarray, format: str, mode: str, options: dict[str, Any]
+):
+    gray = cv2.GaussianBlur(photo[..., 1], (5, 5), 1)  # as smooth as photographs of many pixels
+    Image.fromarray(gray).convert(mode).save(tmp_path / "a", format, **options)
+
+    assert read_head(tmp_path / "a").kind == "plain"
+    assert read_picture(tmp_path / "a").kind == "plain"
 
 
 def test_gray_photographs_of_8_and_16_bits_are_not_drawn(tmp_path: Path, photo: np.ndarray):
