@@ -109,7 +109,7 @@ def train(
         "seed": seed,
     }
     values = {key: value for key, value in chosen.items() if value is not None}
-    from emt_cli.training.start import Place, changes, process_rank, resumed_settings
+    from emt_cli.training.start import Place, changes, process_rank, resumed_settings, said
 
     place = Place(
         out=out,
@@ -129,7 +129,7 @@ def train(
         raise UsageError("no training pictures: name a folder or a data set with --data")
     if before is not None and not quiet and process_rank() == 0:
         for key, (theirs, ours) in changes(before, recipe).items():
-            ui.say(f"{key}: {ours} from here on, {theirs} so far")
+            ui.say(f"{key}: {said(ours)} from here on, {said(theirs)} so far")
     if dry_run:
         _show_plan(recipe, place, as_json)
     else:
@@ -152,7 +152,7 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
 
     pictures = count_pictures(recipe, place)
     start = find_start(recipe, place)
-    check_sources(recipe, place)
+    check_sources(recipe, place, resumed=start is not None)
     plan = make_plan(recipe, processes=place.processes)
     done = 0 if start is None else start[0].step
     seconds = plan.seconds_per_step * (plan.steps - done)

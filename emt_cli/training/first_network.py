@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,10 +21,16 @@ from emt_cli.training.optimizer import start_as_identity
 _DEPTH = ("blocks", "layers", "attention_layers")
 
 
-def first_network(config: TrainConfig) -> EMT:
-    """Build the network of step 0: at random, near an identity, or of the model config.init."""
+def first_network(config: TrainConfig, *, resumed: bool = False) -> EMT:
+    """Build the network of step 0: at random, near an identity, or of the model config.init.
+
+    resumed: whether a checkpoint's weights will take its place; config.init is then read, and has to be
+    there, only for a discriminator's run, whose models keep it for --sharpness.
+    """
     torch.manual_seed(config.seed)
     network = EMT(config.network)
+    if resumed and not config.discriminator.weight:
+        return network
     if config.identity_start:
         start_as_identity(network)
     if config.init:
@@ -66,11 +73,12 @@ def _kept_layers(
 ) -> dict[str, Tensor]:
     """Take some layers of a deeper body, in this order; a mixer that becomes local adds nothing at first."""
     ours = network.config.mixers
-    if len(layers) != len(ours) or not all(0 <= layer < len(theirs.mixers) for layer in layers):
+    rising = all(before < after for before, after in pairwise(layers))
+    if len(layers) != len(ours) or not rising or not 0 <= layers[0] <= layers[-1] < len(theirs.mixers):
         listed = ", ".join(map(str, layers))
         raise UsageError(
             f"{path}: init_layers names {listed}; this network takes {len(ours)},"
-            f" of 0 to {len(theirs.mixers) - 1}"
+            f" of 0 to {len(theirs.mixers) - 1}, each once and in order"
         )
     kept = {name: value for name, value in tensors.items() if not name.startswith("body.")}
     fresh = network.state_dict()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emt_cli.model.emt import EMT
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.discriminator import Discriminator
-from emt_cli.training.first_network import first_network
 from emt_cli.training.losses import Losses
 
 
@@ -30,7 +30,7 @@ class Plan:
 
 def make_plan(config: TrainConfig, *, processes: int = 1) -> Plan:
     """Take two steps on one patch and reckon from them."""
-    network = first_network(config).train()
+    network = EMT(config.network).train()
     losses = Losses(config.losses, torch.device("cpu"), scale=config.scale)
     discriminator = Discriminator(config.discriminator.width) if config.discriminator.weight else None
     share = max(1, config.batch // processes)

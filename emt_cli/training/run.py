@@ -34,9 +34,9 @@ BAD_STEPS = 20
 
 
 class Run:
-    """The state of a run on this process's device."""
+    """The state of a run on this process's device; resumed: whether restore() will follow."""
 
-    def __init__(self, config: TrainConfig, fabric: Fabric, out: Path) -> None:
+    def __init__(self, config: TrainConfig, fabric: Fabric, out: Path, *, resumed: bool = False) -> None:
         self.config, self.fabric, self.out = config, fabric, out
         self.step = 0
         """Steps done."""
@@ -44,7 +44,7 @@ class Run:
         """Best validation score: PSNR in dB, or whatever the recipe chooses by; the greater, the better."""
         self.seconds = 0.0
         self.bad_steps = 0
-        self.network = first_network(config).to(fabric.device)
+        self.network = first_network(config, resumed=resumed).to(fabric.device)
         if config.freeze_norm:
             freeze_statistics(self.network)
         elif fabric.world_size > 1:

@@ -88,10 +88,13 @@ def find_start(config: TrainConfig, place: Place) -> tuple[Checkpoint, Path] | N
         raise OutputExistsError(f"{place.out}: holds a run that is further than {path}; choose another --out")
     checkpoint = load_checkpoint(path)
     fixed = ["optimizer", "init_layers", *(["discriminator.width"] if checkpoint.discriminator else [])]
+    unused = not config.discriminator.weight  # nothing is read of init any more
     foreign = [
-        f"{key} is {theirs} there and {ours} in this run"
+        f"{key} is {said(theirs)} there and {said(ours)} in this run"
         for key, (theirs, ours) in changes(checkpoint.config, config).items()
-        if key.startswith("network.") or key in fixed
+        if key.startswith("network.")
+        or key in fixed
+        or (key == "init" and unused and Path(theirs).name != Path(ours).name)  # it may have been moved
     ]
     if foreign:
         raise UsageError(f"{path}: {', '.join(foreign)}; leave that out, or choose another --out")
@@ -118,6 +121,11 @@ def changes(before: dict[str, Any], config: TrainConfig) -> dict[str, tuple[Any,
     return {key: (known[key], value) for key, value in settings_of(config).items() if known[key] != value}
 
 
+def said(value: Any) -> Any:
+    """Return a setting's value for people."""
+    return "none" if value in ("", ()) else value
+
+
 def choose_accelerator(place: Place) -> torch.device:
     """Return the device that place.accelerator stands for.
 
@@ -138,11 +146,16 @@ def choose_accelerator(place: Place) -> torch.device:
     return device
 
 
-def check_sources(config: TrainConfig, place: Place, report: Report | None = None) -> None:
-    """Raise EmtError for models or validation pictures that a run could not use, before its long work."""
-    if config.init:
-        first_network(config)
-    elif config.freeze_norm and resumed_settings(place) is None:
+def check_sources(
+    config: TrainConfig, place: Place, report: Report | None = None, *, resumed: bool = False
+) -> None:
+    """Raise EmtError for models or validation pictures that a run could not use, before its long work.
+
+    resumed: whether the run goes on from a checkpoint.
+    """
+    if config.init or config.init_layers:
+        first_network(config, resumed=resumed)
+    elif config.freeze_norm and not resumed:
         raise UsageError("freeze_norm keeps the statistics of init: name that model with --init")
     if config.teacher and not is_folder(config.teacher):
         load_teacher(config.teacher, config.scale, rgb=not config.answers_beforehand)

@@ -368,6 +368,8 @@ def test_shallower_network_starts_with_the_layers_it_is_told_to_keep(tmp_path: P
     [
         ((0, 1), "names 0, 1; this network takes 3, of 0 to 5"),
         ((0, 1, 6), "names 0, 1, 6; this network takes 3, of 0 to 5"),
+        ((0, 2, 2), "names 0, 2, 2; this network takes 3, of 0 to 5, each once and in order"),
+        ((0, 4, 2), "names 0, 4, 2; this network takes 3, of 0 to 5, each once and in order"),
         ((1, 2, 4), "layer 1 is local, and 0 of this network is global"),
     ],
 )
@@ -387,6 +389,33 @@ def test_layers_are_not_chosen_anew_on_the_way(tmp_path: Path, config: TrainConf
 
     with pytest.raises(UsageError, match="init_layers is"):
         finish(replace(config, steps=4, init_layers=(0, 1)), tmp_path / "run", "auto")
+
+
+def test_model_to_start_from_is_not_changed_where_that_would_change_nothing(
+    tmp_path: Path, config: TrainConfig
+):
+    finish(replace(config, steps=2), tmp_path / "first")
+    first = tmp_path / "first/last.safetensors"
+
+    with pytest.raises(UsageError, match=r"init is none there and .*last\.safetensors in this run"):
+        finish(replace(config, steps=4, init=str(first)), tmp_path / "first", "auto")
+
+
+def test_run_goes_on_without_the_model_it_started_from(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "first")
+    first, moved = tmp_path / "first/last.safetensors", tmp_path / "moved"
+    started = replace(config, steps=2, init=str(first))
+    finish(started, tmp_path / "cut")
+    finish(replace(started, steps=4), tmp_path / "whole")
+    shutil.copytree(tmp_path / "cut", moved)
+
+    first.rename(tmp_path / "elsewhere.safetensors")
+    finish(replace(started, steps=4), tmp_path / "cut", "auto")
+    finish(replace(started, steps=4, init="other/last.safetensors"), moved, "auto")
+
+    there = tensors_of(tmp_path / "whole/last.safetensors")
+    assert same(tensors_of(tmp_path / "cut/last.safetensors"), there)
+    assert same(tensors_of(moved / "last.safetensors"), there)
 
 
 def test_wider_network_than_that_of_the_weights_is_refused(tmp_path: Path):
