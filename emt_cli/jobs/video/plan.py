@@ -52,7 +52,7 @@ class VideoJob:
 
     def networks_for(self, info: VideoInfo) -> Networks:
         """Return the networks that suit a video."""
-        return self.networks.suited("coarse video" if info.coarse else "plain")
+        return self.networks.suited(info.kind)
 
     def open(
         self, source: Path, output: Path | None = None, *, name: str | None = None, here: bool = True

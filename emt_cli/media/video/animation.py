@@ -20,10 +20,11 @@ from emt_cli.errors import InputError
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.gif import Outline, read_outline
+from emt_cli.media.picture.head import read_head
 from emt_cli.media.picture.io import MAX_PIXELS
 from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import SIGNATURE
-from emt_cli.media.samples import Pixels
+from emt_cli.media.samples import Kind, Pixels
 from emt_cli.media.video.colour import Colour
 from emt_cli.media.video.info import Stream, VideoInfo
 
@@ -120,6 +121,7 @@ def probe_animation(path: Path, format: AnimationFormat, *, still: bool = False)
         animation=True,
         loop=loop if loop is None else int(loop),
         broken=broken,
+        kind=_kind(path),
     )
 
 
@@ -154,6 +156,15 @@ def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterat
             yield image
     except _DAMAGE as error:
         raise InputError(f"{path}: its data are damaged or cut short; get an undamaged copy") from error
+
+
+def _kind(path: Path) -> Kind:
+    """Tell the kind by the first picture, as of a file that does not move."""
+    try:
+        kind = read_head(path).kind
+    except InputError:  # cut short, but enlarged as far as it goes
+        return "plain"
+    return "coarse video" if kind == "coarse" else kind
 
 
 def gif_outline(path: Path) -> Outline:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+from emt_cli.media.samples import Kind
 from emt_cli.media.video.colour import Colour
 from emt_cli.media.video.side_data import Hdr
 
@@ -83,8 +84,8 @@ class VideoInfo:
     """Of an animation that is damaged: what is missing at its end, for people."""
     left_out: tuple[str, ...] = ()
     """What its frames bring along that no result has, for people."""
-    coarse: bool = False
-    """Whether it was coded so coarsely that blocks and rings show."""
+    kind: Kind = "plain"
+    """As far as a model is chosen by it."""
 
     @property
     def dtype(self) -> Literal["uint8", "uint16"]:

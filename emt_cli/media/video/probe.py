@@ -120,7 +120,7 @@ def probe(path: Path) -> VideoInfo:
             tags=dict(container.metadata),
             origin=origin,
             left_out=left_out(stream, frames, dolby=dolby is not None),
-            coarse=is_coarse(frames),
+            kind="coarse video" if is_coarse(frames) else "plain",
         )
 
 

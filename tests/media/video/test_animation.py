@@ -47,6 +47,26 @@ def animation(path: Path, *, clear: bool = True, durations: tuple[int, ...] = (5
     return path
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_drawn_animations_are_told_from_filmed_ones(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
+    frames = [Image.fromarray(np.roll(photo, shift, axis=1)) for shift in range(3)]
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    frames[0].save(tmp_path / f"filmed{suffix}", save_all=True, append_images=frames[1:], **lossless)
+
+    assert probe(animation(tmp_path / f"drawn{suffix}")).kind == "drawn"
+    assert probe(tmp_path / f"filmed{suffix}").kind == "plain"
+
+
+def test_an_animated_webp_may_be_saved_coarsely(tmp_path: Path, photo: np.ndarray) -> None:
+    frames = [Image.fromarray(np.roll(photo, shift, axis=1)) for shift in range(3)]
+    for quality in (20, 95):
+        path = tmp_path / f"{quality}.webp"
+        frames[0].save(path, save_all=True, append_images=frames[1:], quality=quality)
+
+    assert probe(tmp_path / "20.webp").kind == "coarse video"
+    assert probe(tmp_path / "95.webp").kind == "plain"
+
+
 def copy(info: VideoInfo, target: Path, encoding: Encoding = ANIMATION) -> list[str]:
     """Decode, encode in segments of two frames, and join."""
     bounds = [*survey(info).times[::2], None]

@@ -39,14 +39,14 @@ def coded(path: Path, photo: np.ndarray, codec: str, **options: str) -> Path:
 def test_a_video_is_coarse_where_its_quantisers_are(
     tmp_path: Path, photo: np.ndarray, codec: str, fine: dict[str, str], coarse: dict[str, str]
 ):
-    assert not probe(coded(tmp_path / "fine.mkv", photo, codec, **fine)).coarse
-    assert probe(coded(tmp_path / "coarse.mkv", photo, codec, **coarse)).coarse
+    assert probe(coded(tmp_path / "fine.mkv", photo, codec, **fine)).kind == "plain"
+    assert probe(coded(tmp_path / "coarse.mkv", photo, codec, **coarse)).kind == "coarse video"
 
 
 def test_a_codec_that_does_not_tell_is_not_coarse(tmp_path: Path, photo: np.ndarray):
     path = coded(tmp_path / "a.mkv", photo, "libx265", **{"x265-params": "qp=45:log-level=none"})
 
-    assert not probe(path).coarse
+    assert probe(path).kind == "plain"
 
 
 def test_auto_takes_the_photo_model_for_a_coarse_video_and_another_choice_stays(
