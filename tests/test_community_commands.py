@@ -106,18 +106,19 @@ def test_models_info_tells_what_is_known_of_it(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["export", "explain"])
+@pytest.mark.parametrize("command", ["export", "explain", "train"])
 def test_what_is_for_emts_says_so(folder: Path, picture: Path, command: str, tmp_path: Path) -> None:
     network = str(folder / "Compact.pth")
     arguments = {
         "export": [network, "-o", str(tmp_path / "net.onnx")],
         "explain": [str(picture), "--at", "5,5", "--model", network],
+        "train": ["--data", str(picture.parent), "--init", network, "--out", str(tmp_path / "run")],
     }
 
     told = run(app, [command, *arguments[command]])
 
     assert told.exit_code == 5
-    assert f"`emt {command}` is for EMT models" in " ".join(told.output.split())
+    assert f"`emt {command}{' --init' * (command == 'train')}` is for EMT models" in " ".join(told.output.split())
 
 
 def test_a_batch_goes_on_and_knows_another_network(folder: Path, picture: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def known_models() -> dict[str, Model]:
             False,
             "MIT",
             "Fried Rice Lab, arXiv 2305.11403, trained on DIV2K and Flickr2K",
-            "the published network: best quality, about eight times the time of emt-lite",
+            "the published network: best quality, eight to twelve times the time of emt-lite",
         ),
         Model(
             "emt-base",

@@ -124,6 +124,6 @@ def _file_of(model: Model, scale: int) -> Path:
     if not path.is_file():
         raise ModelError(
             f"model {model.name} x{scale} is not on this machine;"
-            f" `emt models pull {model.name} --scale {scale}` fetches it, --model emt-lite does without"
+            f" `emt models pull {model.name} --scale {scale}` fetches it; emt-lite is there without"
         )
     return path

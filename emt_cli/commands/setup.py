@@ -23,7 +23,9 @@ def setup() -> None:
     if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"setup asks on a terminal; without one, {PULL_HINT} fetches the published model")
     size = ui.bytes_text(sum(file.size for file in RELEASED))
-    ui.say(f"The published model emt ({size}) is better than emt-lite, and takes about eight times as long.")
+    ui.say(
+        f"The published model emt ({size}) is better than emt-lite, and takes eight to twelve times its time."
+    )
     if not _agrees("Fetch it? [Y/n] "):
         ui.say(f"emt: nothing fetched; emt-lite is used, and {PULL_HINT} fetches the other at any time")
         return

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emt_cli.assets.model_choice import find_model
-from emt_cli.engine.weights import load_weights
+from emt_cli.engine.community.network import CommunityNetwork
+from emt_cli.engine.models import load_model
 from emt_cli.errors import UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -46,7 +47,9 @@ def _take_weights(network: EMT, path: Path, layers: Sequence[int]) -> None:
     A tail of another scale is resampled to this one's; of wider MLPs the strongest hidden channels are taken;
     layers: those of its body to keep, all if none is named.
     """
-    weights = load_weights(path)
+    weights = load_model(path)
+    if isinstance(weights, CommunityNetwork):
+        raise weights.unfit_for("train --init")
     theirs, ours = vars(weights.config), vars(network.config)
     pairs = list(zip(_groups(network.config.hidden), _groups(weights.config.hidden), strict=True))
     fits = all(few <= many for few, many in pairs)
