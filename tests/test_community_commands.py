@@ -118,7 +118,8 @@ def test_what_is_for_emts_says_so(folder: Path, picture: Path, command: str, tmp
     told = run(app, [command, *arguments[command]])
 
     assert told.exit_code == 5
-    assert f"`emt {command}{' --init' * (command == 'train')}` is for EMT models" in " ".join(told.output.split())
+    name = "train --init" if command == "train" else command
+    assert f"`emt {name}` is for EMT models" in " ".join(told.output.split())
 
 
 def test_a_batch_goes_on_and_knows_another_network(folder: Path, picture: Path, tmp_path: Path) -> None:
