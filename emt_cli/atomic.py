@@ -10,6 +10,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from functools import lru_cache
@@ -22,6 +23,10 @@ _STALE_SECONDS = 3600
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 """Whoever else can write to a folder may have put a link there."""
 _UNFINISHED: set[Path] = set()
+_BEGIN = threading.RLock()
+"""Held while a file or folder is registered and made, and when the process is about to end."""
+_PATIENCE = 2
+"""Seconds that a process about to end waits for a thread that makes a file, where storage hangs."""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -50,7 +55,6 @@ def temporary_beside(place: Path) -> Iterator[tuple[Path, BinaryIO]]:
     _sweep(place.parent)
     temporary, stream = _open_locked(place.parent)
     try:
-        register(temporary)
         if sys.platform != "win32":
             with contextlib.suppress(OSError):
                 os.fchmod(stream.fileno(), stat.S_IMODE(place.stat().st_mode))
@@ -72,7 +76,6 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     parent = parent or Path(tempfile.gettempdir())
     _sweep(parent)
     folder, descriptor = _make_locked(parent)
-    register(folder)
     try:
         yield folder
     finally:
@@ -82,24 +85,47 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
             os.close(descriptor)
 
 
-def register(path: Path) -> None:
-    """Let remove_unfinished() remove a file or folder until unregister()."""
-    _UNFINISHED.add(path)
+def open_unfinished(path: Path) -> BinaryIO:
+    """Open a new file that nothing_unfinished() removes until unregister(); raises OSError."""
+    with _registered(path):
+        return path.open("x+b")
+
+
+@contextlib.contextmanager
+def _registered(path: Path) -> Iterator[None]:
+    """Register what the block makes, so that a signal finds it registered or not begun."""
+    with _BEGIN:
+        _UNFINISHED.add(path)
+        try:
+            yield
+        except BaseException:
+            _UNFINISHED.discard(path)
+            raise
 
 
 def unregister(path: Path) -> None:
-    """Take back register(): what is there is finished, gone, or for another process to deal with."""
+    """Leave a file or folder to itself: it is finished, gone, or for another process to deal with."""
     _UNFINISHED.discard(path)
 
 
-def remove_unfinished() -> None:
-    """Remove all that is being written at this moment: the process is about to end."""
-    for path in list(_UNFINISHED):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+@contextlib.contextmanager
+def nothing_unfinished() -> Iterator[None]:
+    """Remove all that is being written; no thread begins anything more until the block ends.
+
+    For a process that ends inside the block.
+    """
+    held = _BEGIN.acquire(timeout=_PATIENCE)
+    try:
+        for path in list(_UNFINISHED):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+        yield
+    finally:
+        if held:
+            _BEGIN.release()
 
 
 def sync(stream: BinaryIO) -> None:
@@ -113,18 +139,20 @@ def sync(stream: BinaryIO) -> None:
 def _open_locked(folder: Path) -> tuple[Path, BinaryIO]:
     while True:
         path = folder / f".emt-{secrets.token_hex(8)}.tmp"
-        stream = path.open("x+b")
+        stream = open_unfinished(path)
         # Another process may have taken the new file for one left behind, before it was locked.
         if _is_free(stream.fileno()) is not False and path.exists():
             return path, stream
         stream.close()
+        unregister(path)
 
 
 def _make_locked(parent: Path) -> tuple[Path, int | None]:
     """Make a folder and lock it, where folders can be; the lock lasts as long as the descriptor is open."""
     while True:
         folder = parent / f".emt-{secrets.token_hex(8)}.tmp"
-        folder.mkdir(mode=0o700)
+        with _registered(folder):
+            folder.mkdir(mode=0o700)
         if sys.platform == "win32":
             return folder, None
         with contextlib.suppress(FileNotFoundError):  # taken for one left behind, as above
@@ -132,6 +160,7 @@ def _make_locked(parent: Path) -> tuple[Path, int | None]:
             if _is_free(descriptor) is not False and folder.exists():
                 return folder, descriptor
             os.close(descriptor)
+        unregister(folder)
 
 
 @lru_cache(maxsize=256)  # a run over many folders does not remember them all

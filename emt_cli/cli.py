@@ -17,7 +17,7 @@ import typer
 import typer.core
 
 from emt_cli import __version__
-from emt_cli.atomic import remove_unfinished
+from emt_cli.atomic import nothing_unfinished
 from emt_cli.commands import (
     batch,
     benchmark,
@@ -199,11 +199,11 @@ def _end(number: int, frame: object) -> None:
     that nobody ends, and a library might swallow it. Commands with something to finish first listen
     themselves (stop_signals).
     """
-    remove_unfinished()
-    ui.break_off("emt: interrupted\n" if number == signal.SIGINT else "")
-    if number == signal.SIGINT:
-        _die_of_interrupt()
-    os._exit(128 + number)
+    with nothing_unfinished():
+        ui.break_off("emt: interrupted\n" if number == signal.SIGINT else "")
+        if number == signal.SIGINT:
+            _die_of_interrupt()
+        os._exit(128 + number)
 
 
 _INTERRUPTED = 128 + signal.SIGINT

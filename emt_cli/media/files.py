@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from emt_cli.atomic import register, sync, temporary_beside, unregister
+from emt_cli.atomic import open_unfinished, sync, temporary_beside, unregister
 from emt_cli.errors import OutputError, OutputExistsError
 
 
@@ -82,9 +82,9 @@ def temporary_file(aside: Path, target: Path) -> Iterator[BinaryIO]:
     Errors are those of new_file, and name the target.
     """
     with _readable_errors(target):
-        register(aside)
+        stream = open_unfinished(aside)
         try:
-            with aside.open("x+b") as stream:
+            with stream:
                 yield stream
                 sync(stream)
         except BaseException:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 
-from emt_cli.atomic import remove_unfinished
+from emt_cli import atomic
+from emt_cli.atomic import nothing_unfinished, temporary_beside, temporary_folder
 from emt_cli.errors import OutputError, OutputExistsError
 from emt_cli.media.files import (
     check_folder,
@@ -155,9 +159,43 @@ def test_a_file_that_waits_for_its_name_goes_with_its_process(tmp_path: Path) ->
     commit_file(first, tmp_path / "out.bin", overwrite=False)
     remove_temporary(second)
     second.write_bytes(b"another's")
-    remove_unfinished()  # as a signal does
+    with nothing_unfinished():  # as a signal does
+        assert names(tmp_path) == [second.name, "out.bin"]
 
-    assert names(tmp_path) == [second.name, "out.bin"]
+
+@pytest.mark.parametrize("make", [temporary_beside, temporary_folder])
+def test_a_signal_right_after_a_file_was_made_removes_it(
+    tmp_path: Path, make: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = []
+
+    def signalled(descriptor: int) -> bool:
+        if not left:
+            with nothing_unfinished():
+                left.append(names(tmp_path))
+        return True
+
+    monkeypatch.setattr(atomic, "_is_free", signalled)
+    with make(tmp_path if make is temporary_folder else tmp_path / "out.bin"):
+        pass
+
+    assert left == [[]]
+
+
+def test_no_thread_begins_a_file_while_the_process_ends(tmp_path: Path) -> None:
+    begun = Event()
+
+    def write() -> None:
+        with temporary_beside(tmp_path / "out.bin"):
+            begun.set()
+
+    with nothing_unfinished():
+        thread = Thread(target=write)
+        thread.start()
+        assert not begun.wait(0.2)
+        assert names(tmp_path) == []
+    thread.join()
+    assert begun.is_set()
 
 
 def test_folders_are_made_or_it_is_said_why_not(tmp_path: Path) -> None:
