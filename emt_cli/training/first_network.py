@@ -45,7 +45,8 @@ def _take_weights(network: EMT, path: Path, layers: Sequence[int]) -> None:
     """Put a model file's weights into network.
 
     A tail of another scale is resampled to this one's; of wider MLPs the strongest hidden channels are taken;
-    layers: those of its body to keep, all if none is named.
+    windows may have other sizes, on which no weight depends. layers: those of its body to keep, all if none
+    is named.
     """
     weights = load_model(path)
     if isinstance(weights, CommunityNetwork):
@@ -54,6 +55,8 @@ def _take_weights(network: EMT, path: Path, layers: Sequence[int]) -> None:
     pairs = list(zip(_groups(network.config.hidden), _groups(weights.config.hidden), strict=True))
     fits = all(few <= many for few, many in pairs)
     same = ["scale", *(["mlp_ratio"] if fits else []), *(_DEPTH if layers else [])]
+    if len(theirs["windows"]) == len(ours["windows"]):
+        same += ["windows", "shifts"]
     other = [name for name in ours if name not in same and theirs[name] != ours[name]]
     if other:
         name = other[0]

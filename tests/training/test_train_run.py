@@ -341,6 +341,18 @@ def test_narrower_network_starts_with_the_strongest_hidden_channels(tmp_path: Pa
     assert torch.allclose(first(x), wide(x), atol=1e-3)
 
 
+def test_network_of_smaller_windows_starts_with_all_weights(tmp_path: Path):
+    large = EMT(EMTConfig(2, 10, 1, 2, 1, 1, windows=((16, 4), (4, 16)), shifts=((8, 2), (2, 8))))
+    save_weights(tmp_path / "large.safetensors", large.config, large.state_dict(), {})
+    small = replace(large.config, windows=((8, 4), (4, 8)), shifts=((4, 2), (2, 4)))
+
+    first = first_network(TrainConfig(network=small, init=str(tmp_path / "large.safetensors")))
+
+    assert first.config == small
+    for name, tensor in large.state_dict().items():
+        torch.testing.assert_close(first.state_dict()[name], tensor)
+
+
 def test_shallower_network_starts_with_the_layers_it_is_told_to_keep(tmp_path: Path):
     deep = EMT(
         EMTConfig(2, 10, 2, 3, 1, 1, mlp_ratio=2)
