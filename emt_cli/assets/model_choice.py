@@ -98,7 +98,8 @@ def find_model(model: str, scale: int) -> FoundModel:
     if model == "auto":
         if scale in known["emt"].scales_here:
             return FoundModel("emt", known["emt"].files[scale])
-        hint = f"using the small built-in model emt-lite; {PULL_HINT} fetches the better published one (9 MB)"
+        better = "--model emt-base is better, " if scale in known["emt-base"].scales_here else ""
+        hint = f"using the small built-in model emt-lite; {better}{PULL_HINT} fetches the best (9 MB)"
         return FoundModel("emt-lite", _file_of(known["emt-lite"], scale), hint)
     if model not in known and is_path(model):
         path = Path(model)

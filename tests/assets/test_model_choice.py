@@ -24,6 +24,8 @@ def test_auto_is_the_released_model_once_it_is_here(cache: Path) -> None:
 
     assert before.name == "emt-lite"
     assert "emt models pull emt" in str(before.hint)
+    assert "--model emt-base" in str(before.hint)
+    assert "emt-base" not in str(find_model("auto", 2).hint)  # it has no x2
     assert (after.name, after.path, after.hint) == ("emt", cache / "EMT_LSR_x4.pth", None)
 
 
