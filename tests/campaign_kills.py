@@ -35,8 +35,12 @@ from emt_cli.jobs.journal import read_journal
 MODEL, TOKEN = "tiny.safetensors", "EMT_TEST_KILLS"
 VIDEO = ("video", "clip.mkv", "-s", "2", "--model", MODEL, "--codec", "ffv1", "--segment", "6")
 BATCH = ("batch", "pictures", "-s", "2", "--model", MODEL, "-o", "out")
-ORPHANS = 60.0
-"""Seconds after a kill until all that the command started must have ended; Ray's workers take up to 30."""
+ORPHANS = 150.0
+"""Seconds after a kill until all that the command started must have ended.
+
+Ray's workers take up to 30; where the kernel does not end its two agents with their parent, they first try for
+60 to tell a server that is gone.
+"""
 
 
 @dataclass(frozen=True)
