@@ -50,6 +50,8 @@ def explain(
     if x >= width or y >= height:
         raise UsageError(f"--at {at}: outside of {picture}, which has {width}x{height} pixels")
     target = output or picture.with_name(f"{picture.stem}_explained.png")
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"-o {output}: a PNG is written; name it .png")
     check_target(target, overwrite=overwrite)
     found = find_model(model, scale)
     weights = load_model(found.path)

@@ -138,3 +138,12 @@ def test_impossible_point_is_refused(cat: Path, at: str, what: str) -> None:
 
     assert result.exit_code == 2
     assert what in result.stderr
+
+
+@pytest.mark.parametrize("name", ["looked-at", "looked-at.jpg"])
+def test_a_result_that_is_not_named_png_is_refused(cat: Path, tmp_path: Path, name: str) -> None:
+    result = CliRunner().invoke(app, ["explain", str(cat), "--at", "1,1", "-o", str(tmp_path / name)])
+
+    assert result.exit_code == 2
+    assert f"{name}: a PNG is written; name it .png" in result.stderr
+    assert not (tmp_path / name).exists()

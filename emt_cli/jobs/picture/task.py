@@ -85,6 +85,7 @@ class Task:
             "out_height": self.plan.out_height,
             "format": self.format,
             "model": self.models[0].name,
+            "sharpness": self.networks.weights(self.plan.passes[0]).sharpness,
             "passes": list(self.plan.passes),
             "resized": self.plan.resized,
             "tiles": self.cost.tiles,

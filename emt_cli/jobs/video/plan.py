@@ -105,6 +105,7 @@ class VideoJob:
             encoding=encoding,
             mapping=mapping,
             models=tuple(networks.found(scale) for scale in plan.passes),
+            sharpness=networks.weights(plan.passes[0]).sharpness,
             times=times,
             start=start,
             end=end,

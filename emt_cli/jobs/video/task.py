@@ -69,6 +69,8 @@ class VideoTask:
     mapping: StreamMapping
     models: tuple[FoundModel, ...]
     """Of each pass."""
+    sharpness: float | None
+    """Of the models; None where they have none to choose."""
     times: tuple[int, ...]
     """PTS of the frames to make, in the source's time base."""
     start: int | None
@@ -153,6 +155,7 @@ class VideoTask:
             "codec": self.codec,
             "bits": self.bits,
             "model": self.models[0].name,
+            "sharpness": self.sharpness,
             "passes": list(self.plan.passes),
             "resized": self.plan.resized,
             "tiles": self.tiles,

@@ -121,7 +121,7 @@ def probe_animation(path: Path, format: AnimationFormat, *, still: bool = False)
         animation=True,
         loop=loop if loop is None else int(loop),
         broken=broken,
-        kind=_kind(path),
+        kind="plain" if still else _kind(path),
     )
 
 
