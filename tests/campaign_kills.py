@@ -38,8 +38,8 @@ BATCH = ("batch", "pictures", "-s", "2", "--model", MODEL, "-o", "out")
 ORPHANS = 150.0
 """Seconds after a kill until all that the command started must have ended.
 
-Ray's workers take up to 30; where the kernel does not end its two agents with their parent, they first try for
-60 to tell a server that is gone.
+Ray's workers take up to 30; its two agents, where they do not end with their parent, try for 60 to tell a
+server that is gone.
 """
 
 
