@@ -121,7 +121,7 @@ def test_in_a_container_a_picture_finishes_or_is_refused(
 def test_other_engines_are_not_killed_either(
     group: Path, picture: Callable[[float], Path], engine: str, limit: int
 ) -> None:
-    result = upscale(picture(1), inside(group, limit), "--engine", engine)
+    result = upscale(picture(1), inside(group, limit), "--engine", engine, "--scale", "2")
 
     assert result.returncode in (DONE, REFUSED), result.stderr
 
