@@ -6,7 +6,7 @@ mean PSNR (Y, dB) of both models, in how many pictures the photo model wins, and
 thresholds of media/picture/kind.py and media/video/coarse.py follow from it. With a folder of drawings
 (python samples/line_art.py DRAWINGS --held-out --count 20 --seed 2) it prints tables of both instead: the
 bits that a sample takes as PNG at full size and reduced, emt-art's PSNR, and how many are taken for drawn, in
-colour and gray, as PNG and WebP.
+colour and gray, as PNG and WebP; then what losses change, by quality (--lossy: these alone).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from emt_cli.media.video.coarse import TELL_QUANTIZERS, quantizers
 
 Pixels = NDArray[np.uint8]
 SCALE, FRAMES, TAKEN, STEP = 4, 7, 4, 8
+LOSSY = [("JPEG", 30), ("JPEG", 50), ("JPEG", 75), ("JPEG", 90), ("JPEG", 98), ("WEBP", 30), ("WEBP", 75)]
 PICTURES = {"JPEG": (60, 75, 80, 85, 90, 95), "WEBP": (50, 60, 70, 75, 80, 90)}
 VIDEOS: dict[str, tuple[str, dict[str, str], tuple[int, ...]]] = {
     "libx264": ("crf", {}, (18, 20, 23, 26, 30)),
@@ -111,16 +112,16 @@ def bits(picture: Pixels) -> float:
     return 8 * size(picture) / picture.size
 
 
-def drawn(group: list[Pixels], format: str, *, gray: bool) -> int:
-    """Return how many are taken for drawn, saved without loss; gray: without colour, but as if in colour."""
+def drawn(group: list[Pixels], format: str, *, gray: bool = False, **options: Any) -> int:
+    """Return how many are taken for drawn, saved with options; gray: without colour, but as if in colour."""
     found = 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "picture")
         for picture in group:
             image = Image.fromarray(picture)
             image = image.convert("L").convert("RGB") if gray else image
-            image.save(path, format, lossless=True)
-            found += read_head(path).kind == "drawn"
+            image.save(path, format, **options)
+            found += read_head(path, look=True).kind == "drawn"
     return found
 
 
@@ -143,7 +144,7 @@ def compare_drawn(folders: dict[str, Path]) -> None:
             f"| {lite:.2f} | {art:.2f} | {sum(after > before for before, after in scores)} of {len(scores)} |"
         )
         counts = [
-            f"{drawn(originals, format, gray=gray)} and {drawn(small, format, gray=gray)}"
+            " and ".join(str(drawn(group, format, gray=gray, lossless=True)) for group in (originals, small))
             for gray in (False, True)
             for format in ("PNG", "WEBP")
         ]
@@ -151,14 +152,40 @@ def compare_drawn(folders: dict[str, Path]) -> None:
     print("\n| taken for drawn | PNG | WebP | gray PNG | gray WebP |\n|---|---|---|---|---|", *told, sep="\n")
 
 
+def compare_lossy(photographs: Path, drawings: Path) -> None:
+    """Print the table of drawings saved with losses, and how many of both are taken for drawn."""
+    models = [Upscaler.from_model(name, SCALE) for name in ("emt-photo", "emt-art")]
+    groups = [pictures(folder) for folder in (drawings, photographs)]
+    groups = [group for hr in groups for group in (hr, [bicubic_downscale(one, SCALE) for one in hr])]
+    print(
+        "\n| saved as | emt-photo | emt-art | art nearer | drawings taken for drawn, whole and reduced",
+        end="",
+    )
+    print(" | photographs | without colour |\n|---|---|---|---|---|---|---|")
+    for format, quality in LOSSY:
+        scores = [
+            [psnr(model.upscale(saved(lr, format, quality)[0]), hr, border=SCALE) for model in models]
+            for hr, lr in zip(*groups[:2], strict=True)
+        ]
+        photo, art = np.mean(scores, axis=0)
+        nearer = sum(after > before for before, after in scores)
+        told = [drawn(group, format, quality=quality) for group in groups]
+        gray = [drawn(group, format, gray=True, quality=quality) for group in groups[2:]]
+        print(f"| {format} {quality} | {photo:.2f} | {art:.2f} | {nearer} of {len(scores)} ", end="")
+        print(f"| {told[0]} and {told[1]} | {told[2]} and {told[3]} | {gray[0]} and {gray[1]} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Where the other models win.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("drawings", type=Path, nargs="?")
+    parser.add_argument("--lossy", action="store_true")
     options = parser.parse_args()
     if options.drawings is not None:
-        compare_drawn({"photographs": options.folder, "drawings": options.drawings})
+        if not options.lossy:
+            compare_drawn({"photographs": options.folder, "drawings": options.drawings})
+        compare_lossy(options.folder, options.drawings)
         return
     originals = pictures(options.folder)
     models = [Upscaler.from_model(name) for name in ("emt-lite", "emt-lite-photo")]

@@ -19,8 +19,8 @@ Pixels: TypeAlias = npt.NDArray[Any]
 """RGB (h, w, 3), or one plane (h, w): uint8, uint16, or float32 with 0..1 as its nominal range."""
 
 Kind = Literal["plain", "coarse", "coarse video", "drawn"]
-"""What a file tells of its picture or video: saved so coarsely that blocks and rings show; in so few bits
-that it must be a drawing or a page of text; or neither."""
+"""What a file tells of its picture or video: saved so coarsely that blocks and rings show; a drawing or a
+page of text, by its bits or, saved with losses, its pixels; or neither."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 BAND = 1 << 20

@@ -157,7 +157,8 @@ class _Planner:
         try:
             if found.path.exists() and not stat.S_ISREG(found.path.stat().st_mode):
                 raise InputError(f"{found.path}: is not a file; see `emt upscale` for pipes")
-            return read_head(found.path, max_pixels=self.job.settings.max_pixels)
+            look = self.job.networks.model == "auto"  # no other goes by the kind
+            return read_head(found.path, max_pixels=self.job.settings.max_pixels, look=look)
         except EmtError as error:
             return error
         except (OSError, ValueError) as error:

@@ -48,7 +48,7 @@ class Head:
     """Bytes of a decoded sample: 1, 2 or 4."""
     file_bytes: int
     kind: Kind = "plain"
-    """What the file tells of the picture."""
+    """What the file tells of the picture, as far as read_head() was to look."""
 
     @property
     def pixels(self) -> int:
@@ -66,8 +66,11 @@ class Head:
         return self.decoded + 2 * self.file_bytes + 4 * self.itemsize * self.pixels
 
 
-def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
-    """Read what a picture file declares; raises InputError for what read_picture would refuse at once."""
+def read_head(path: Path, *, max_pixels: int = MAX_PIXELS, look: bool = False) -> Head:
+    """Read what a picture file declares; raises InputError for what read_picture would refuse at once.
+
+    look: whether the kind must be read_picture's, for which pixels of JPEG and lossy WebP may be decoded.
+    """
     name = str(path)
     with readable_absence(path, name), path.open("rb") as stream:
         beginning = stream.read(_BEGINNING)
@@ -89,7 +92,7 @@ def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
                 head = _bmp(stream, size)
             else:
                 stream.seek(0)
-                head = _pillow(stream, format, size)
+                head = _pillow(stream, format, size, look)
         check_input(name, height=head.height, width=head.width, max_pixels=max_pixels)
         return head
 
@@ -134,14 +137,14 @@ def _jxl(stream: BinaryIO, size: int) -> Head:
     return Head("jxl", head.height, head.width, head.gray, bool(head.extras), itemsize, size)
 
 
-def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
+def _pillow(stream: BinaryIO, format: SourceFormat, size: int, look: bool) -> Head:
     with open_image(stream, format) as image:
         width, height = image.size
         exif = image.info.get("exif")
         if exif and _lies_on_its_side(exif.removeprefix(b"Exif\0\0")):
             width, height = height, width
         gray = image.mode in ("1", "L", "LA")
-        kind = kind_of(image, stream)
+        kind = kind_of(image, stream, look=look)
         return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size, kind)
 
 

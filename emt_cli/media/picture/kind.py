@@ -6,9 +6,12 @@ import io
 from collections.abc import Callable
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageChops
 
+from emt_cli.media.picture.drawn import LEAST_PIXELS, MOST_PIXELS, looks_drawn
 from emt_cli.media.picture.gif import first_image_bytes
+from emt_cli.media.picture.jpeg import check_jpeg
 from emt_cli.media.picture.jpeg_quality import jpeg_quality
 from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import bare_file
@@ -28,8 +31,12 @@ _PNG_BYTES, _WEBP_BYTES = (3, 2), (5 / 3, 1)
 for it takes about 0.7 of PNG's bytes for photographs and half for drawings (tests/model_choice.py)."""
 
 
-def kind_of(image: Image.Image, stream: BinaryIO) -> Kind:
-    """Tell the kind of an open JPEG, WebP or GIF that begins where its stream does: of its first picture."""
+def kind_of(image: Image.Image, stream: BinaryIO, *, look: bool = True) -> Kind:
+    """Tell the kind of an open JPEG, WebP or GIF that begins where its stream does: of its first picture.
+
+    look: whether pixels saved with losses are looked at, decoding them where that was still to be done;
+    nothing else tells drawings among them.
+    """
     place = stream.tell()
     try:
         if image.format == "GIF":
@@ -39,12 +46,28 @@ def kind_of(image: Image.Image, stream: BinaryIO) -> Kind:
             if name == b"VP8L":
                 return _colour_kind(size, image.height * image.width, _WEBP_BYTES, lambda: image)
             quantizer = webp_quantizer(stream, size)
-            return "coarse" if quantizer is not None and quantizer >= WEBP_QUANTIZER else "plain"
+            coarse = quantizer is not None and quantizer >= WEBP_QUANTIZER
+        elif image.format in ("JPEG", "MPO"):
+            layers = getattr(image, "layer", [])
+            quality = jpeg_quality(getattr(image, "quantization", {}), layers[0][3] if layers else 0)
+            coarse = quality is not None and quality < JPEG_QUALITY
+        else:
+            return "plain"
+        if look and LEAST_PIXELS <= image.width * image.height <= MOST_PIXELS and _drawn(image, stream):
+            return "drawn"
+        return "coarse" if coarse else "plain"
     finally:
         stream.seek(place)
-    layers = getattr(image, "layer", [])
-    quality = jpeg_quality(getattr(image, "quantization", {}), layers[0][3] if layers else 0)
-    return "coarse" if quality is not None and quality < JPEG_QUALITY else "plain"
+
+
+def _drawn(image: Image.Image, stream: BinaryIO) -> bool:
+    try:
+        if image.format != "WEBP":
+            stream.seek(0)
+            check_jpeg(stream.read())
+        return looks_drawn(np.asarray(image.convert("L")))
+    except (OSError, ValueError, SyntaxError, LookupError):
+        return False  # whoever needs the pixels will say what is wrong
 
 
 def png_kind(chunks: list[tuple[bytes, memoryview]], pixels: int, colour_type: int, depth: int) -> Kind:

@@ -161,7 +161,7 @@ def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterat
 def _kind(path: Path) -> Kind:
     """Tell the kind by the first picture, as of a file that does not move."""
     try:
-        kind = read_head(path).kind
+        kind = read_head(path, look=True).kind
     except InputError:  # cut short, but enlarged as far as it goes
         return "plain"
     return "coarse video" if kind == "coarse" else kind

@@ -1,8 +1,9 @@
-"""How coarsely JPEG and WebP were saved is told as their programs were; drawings are told by their bits."""
+"""How coarsely JPEG and WebP were saved is told as their programs were; drawings by their bits or pixels."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from emt_cli.media.picture.head import read_head
+from emt_cli.errors import InputError
+from emt_cli.media.picture.head import Head, read_head
 from emt_cli.media.picture.io import read_picture
 from emt_cli.media.picture.jpeg_quality import jpeg_quality
 from emt_cli.media.picture.webp_quality import first_frame, webp_quantizer
+
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 def saved(photo: np.ndarray, format: str, **options: Any) -> bytes:
@@ -196,3 +200,122 @@ def test_gray_photographs_of_8_and_16_bits_are_not_drawn(tmp_path: Path, photo: 
 
     assert read_head(tmp_path / "8.png").kind == "plain"
     assert read_picture(tmp_path / "16.png").kind == "plain"
+
+
+def drawing(mode: str = "RGB", side: int = 1) -> Image.Image:
+    """A page with a chart: 320x240, or as many times as large."""
+    page = Image.new("RGB", (320, 240), "white")
+    draw = ImageDraw.Draw(page)
+    for line in range(8):
+        draw.text((8, 8 + 14 * line), "Text as programs draw it, 0123456789, and more", "black")
+    for bar in range(8):
+        draw.rectangle((20 + 36 * bar, 220 - 10 * bar, 44 + 36 * bar, 230), "#0b3d91")
+    return page.resize((320 * side, 240 * side), Image.Resampling.NEAREST).convert(mode)
+
+
+def scene(mode: str = "RGB") -> Image.Image:
+    """What cameras see: no pixel like the next, sharp edges and shades; 320x240."""
+    rng = np.random.default_rng(0)
+    texture = cv2.resize(rng.normal(0, 1, (60, 80, 3)).astype(np.float32), (320, 240))
+    shade = np.linspace(60, 200, 320)[None, :, None] + 30 * texture + rng.normal(0, 2, (240, 320, 3))
+    shade[120:, ::40] -= 90
+    return Image.fromarray(shade.clip(0, 255).astype(np.uint8)).convert(mode)
+
+
+def kind_in(path: Path) -> str:
+    """Return the kind, of which read_head and read_picture agree."""
+    told = read_head(path, look=True).kind
+    assert read_picture(path).kind == told
+    return told
+
+
+LOSSES: list[tuple[str, str, dict[str, Any]]] = [
+    *(("JPEG", "RGB", {"quality": quality}) for quality in (10, 30, 50, 75, 90, 98)),
+    ("JPEG", "RGB", {"quality": 75, "subsampling": 0}),
+    ("JPEG", "RGB", {"quality": 75, "progressive": True}),
+    ("JPEG", "L", {"quality": 75}),
+    ("JPEG", "CMYK", {"quality": 75}),
+    *(("WEBP", mode, {"quality": quality}) for mode in ("RGB", "RGBA") for quality in (30, 75, 95)),
+]
+
+
+@pytest.mark.parametrize(("format", "mode", "options"), LOSSES)
+def test_what_was_drawn_is_told_through_losses_and_what_was_photographed_is_not(
+    tmp_path: Path, format: str, mode: str, options: dict[str, Any]
+):
+    drawing(mode).save(tmp_path / "drawn", format, **options)
+    scene(mode).save(tmp_path / "photo", format, **options)
+
+    assert kind_in(tmp_path / "drawn") == "drawn"
+    assert kind_in(tmp_path / "photo") in ("plain", "coarse")
+
+
+@pytest.mark.parametrize("name", ["astronaut", "cat", "coffee"])
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_photographs_with_captions_or_on_white_are_not_drawn(tmp_path: Path, name: str, quality: int):
+    photo = Image.open(SAMPLES / f"{name}.png").convert("RGB")
+    height, width = photo.height, photo.width
+    captioned = Image.new("RGB", (width, height + 60), "white")
+    captioned.paste(photo)
+    for line in range(4):
+        ImageDraw.Draw(captioned).text((8, height + 4 + 13 * line), "Words below a photograph, " * 9, "black")
+    studio = Image.new("RGB", (2 * width, 2 * height), "white")
+    studio.paste(photo, (width // 2, height // 2))
+
+    for picture in (photo, photo.reduce(2), photo.convert("L"), captioned, studio):
+        picture.save(tmp_path / "a.jpg", quality=quality)
+        assert kind_in(tmp_path / "a.jpg") == ("plain" if quality == 95 else "coarse")
+
+
+def test_a_page_scanned_from_paper_is_no_drawing(tmp_path: Path):
+    paper = np.asarray(drawing("L", 2).reduce(2), np.float32)
+    grain = np.random.default_rng(0).normal(0, 9, paper.shape)
+    scan = cv2.GaussianBlur(20 + paper * 0.85 + grain, (3, 3), 0.7)
+    Image.fromarray(scan.clip(0, 255).astype(np.uint8)).save(tmp_path / "a.jpg", quality=85)
+
+    assert kind_in(tmp_path / "a.jpg") == "coarse"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (9, 4000), (100, 100)])
+def test_what_has_too_few_blocks_to_tell_is_kept_as_its_quality_says(tmp_path: Path, size: tuple[int, int]):
+    drawing().resize(size).save(tmp_path / "a.jpg", quality=95)
+    drawing().resize(size).save(tmp_path / "a.webp", quality=30)
+
+    assert kind_in(tmp_path / "a.jpg") == "plain"
+    assert kind_in(tmp_path / "a.webp") == "coarse"
+
+
+def test_one_colour_is_no_drawing(tmp_path: Path):
+    Image.new("RGB", (400, 300), "white").save(tmp_path / "a.jpg", quality=95)
+
+    assert kind_in(tmp_path / "a.jpg") == "plain"
+
+
+def test_pixels_are_looked_at_on_request_alone_and_of_no_large_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    drawing().save(tmp_path / "page.jpg")
+    drawing(side=8).save(tmp_path / "large.jpg")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("was decoded"))
+
+    assert read_head(tmp_path / "page.jpg").kind == "coarse"
+    assert read_head(tmp_path / "large.jpg", look=True).kind == "coarse"
+
+
+@pytest.mark.parametrize(("format", "keep"), [("JPEG", 0.5), ("JPEG", 0.99), ("WEBP", 0.5)])
+def test_a_damaged_drawing_is_refused_only_where_it_is_read(tmp_path: Path, format: str, keep: float):
+    data = saved(np.asarray(drawing()), format, quality=60)
+    (tmp_path / "a").write_bytes(data[: int(keep * len(data))])
+
+    without = failure(lambda: read_head(tmp_path / "a"))
+
+    assert failure(lambda: read_head(tmp_path / "a", look=True)) == without
+    with pytest.raises(InputError, match="get an undamaged copy"):
+        read_picture(tmp_path / "a")
+
+
+def failure(read: Callable[[], Head]) -> str | Head:
+    try:
+        return read()
+    except InputError as error:
+        return str(error)
