@@ -169,6 +169,8 @@ def test_a_batch_gives_coarse_jpeg_and_drawings_to_their_models_and_tells_how_ma
     noise.save(photos / "low.jpg", quality=50)
     noise.save(photos / "high.jpg", quality=95)
     Image.new("RGB", (40, 40), "white").save(photos / "plain.png")
+    board = np.kron(np.indices((8, 8)).sum(axis=0) % 2, np.full((20, 20), 255)).astype(np.uint8)
+    Image.fromarray(board).save(photos / "board.jpg", quality=50)
     words = ["batch", str(photos), "-o", str(photos.parent / "out")]
 
     plan = CliRunner().invoke(app, [*words, "--dry-run"])
@@ -178,8 +180,9 @@ def test_a_batch_gives_coarse_jpeg_and_drawings_to_their_models_and_tells_how_ma
     models = {Path(e["input"]).name: e["model"] for e in events if e["event"] == "done"}
     assert models == {
         "low.jpg": "emt-photo", "high.jpg": "emt-lite", "first.png": "emt-art", "plain.png": "emt-art",
+        "board.jpg": "emt-art",
     }  # fmt: skip
-    assert "(1 by emt-photo, as they were saved coarsely; 2 by emt-art, as they seem to be drawn)" in (
+    assert "(1 by emt-photo, as they were saved coarsely; 3 by emt-art, as they seem to be drawn)" in (
         plan.stderr
     )
-    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()[-1])["skipped"] == 4
+    assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout.splitlines()[-1])["skipped"] == 5

@@ -604,10 +604,11 @@ def test_auto_takes_the_photo_model_for_jpeg_of_low_quality_and_emt_art_for_draw
     page = Image.new("RGB", (120, 60), "white")
     ImageDraw.Draw(page).text((8, 8), "Drawn by a program", "black")
     page.save(tmp_path / "page.png")
-    files = [str(tmp_path / name) for name in ("60.jpg", "95.jpg", "clean.png", "page.png")]
+    page.resize((240, 120), Image.Resampling.NEAREST).save(tmp_path / "page.jpg", quality=50)
+    files = [str(tmp_path / name) for name in ("60.jpg", "95.jpg", "clean.png", "page.png", "page.jpg")]
 
     result = CliRunner().invoke(app, ["upscale", *files, "-o", str(tmp_path / "out"), "--json"])
-    said, told = (CliRunner().invoke(app, ["upscale", files[i], "--dry-run"]).stderr for i in (0, 3))
+    said, told = (CliRunner().invoke(app, ["upscale", files[i], "--dry-run"]).stderr for i in (0, 4))
     chosen = upscale(files[0], "--json")
 
     models = {
@@ -615,6 +616,7 @@ def test_auto_takes_the_photo_model_for_jpeg_of_low_quality_and_emt_art_for_draw
     }
     assert models == {
         "60.jpg": "emt-photo", "95.jpg": "emt-lite", "clean.png": "emt-lite", "page.png": "emt-art",
+        "page.jpg": "emt-art",
     }  # fmt: skip
     assert "emt-photo, as it was saved coarsely; --model emt-lite" in said
     assert "emt-art, as it seems to be drawn; --model emt-lite" in told

@@ -62,9 +62,13 @@ def test_an_animated_webp_may_be_saved_coarsely(tmp_path: Path, photo: np.ndarra
     for quality in (20, 95):
         path = tmp_path / f"{quality}.webp"
         frames[0].save(path, save_all=True, append_images=frames[1:], quality=quality)
+    board = np.kron(np.indices((8, 8)).sum(axis=0) % 2, np.full((20, 20), 255)).astype(np.uint8)
+    boards = [Image.fromarray(board), Image.fromarray(255 - board)]
+    boards[0].save(tmp_path / "board.webp", save_all=True, append_images=boards[1:], quality=20)
 
     assert probe(tmp_path / "20.webp").kind == "coarse video"
     assert probe(tmp_path / "95.webp").kind == "plain"
+    assert probe(tmp_path / "board.webp").kind == "drawn"
 
 
 def copy(info: VideoInfo, target: Path, encoding: Encoding = ANIMATION) -> list[str]:
