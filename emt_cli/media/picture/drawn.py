@@ -8,9 +8,9 @@ import numpy.typing as npt
 BLOCK = 8
 """Codecs damage each block for itself: an even one stays so, whatever rings around the edge beside it."""
 LEAST_PIXELS, MOST_PIXELS = 1 << 14, 1 << 22
-"""Smaller pictures have too few blocks to tell; larger ones cost time, and are hardly ever drawn."""
+"""Of pictures to look at: smaller ones have too few blocks, larger ones cost time and are seldom drawn."""
 # Found with 300 drawings (samples/line_art.py) and 246 photographs, whole and reduced, as JPEG 30 to 98 and
-# WebP: at most 68 % of a photograph's blocks with contrast are two-toned (a wine glass on white); else 57 %.
+# WebP: at most 68 % of a photograph's blocks with contrast are two-toned (a wine glass on white), else 57 %.
 EVEN, STRONG = 12, 48
 """Levels between the darkest and the brightest pixel of a block: even ones have fewer, strong ones more."""
 NEAR, MOSTLY = 6, 0.6
@@ -26,7 +26,7 @@ TONES, TONE, OF_FEW_TONES = 8, 4, 0.8
 def looks_drawn(luma: npt.NDArray[np.uint8]) -> bool:
     """Tell whether a decoded picture was drawn; luma: (h, w), whose blocks lie as the codec's."""
     height, width = (side // BLOCK for side in luma.shape)
-    if not LEAST_PIXELS <= luma.size <= MOST_PIXELS or not height or not width:
+    if not height or not width:
         return False
     whole = luma[: height * BLOCK, : width * BLOCK].reshape(height, BLOCK, width, BLOCK)
     blocks = whole.transpose(1, 3, 0, 2).reshape(BLOCK * BLOCK, -1)
