@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from emt_cli.assets.catalog import RELEASED, known_models
 from emt_cli.atomic import write_atomically
+from emt_cli.engine.bf16 import is_bf16, round_bf16
 from emt_cli.engine.header import has_emt_header, header_text, is_pickle, parse_header
 from emt_cli.engine.tiling import Floats
 from emt_cli.errors import ModelError
@@ -101,15 +102,21 @@ def check_sharpness(sharpness: Any, where: Path | str) -> float:
 
 
 def _mixed(faithful: dict[str, Floats], sharp: dict[str, Floats], share: float) -> dict[str, Floats]:
-    """Mix two networks of which one was trained on from the other, as ESRGAN does (arXiv 1809.00219, 3.4)."""
+    """Mix two networks of which one was trained on from the other, as ESRGAN does (arXiv 1809.00219, 3.4).
+
+    What both keep in bf16 is kept so, that kernels of bf16 multiply the very numbers that others do.
+    """
     if share in (0, 1):
         return sharp if share else faithful
-    return {
-        name: value
-        if name.endswith(COUNTER)
-        else faithful[name] + np.float32(share) * (value - faithful[name])
-        for name, value in sharp.items()
-    }
+    mixed = {}
+    for name, value in sharp.items():
+        if name.endswith(COUNTER):
+            mixed[name] = value
+            continue
+        mixed[name] = faithful[name] + np.float32(share) * (value - faithful[name])
+        if is_bf16(value) and is_bf16(faithful[name]):
+            mixed[name] = round_bf16(mixed[name])
+    return mixed
 
 
 def save_weights(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from emt_cli.engine.bf16 import round_bf16
 from emt_cli.engine.native.llvm import Function
 from emt_cli.engine.tiling import Floats
 
@@ -85,7 +86,7 @@ def inverse(f: Function, x: str) -> str:
 
 def to_pairs(lines: Floats) -> Floats:
     """Round lines (n, ...) to bf16 and return pairs of them as floats (n / 2, ...); an odd n gets zeros."""
-    bits = np.concatenate([lines, np.zeros_like(lines[: len(lines) % 2])]).view(np.uint32)
-    rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16  # to the nearest, ties to even
-    pairs: Floats = (rounded[0::2] | rounded[1::2] << 16).view(np.float32)
+    even = np.concatenate([lines, np.zeros_like(lines[: len(lines) % 2])])
+    bits = round_bf16(even).view(np.uint32)
+    pairs: Floats = (bits[0::2] >> 16 | bits[1::2]).view(np.float32)
     return pairs
