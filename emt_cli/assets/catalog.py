@@ -114,7 +114,7 @@ def known_models() -> dict[str, Model]:
             False,
             "MIT",
             "Fried Rice Lab, arXiv 2305.11403, trained on DIV2K and Flickr2K",
-            "the published network: best quality, eight to twelve times the time of emt-lite",
+            "the published network: best quality, five to eight times the time of emt-lite",
         ),
         Model(
             "emt-base",
@@ -122,7 +122,7 @@ def known_models() -> dict[str, Model]:
             True,
             "MIT",
             "this project, from the published network and taught by it",
-            "comes with emt: better than emt-lite, two and a half times its time",
+            "comes with emt: better than emt-lite, twice its time",
         ),
         Model(
             "emt-lite",

@@ -24,7 +24,7 @@ def setup() -> None:
         raise UsageError(f"setup asks on a terminal; without one, {PULL_HINT} fetches the published model")
     size = ui.bytes_text(sum(file.size for file in RELEASED))
     ui.say(
-        f"The published model emt ({size}) is better than emt-lite, and takes eight to twelve times its time."
+        f"The published model emt ({size}) is better than emt-lite, and takes five to eight times its time."
     )
     if not _agrees("Fetch it? [Y/n] "):
         ui.say(f"emt: nothing fetched; emt-lite is used, and {PULL_HINT} fetches the other at any time")

@@ -513,6 +513,32 @@ def test_sharpness_mixes_faithful_and_sharp_tensors(
             np.testing.assert_allclose(loaded.tensors[name], expected, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
+def test_a_mix_of_what_both_sets_keep_in_bf16_is_in_bf16(
+    tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT
+):
+    path, half, full = tmp_path / "mix.safetensors", "body.0.mlp.fc1.weight", "body.0.mlp.fc2.weight"
+    faithful = dict(tiny_network.state_dict()) | {half: tiny_network.state_dict()[half].bfloat16().float()}
+    sharp = {name: value * 1.5 if value.is_floating_point() else value for name, value in faithful.items()}
+    sharp[half] = sharp[half].bfloat16().float()
+    save_weights(path, tiny_config, sharp, METADATA, faithful)
+
+    mixed = load_weights(path, sharpness=0.3).tensors
+
+    expected = (faithful[half] + 0.3 * (sharp[half] - faithful[half])).bfloat16().float()
+    assert np.array_equal(mixed[half], expected.numpy())
+    assert not np.array_equal(mixed[full], torch.from_numpy(mixed[full]).bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize("name", ["emt-lite-x4", "emt-photo-x4", "emt-art-x4"])
+def test_kernels_of_bf16_multiply_the_very_weights_of_a_bundled_file(name: str) -> None:
+    tensors = load_weights(Path(__file__).parents[2] / "weights" / f"{name}.safetensors").tensors
+    matrices = [value for key, value in tensors.items() if key.endswith(("fc1.weight", "fc2.weight"))]
+
+    assert matrices
+    for matrix in matrices:
+        assert np.array_equal(matrix, torch.from_numpy(matrix).bfloat16().float().numpy())
+
+
 def test_sharpness_unless_told_is_the_files_own(tmp_path: Path, tiny_config: EMTConfig, tiny_network: EMT):
     path = tmp_path / "sharp.safetensors"
     state = tiny_network.state_dict()
