@@ -93,16 +93,18 @@ def draw(points: list[Point], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for ours, marker, colour in ((False, "o", "#888888"), (True, "D", "#0072b2")):
-        group = [point for point in points if point.ours is ours]
+        group = sorted((point for point in points if point.ours is ours), key=lambda point: -point.psnr)
         axes.scatter([p.speed for p in group], [p.psnr for p in group], marker=marker, color=colour, zorder=3)
-        for point in group:
+        for index, point in enumerate(group):
+            close = [p for p in group[:index] if abs(p.psnr - point.psnr) < 0.08]
+            above = not ours and not any(0.8 < p.speed / point.speed < 1.25 for p in close)
             left = point.name.endswith("fp32")  # whose neighbour on the right is bf16
             axes.annotate(
                 point.name,
                 (point.speed, point.psnr),
-                (-6 if left else 5, -11 if ours else 4),
+                (0, 5) if above else (-7 if left else 7, -3),
                 textcoords="offset points",
-                ha="right" if left else "left",
+                ha="center" if above else "right" if left else "left",
                 fontsize=9 if ours else 7,
                 color=colour if ours else "#444444",
                 weight="bold" if ours else "normal",
