@@ -121,6 +121,6 @@ def test_killed_again_and_again_a_command_ends_with_the_very_same_results(
     weights = request.getfixturevalue("shared") / "weights" if name == "pull" else None
 
     with yard(tmp_path, name, weights) as place:
-        outcome = kill_again_and_again(place, 3 if "ray" in name else 8)
+        outcome = kill_again_and_again(place, 2 if "ray" in name else 8)
 
     assert outcome.problems == []

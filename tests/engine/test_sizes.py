@@ -101,7 +101,7 @@ def test_any_picture_becomes_one_of_the_planned_size_and_of_its_own_kind(
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     height=st.integers(2 * REACH + 1, 150),
     width=st.integers(2 * REACH + 1, 150),
