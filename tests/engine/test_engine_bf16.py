@@ -322,7 +322,7 @@ def photographs(shared: Path) -> dict[str, list[Path]]:
     ],
 )
 def test_agreement_with_single_precision_is_as_stated(shared: Path, name: str | int) -> None:
-    """On the mean of Set5, Set14, six of Kodak24 and of pictures of text; the least of them is what is stated."""
+    """On the mean of Set5, Set14, six of Kodak24 and of text; the least of them is what is stated."""
     path = (
         Path(f"weights/{name}.safetensors")
         if isinstance(name, str)
