@@ -26,7 +26,7 @@ from PIL import Image
 
 from emt_cli import Upscaler
 from emt_cli.media.metrics import psnr
-from emt_cli.media.picture.head import read_head
+from emt_cli.media.picture.head import read_head, read_kind
 from emt_cli.media.picture.webp_quality import first_frame, webp_quantizer
 from emt_cli.media.resize import bicubic_downscale
 from emt_cli.media.video.coarse import TELL_QUANTIZERS, quantizers
@@ -121,7 +121,7 @@ def drawn(group: list[Pixels], format: str, *, gray: bool = False, **options: An
             image = Image.fromarray(picture)
             image = image.convert("L").convert("RGB") if gray else image
             image.save(path, format, **options)
-            found += read_head(path, look=True).kind == "drawn"
+            found += read_kind(path, read_head(path)) == "drawn"
     return found
 
 

@@ -23,7 +23,7 @@ from emt_cli.jobs.picture.job import PictureJob
 from emt_cli.jobs.picture.plan import Plan, name_ending
 from emt_cli.jobs.picture.task import compare_path
 from emt_cli.media.picture.formats import PictureFormat
-from emt_cli.media.picture.head import Head, read_head
+from emt_cli.media.picture.head import Head, read_head, read_kind
 
 _LOOKING = 8
 """Threads that look into files; disks on a network like to be asked several things at once."""
@@ -157,8 +157,7 @@ class _Planner:
         try:
             if found.path.exists() and not stat.S_ISREG(found.path.stat().st_mode):
                 raise InputError(f"{found.path}: is not a file; see `emt upscale` for pipes")
-            look = self.job.networks.model == "auto"  # no other goes by the kind
-            return read_head(found.path, max_pixels=self.job.settings.max_pixels, look=look)
+            return read_head(found.path, max_pixels=self.job.settings.max_pixels)
         except EmtError as error:
             return error
         except (OSError, ValueError) as error:
@@ -171,6 +170,8 @@ class _Planner:
         if self._large_enough(head):
             return Skipped(found.path, "large")
         try:
+            if self.job.networks.model == "auto":  # no other goes by the kind
+                head = replace(head, kind=read_kind(found.path, head))
             plan = self.job.plan(head.height, head.width, head.kind, name=str(found.path))
             format = self.format or head.format
             name = found.folder / self._file_name(found, plan, format)

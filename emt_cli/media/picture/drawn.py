@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 BLOCK = 8
 """Codecs damage each block for itself: an even one stays so, whatever rings around the edge beside it."""
-LEAST_PIXELS, MOST_PIXELS = 1 << 14, 1 << 22
-"""Of pictures to look at: smaller ones have too few blocks, larger ones cost time and are seldom drawn."""
+LEAST_PIXELS, MOST_PIXELS = 1 << 14, 1 << 21
+"""Of pictures to look at: smaller ones have too few blocks, larger ones cost time and memory, and are
+seldom drawn."""
 # Found with 300 drawings (samples/line_art.py) and 246 photographs, whole and reduced, as JPEG 30 to 98 and
 # WebP: at most 68 % of a photograph's blocks with contrast are two-toned (a wine glass on white), else 57 %.
 EVEN, STRONG = 12, 48
@@ -21,6 +22,11 @@ LEAST_EVEN, LEAST_TWO_TONED, FEWEST_TWO_TONED = 0.05, 0.02, 32
 """Shares of all blocks, and how many: a caption in a fog or a wire across the sky is no drawing."""
 TONES, TONE, OF_FEW_TONES = 8, 4, 0.8
 """Of so many tones, each so many levels wide, are this many of a drawing's even blocks, unlike a sky's."""
+
+
+def worth_looking(pixels: int) -> bool:
+    """Tell whether pictures of so many pixels are looked at."""
+    return LEAST_PIXELS <= pixels <= MOST_PIXELS
 
 
 def looks_drawn(luma: npt.NDArray[np.uint8]) -> bool:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from emt_cli.media.picture.bmp import read_bmp_head
 from emt_cli.media.picture.decode import readable_damage
+from emt_cli.media.picture.drawn import worth_looking
 from emt_cli.media.picture.formats import (
     PictureFormat,
     SourceFormat,
@@ -48,7 +49,7 @@ class Head:
     """Bytes of a decoded sample: 1, 2 or 4."""
     file_bytes: int
     kind: Kind = "plain"
-    """What the file tells of the picture, as far as read_head() was to look."""
+    """What the file tells of the picture without its pixels; read_kind() knows more."""
 
     @property
     def pixels(self) -> int:
@@ -66,11 +67,8 @@ class Head:
         return self.decoded + 2 * self.file_bytes + 4 * self.itemsize * self.pixels
 
 
-def read_head(path: Path, *, max_pixels: int = MAX_PIXELS, look: bool = False) -> Head:
-    """Read what a picture file declares; raises InputError for what read_picture would refuse at once.
-
-    look: whether the kind must be read_picture's, for which pixels of JPEG and lossy WebP may be decoded.
-    """
+def read_head(path: Path, *, max_pixels: int = MAX_PIXELS) -> Head:
+    """Read what a picture file declares; raises InputError for what read_picture would refuse at once."""
     name = str(path)
     with readable_absence(path, name), path.open("rb") as stream:
         beginning = stream.read(_BEGINNING)
@@ -92,9 +90,26 @@ def read_head(path: Path, *, max_pixels: int = MAX_PIXELS, look: bool = False) -
                 head = _bmp(stream, size)
             else:
                 stream.seek(0)
-                head = _pillow(stream, format, size, look)
+                head = _pillow(stream, format, size)
         check_input(name, height=head.height, width=head.width, max_pixels=max_pixels)
         return head
+
+
+def read_kind(path: Path, head: Head) -> Kind:
+    """Tell the kind that read_picture would tell, for which pixels of JPEG and lossy WebP may be decoded.
+
+    Raises InputError for a file that is not what its head said any more.
+    """
+    if head.format not in ("jpeg", "webp") or not worth_looking(head.pixels):
+        return head.kind
+    name = str(path)
+    with (
+        readable_absence(path, name),
+        path.open("rb") as stream,
+        readable_damage(name),
+        open_image(stream, head.format) as image,
+    ):
+        return kind_of(image, stream)
 
 
 def _png(beginning: bytes, stream: BinaryIO, size: int) -> Head:
@@ -137,14 +152,14 @@ def _jxl(stream: BinaryIO, size: int) -> Head:
     return Head("jxl", head.height, head.width, head.gray, bool(head.extras), itemsize, size)
 
 
-def _pillow(stream: BinaryIO, format: SourceFormat, size: int, look: bool) -> Head:
+def _pillow(stream: BinaryIO, format: SourceFormat, size: int) -> Head:
     with open_image(stream, format) as image:
         width, height = image.size
         exif = image.info.get("exif")
         if exif and _lies_on_its_side(exif.removeprefix(b"Exif\0\0")):
             width, height = height, width
         gray = image.mode in ("1", "L", "LA")
-        kind = kind_of(image, stream, look=look)
+        kind = kind_of(image, stream, look=False)
         return Head(written_as(format), height, width, gray, image.mode.endswith("A"), 1, size, kind)
 
 

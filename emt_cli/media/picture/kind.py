@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageChops
 
-from emt_cli.media.picture.drawn import LEAST_PIXELS, MOST_PIXELS, looks_drawn
+from emt_cli.media.picture.drawn import looks_drawn, worth_looking
 from emt_cli.media.picture.gif import first_image_bytes
 from emt_cli.media.picture.jpeg import check_jpeg
 from emt_cli.media.picture.jpeg_quality import jpeg_quality
@@ -53,7 +53,7 @@ def kind_of(image: Image.Image, stream: BinaryIO, *, look: bool = True) -> Kind:
             coarse = quality is not None and quality < JPEG_QUALITY
         else:
             return "plain"
-        if look and LEAST_PIXELS <= image.width * image.height <= MOST_PIXELS and _drawn(image, stream):
+        if look and worth_looking(image.width * image.height) and _drawn(image, stream):
             return "drawn"
         return "coarse" if coarse else "plain"
     finally:

@@ -20,7 +20,7 @@ from emt_cli.errors import InputError
 from emt_cli.media.picture.decode import readable_damage
 from emt_cli.media.picture.formats import check_input
 from emt_cli.media.picture.gif import Outline, read_outline
-from emt_cli.media.picture.head import read_head
+from emt_cli.media.picture.head import read_head, read_kind
 from emt_cli.media.picture.io import MAX_PIXELS
 from emt_cli.media.picture.pillow import open_image
 from emt_cli.media.picture.png import SIGNATURE
@@ -161,7 +161,7 @@ def _open(path: Path, format: AnimationFormat, *, still: bool = False) -> Iterat
 def _kind(path: Path) -> Kind:
     """Tell the kind by the first picture, as of a file that does not move."""
     try:
-        kind = read_head(path, look=True).kind
+        kind = read_kind(path, read_head(path))
     except InputError:  # cut short, but enlarged as far as it goes
         return "plain"
     return "coarse video" if kind == "coarse" else kind

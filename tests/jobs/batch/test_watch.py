@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread, main_thread
 
 import numpy as np
 import pytest
@@ -161,6 +161,23 @@ def test_pictures_above_a_size_are_left_out_on_request(photos: Path):
 
     assert sorted(Path(line).name for line in result.stdout.splitlines()) == ["first_x4.png", "just_x4.png"]
     assert "1 large enough" in result.stderr
+
+
+def test_planning_looks_at_pixels_of_no_picture_that_is_left_out_and_of_one_at_a_time(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, side in (("a.jpg", 160), ("b.jpg", 160), ("large.jpg", 200)):
+        save(photos / name, side, side)
+    looked = []
+    monkeypatch.setattr(
+        "emt_cli.media.picture.kind.looks_drawn",
+        lambda luma: bool(looked.append((luma.shape, current_thread()))),
+    )
+    words = ["batch", str(photos), "-o", str(photos.parent / "out"), "--skip-larger", "160", "--dry-run"]
+
+    assert CliRunner().invoke(app, words).exit_code == 0
+
+    assert set(looked) == {((160, 160), main_thread())}
 
 
 def test_a_batch_gives_coarse_jpeg_and_drawings_to_their_models_and_tells_how_many(photos: Path):
