@@ -532,7 +532,8 @@ def test_a_mix_of_what_both_sets_keep_in_bf16_is_in_bf16(
 @pytest.mark.parametrize("name", ["emt-lite-x4", "emt-photo-x4", "emt-art-x4"])
 def test_kernels_of_bf16_multiply_the_very_weights_of_a_bundled_file(name: str) -> None:
     tensors = load_weights(Path(__file__).parents[2] / "weights" / f"{name}.safetensors").tensors
-    matrices = [value for key, value in tensors.items() if key.endswith(("fc1.weight", "fc2.weight"))]
+    products = ("fc1.weight", "fc2.weight", "proj.weight")
+    matrices = [value for key, value in tensors.items() if key.endswith(products)]
 
     assert matrices
     for matrix in matrices:

@@ -10,8 +10,9 @@ BLOCK = 8
 LEAST_PIXELS, MOST_PIXELS = 1 << 14, 1 << 21
 """Of pictures to look at: smaller ones have too few blocks, larger ones cost time and memory, and are
 seldom drawn."""
-# Found with 300 drawings (samples/line_art.py) and 246 photographs, whole and reduced, as JPEG 30 to 98 and
-# WebP: at most 68 % of a photograph's blocks with contrast are two-toned (a wine glass on white), else 57 %.
+# Found with 300 drawings (samples/line_art.py) and 246 photographs, whole, halved and quartered, as JPEG 30
+# to 98 and WebP: at most 68 % of a photograph's blocks with contrast are two-toned (a wine glass on white,
+# which is mistaken when it is smaller still), else 57 %.
 EVEN, STRONG = 12, 48
 """Levels between the darkest and the brightest pixel of a block: even ones have fewer, strong ones more."""
 NEAR, MOSTLY = 6, 0.6

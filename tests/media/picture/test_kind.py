@@ -223,7 +223,7 @@ def scene(mode: str = "RGB") -> Image.Image:
 
 
 def kind_in(path: Path) -> str:
-    """Return the kind, of which read_head and read_picture agree."""
+    """Return the kind, of which read_kind and read_picture agree."""
     told = read_kind(path, read_head(path))
     assert read_picture(path).kind == told
     return told
