@@ -16,6 +16,8 @@ SQUARE = 16
 """Side in pixels of what colours are averaged over: more than grain and edges, less than objects."""
 RADIUS, THRESHOLD = 50, 10.0
 """Unsharp masking as Real-ESRGAN does it: taps of the blur; least difference that is sharpened, 0..255."""
+FINE, FINE_RADIUS = 1.5, 5
+"""Standard deviation of the blur in pixels and its reach where a teacher's answers are sharpened."""
 
 
 class Losses:
@@ -31,6 +33,11 @@ class Losses:
     def sharpened(self, original: Tensor) -> Tensor:
         """Return the originals as pixels and features are to become."""
         return sharpened(original, self.config.sharpen) if self.config.sharpen else original
+
+    def sharpened_answer(self, answer: Tensor) -> Tensor:
+        """Return a teacher's answers as pixels and features are to become."""
+        amount = self.config.sharpen_answers
+        return finely_sharpened(answer, amount) if amount else answer
 
     def terms(self, answer: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms by name, for RGB (b, 3, h, w), 0..255.
@@ -122,6 +129,12 @@ def sharpened(x: Tensor, amount: float) -> Tensor:
     mask = _blurred((residual.abs() > THRESHOLD).to(x), kernel)
     sharp = (x + amount * residual).clamp(0, 255)
     return mask * sharp + (1 - mask) * x
+
+
+def finely_sharpened(x: Tensor, amount: float) -> Tensor:
+    """Sharpen (b, 3, h, w), 0..255, everywhere, by what a narrow blur takes away."""
+    kernel = torch.from_numpy(cv2.getGaussianKernel(2 * FINE_RADIUS + 1, FINE)).to(x)
+    return (x + amount * (x - _blurred(x, kernel))).clamp(0, 255)
 
 
 def _blurred(x: Tensor, kernel: Tensor) -> Tensor:

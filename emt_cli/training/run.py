@@ -144,7 +144,8 @@ class Run:
         lr, hr = self._placed(patches.lr), self._placed(patches.hr)
         original, answer = self._shifted(hr), self._shifted(self.wrapped(lr))
         if self.teacher is not None and self._is_taught:
-            terms = self.losses.terms(answer, self._shifted(self.teacher.answer(lr, hr)))
+            taught = self.losses.sharpened_answer(self.teacher.answer(lr, hr))
+            terms = self.losses.terms(answer, self._shifted(taught))
         else:
             terms = self._terms(answer, original, patches)
         if adversary is not None:
@@ -171,9 +172,8 @@ class Run:
             for name, value in self.losses.terms(answer, self.losses.sharpened(original)).items():
                 terms[name] = (1 - share) * value
         if share > 0 and patches.teacher is not None:
-            for name, value in self.losses.terms(
-                answer, self._shifted(self._placed(patches.teacher))
-            ).items():
+            taught = self.losses.sharpened_answer(self._placed(patches.teacher))
+            for name, value in self.losses.terms(answer, self._shifted(taught)).items():
                 terms[name] = terms.get(name, 0) + share * value
         return terms
 

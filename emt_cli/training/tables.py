@@ -40,6 +40,8 @@ class LossConfig:
     """Whether features are those of grays, so that colours follow the pixels."""
     sharpen: float = 0.0
     """How much originals are sharpened for pixels and features, not for the discriminator; often 0.5."""
+    sharpen_answers: float = 0.0
+    """How much a teacher's answers are sharpened, finely: the network makes them softer than they are."""
 
     def __post_init__(self) -> None:
         _check(
@@ -52,6 +54,7 @@ class LossConfig:
             chroma_weight=ANY,
             grid_weight=ANY,
             sharpen=(0, 10),
+            sharpen_answers=(0, 10),
         )
 
 
