@@ -49,4 +49,5 @@ def _of_255(network: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _blurred(x: Tensor) -> Tensor:
     side = min(BOX, *(size - (size + 1) % 2 for size in x.shape[2:]))
-    return F.avg_pool2d(F.pad(x, (side // 2,) * 4, mode="replicate"), side, 1)
+    columns = F.avg_pool2d(F.pad(x, (side // 2,) * 4, mode="replicate"), (side, 1), 1)
+    return F.avg_pool2d(columns, (1, side), 1)

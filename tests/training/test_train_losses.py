@@ -75,6 +75,16 @@ def test_originals_are_sharpened_as_by_opencv(photo: np.ndarray):
     assert np.abs(ours - expected).max() < 1e-4
 
 
+def test_a_teachers_answers_are_sharpened_as_by_opencv(photo: np.ndarray):
+    image = photo[:90, :96].astype(np.float32)
+    expected = np.clip(image + 0.6 * (image - cv2.GaussianBlur(image, (11, 11), 1.5)), 0, 255)
+    losses = Losses(LossConfig(sharpen_answers=0.6), torch.device("cpu"), scale=4)
+
+    ours = losses.sharpened_answer(planes(photo[:90, :96]))[0].permute(1, 2, 0).numpy()
+
+    assert np.abs(ours - expected).max() < 0.01
+
+
 def test_colours_are_compared_over_squares_of_16_pixels():
     answer, target = torch.full((1, 3, 40, 36), 100.0), torch.full((1, 3, 40, 36), 100.0)
     answer[:, 0] += 3  # red is off everywhere
