@@ -3,9 +3,10 @@
 python tests/pack_weights.py DESCRIPTION BUNDLED TRAINED [TRAINED ...]
 
 The description's keys (name, licence, sources, scores, sharpness and so on) replace those that training
-wrote. Of several files, kept at several steps of one run, the mean is taken (arXiv 2203.05482); the last
-one's header counts. Matrices of MLPs and projections are rounded to bf16, which kernels of bf16 do anyway: so
-these and others multiply the same numbers, and agree by 3 dB more.
+wrote. Of several files, kept at several steps or stages, the mean is taken (arXiv 2203.05482), but of
+faithful weights, which are the first one's; the last one's header counts. Matrices of MLPs and
+projections are rounded to bf16, which kernels of bf16 do anyway: so these and others multiply the same
+numbers, and agree by 3 dB more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from emt_cli.engine.bf16 import round_bf16
-from emt_cli.engine.weights import load_weights
+from emt_cli.engine.weights import FAITHFUL, load_weights
 
 MULTIPLIED = ("mlp.fc1.weight", "mlp.fc2.weight", "mixer.proj.weight")
 
@@ -35,9 +36,10 @@ def main() -> None:
     files = [safetensors.numpy.load_file(path) for path in options.trained]
     with safe_open(options.trained[-1], "numpy") as file:
         header = json.loads(file.metadata()["emt"])
-    halves = dict(files[-1])
-    for name in [name for name, last in halves.items() if last.dtype.kind == "f"]:
-        mean = np.mean([tensors[name] for tensors in files], axis=0, dtype=np.float64).astype(np.float32)
+    halves = dict(files[0])
+    for name in [name for name, value in halves.items() if value.dtype.kind == "f"]:
+        chosen = files[:1] if name.startswith(FAITHFUL) else files
+        mean = np.mean([tensors[name] for tensors in chosen], axis=0, dtype=np.float64).astype(np.float32)
         halves[name] = (round_bf16(mean) if name.endswith(MULTIPLIED) else mean).astype(np.float16)
     header["metadata"] |= json.loads(options.description.read_text(encoding="utf-8"))
     text = json.dumps(header, sort_keys=True, allow_nan=False)
