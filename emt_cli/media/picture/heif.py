@@ -57,7 +57,8 @@ def _heic(data: bytes, name: str) -> _Found:
 
     file = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     image = file[file.primary_index]
-    samples = np.atleast_3d(np.asarray(image))
+    # A copy: the samples of pillow-heif before 1.6 are gone with the image.
+    samples = np.atleast_3d(np.array(image))
     bits = 8
     if samples.dtype == np.uint16:  # the box that declares it may be missing
         bits = int(file.info["bit_depth"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import ClassVar
 
 import imagecodecs
 import numpy as np
@@ -79,6 +80,41 @@ def test_pictures_are_read_with_all_their_bits(tmp_path: Path, name: str) -> Non
     assert error.mean() < (0.003 if deep else 0.006)
     if picture.alpha is not None:
         assert np.abs(picture.alpha / 255 - smooth()[..., 0] / 65535).mean() < 0.006
+
+
+def test_samples_outlive_the_image_that_decoded_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pillow-heif before 1.6 gives memory that is another's once its image is gone."""
+    (tmp_path / "plain.heic").write_bytes(files()["plain.heic"])
+    expected = read_picture(tmp_path / "plain.heic").pixels.copy()
+
+    class Freed:
+        info: ClassVar = {}
+
+        def __init__(self) -> None:
+            self.memory = bytearray(expected.tobytes())
+            memory = memoryview(self.memory)
+            self.__array_interface__ = {
+                "shape": expected.shape,
+                "typestr": "|u1",
+                "version": 3,
+                "data": memory,
+            }
+
+        def __del__(self) -> None:
+            self.memory[:] = bytes(len(self.memory))
+
+    class File:
+        primary_index = 0
+
+        def __getitem__(self, index: int) -> Freed:
+            return Freed()
+
+        def __len__(self) -> int:
+            return 1
+
+    monkeypatch.setattr("pillow_heif.open_heif", lambda *_, **__: File())
+
+    assert np.array_equal(read_picture(tmp_path / "plain.heic").pixels, expected)
 
 
 @pytest.mark.parametrize("format", ["heic", "avif"])
