@@ -49,8 +49,7 @@ def try_on_small_disk(yard: Yard, place: str, size: str, whole: dict[str, object
         lines = [line for line in yard.said().splitlines() if "emt: error:" in line]
         if code not in (0, 4):
             problems.append(f"exit code {code}")
-        most = 2 if yard.command.line[0] == "batch" else 1  # two pictures are under way at a time
-        if "Traceback" in yard.said() or (code != 0 and not 1 <= len(lines) <= most):
+        if "Traceback" in yard.said() or (code != 0 and len(lines) != 1):
             problems.append("not one line of error")
         if code == 4 and not any("room" in line or "space" in line.lower() for line in lines):
             problems.append("does not say that the disk is full")

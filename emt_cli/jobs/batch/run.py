@@ -84,8 +84,8 @@ def run_batch(
 ) -> Iterator[BatchEvent]:
     """Commit results as they come, and tell what happens; the stats is kept up to date.
 
-    When the disk is full the run ends after the pictures under way. What ends it otherwise, such as a cluster
-    that is gone, is in the stats.
+    When the disk is full the run ends after the pictures under way; the first is told, others that do not fit
+    count as left. What ends it otherwise, such as a cluster that is gone, is in the stats.
     """
     for left in batch.skipped:
         stats.skipped += 1
@@ -123,6 +123,8 @@ def _settle(
         else:
             stats.done += 1
             return BatchEvent("done", source, outcome.facts, work=stats.work)
+    if outcome.full and stats.full:
+        return BatchEvent("progress", work=stats.work)
     stats.failures.append((source, outcome.error))
     if outcome.full:
         stats.full = True

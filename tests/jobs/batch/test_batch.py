@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -25,6 +26,7 @@ from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import OutputError
 from emt_cli.jobs.batch.folder import BatchFolder, Shard
 from emt_cli.jobs.batch.local import Room
+from emt_cli.jobs.batch.stages import Opened, PictureWork, Written
 from emt_cli.jobs.journal import read_journal
 
 EMT = [sys.executable, "-m", "emt_cli"]
@@ -385,6 +387,28 @@ def test_a_disk_that_gets_full_ends_the_run_and_the_same_command_goes_on(
     assert again.exit_code == 0
     assert len(events(again)["skipped"]) == len(some)
     assert len(tree(out)) == 43
+
+
+def test_of_pictures_that_meet_a_full_disk_together_one_is_told_and_the_others_are_left(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        shutil.copy(photos / "a.png", photos / f"more{number}.png")
+    together = threading.Barrier(4)
+
+    def write(self: PictureWork, opened: Opened, *rest: object) -> Written:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(2)
+        target = opened.item.target
+        raise OutputError(f"{target}: no room left") from OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PictureWork, "write", write)
+    full = batch(photos, "-o", out, "-j", "4")
+
+    assert full.exit_code == 4
+    assert full.stderr.count("emt: error:") == 1
+    assert "the disk is full; 7 pictures left" in full.stderr
+    assert not tree(out)
 
 
 def test_reports_are_tables_too_and_never_replace_other_files(
