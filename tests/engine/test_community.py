@@ -190,9 +190,9 @@ def test_tiles_of_real_networks_agree_with_the_whole_picture(shared: Path, name:
     from skimage.data import chelsea
 
     network = load_model(shared / "weights" / "teachers" / f"{name}.pth")
-    pixels = (chelsea()[60:160, 100:260] / 255).astype(np.float32)
+    pixels = (chelsea()[80:144, 100:200] / 255).astype(np.float32)
 
     tiled, whole = (Upscaler(network, tile=tile).upscale(pixels) for tile in (64, 0))
 
     assert decibels(tiled, whole) >= 65
-    assert decibels(whole.reshape(100, 4, 160, 4, 3).mean(axis=(1, 3)), pixels) > 25  # still the cat
+    assert decibels(whole.reshape(64, 4, 100, 4, 3).mean(axis=(1, 3)), pixels) > 25  # still the cat

@@ -300,6 +300,10 @@ def text_pictures(scale: int) -> Iterator[np.ndarray]:
             yield np.asarray(picture) if larger == 1 else bicubic_downscale(np.asarray(picture), scale)
 
 
+SIDE = 256
+"""Of the corner that is taken of a photograph: text agrees least in all of these files, and decides."""
+
+
 def photographs(shared: Path) -> dict[str, list[Path]]:
     folders = {"Set5": "benchmark/Set5/HR", "Set14": "benchmark/Set14/HR", "Kodak24": "valid/Kodak24"}
     return {name: sorted((shared / "data" / place).glob("*.png")) for name, place in folders.items()}
@@ -321,7 +325,7 @@ def photographs(shared: Path) -> dict[str, list[Path]]:
     ],
 )
 def test_agreement_with_single_precision_is_as_stated(shared: Path, name: str | int) -> None:
-    """On the mean of Set5, Set14, Kodak24 and of pictures of text; the least of them is what is stated."""
+    """On the mean of corners of Set5, Set14, Kodak24 and of pictures of text; the least is what is stated."""
     path = (
         Path(f"weights/{name}.safetensors")
         if isinstance(name, str)
@@ -335,7 +339,7 @@ def test_agreement_with_single_precision_is_as_stated(shared: Path, name: str | 
         agreements, changes = [], []
         for file in files:
             original = np.asarray(Image.open(file).convert("RGB"))
-            height, width = (side // scale * scale for side in original.shape[:2])
+            height, width = (min(side, SIDE) // scale * scale for side in original.shape[:2])
             original = original[:height, :width]
             small = bicubic_downscale(original, scale).astype(np.float32)
             answers = [runner(small) for runner in (single, half)]
