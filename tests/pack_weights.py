@@ -1,12 +1,12 @@
 """Write a trained model as it is bundled: half the bits, and described by a file of its own.
 
-python tests/pack_weights.py DESCRIPTION BUNDLED TRAINED [TRAINED ...]
+python tests/pack_weights.py DESCRIPTION BUNDLED TRAINED [TRAINED ...] [--faithful MODEL]
 
 The description's keys (name, licence, sources, scores, sharpness and so on) replace those that training
-wrote. Of several files, kept at several steps or stages, the mean is taken (arXiv 2203.05482), but of
-faithful weights, which are the first one's; the last one's header counts. Matrices of MLPs and
-projections are rounded to bf16, which kernels of bf16 do anyway: so these and others multiply the same
-numbers, and agree by 3 dB more.
+wrote. Of several files, kept at several steps or stages, the mean is taken (arXiv 2203.05482); the last
+one's header counts. Faithful weights, those of sharpness 0, are MODEL's. Matrices of MLPs and projections
+are rounded to bf16, which kernels of bf16 do anyway: so these and others multiply the same numbers, and
+agree by 3 dB more.
 """
 
 from __future__ import annotations
@@ -32,15 +32,18 @@ def main() -> None:
     parser.add_argument("description", type=Path)
     parser.add_argument("bundled", type=Path)
     parser.add_argument("trained", type=Path, nargs="+")
+    parser.add_argument("--faithful", type=Path, help="bundled model with weights of sharpness 0 to keep")
     options = parser.parse_args()
     files = [safetensors.numpy.load_file(path) for path in options.trained]
     with safe_open(options.trained[-1], "numpy") as file:
         header = json.loads(file.metadata()["emt"])
-    halves = dict(files[0])
+    halves = {name: value for name, value in files[0].items() if not name.startswith(FAITHFUL)}
     for name in [name for name, value in halves.items() if value.dtype.kind == "f"]:
-        chosen = files[:1] if name.startswith(FAITHFUL) else files
-        mean = np.mean([tensors[name] for tensors in chosen], axis=0, dtype=np.float64).astype(np.float32)
+        mean = np.mean([tensors[name] for tensors in files], axis=0, dtype=np.float64).astype(np.float32)
         halves[name] = (round_bf16(mean) if name.endswith(MULTIPLIED) else mean).astype(np.float16)
+    if options.faithful:
+        kept = safetensors.numpy.load_file(options.faithful)
+        halves |= {name: value for name, value in kept.items() if name.startswith(FAITHFUL)}
     header["metadata"] |= json.loads(options.description.read_text(encoding="utf-8"))
     text = json.dumps(header, sort_keys=True, allow_nan=False)
     safetensors.numpy.save_file(halves, options.bundled, metadata={"emt": text})
