@@ -85,6 +85,9 @@ def train(
     accelerator: Annotated[str, _run("auto, cpu, cuda or mps.")] = "auto",
     devices: Annotated[int, _run("Processes on this machine, one for each device.", least=1)] = 1,
     nodes: Annotated[int, _run("Machines, each started by torchrun or SLURM.", least=1)] = 1,
+    workers: Annotated[
+        int | None, _run("Processes that cut patches; none beside a CPU, else up to 8.", least=0)
+    ] = None,
     save_samples: Annotated[bool, _run("Write the first batch as a picture.", "--save-samples")] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -121,6 +124,7 @@ def train(
         accelerator=accelerator,
         devices=devices,
         nodes=nodes,
+        workers=workers,
     )
     before = resumed_settings(place)
     chosen_preset = preset.value if preset else None if before else Preset.emt.value

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,10 @@ class PictureStore:
         self._lr = _mapped(folder / LR, samples)
         self._hr = _mapped(folder / HR, samples * scale**2)
         self._teacher = _mapped(folder / TEACHER, samples * scale**2) if teacher else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the files again in another process, instead of sending all pixels."""
+        return functools.partial(PictureStore, teacher=self._teacher is not None), (self.folder, self.scale)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -7,16 +7,15 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from emt_cli.errors import DeviceError, OutputError
 from emt_cli.stop import stop_signals
+from emt_cli.training.batches import WORKER_LOST, Cut, cut_ahead, workers_for
 from emt_cli.training.checkpoint import locked, save_checkpoint
 from emt_cli.training.config import TrainConfig
-from emt_cli.training.dataset import Patches, PictureMix, PictureStore, Pixels
-from emt_cli.training.degradation_mix import make_degradation
+from emt_cli.training.dataset import Patches, PictureStore, Pixels
 from emt_cli.training.prepare import Report, named
 from emt_cli.training.recipe import settings_of
 from emt_cli.training.record import SAMPLES, Record, save_patches, shown_pictures
@@ -89,6 +88,11 @@ def train(
     try:
         yield from _train(config, place, report, say)
     except RuntimeError as error:
+        if WORKER_LOST in str(error):
+            raise DeviceError(
+                f"{place.out}: a process that cuts patches has ended; see what ended it (memory?), then go on"
+                " with --resume auto and fewer --workers"
+            ) from error
         if place.processes < 2 or not any(words in str(error) for words in _LOST):
             raise
         raise DeviceError(
@@ -127,23 +131,28 @@ def _train(config: TrainConfig, place: Place, report: Report | None, say: Say | 
                 if say is not None:
                     say(f"left out: {len(data.skipped)} pictures: {named(data.skipped)}")
         stop = stack.enter_context(stop_signals())
-        batches = stack.enter_context(_batches(run, data.training))
+        cut = Cut(config, data.training, fabric.global_rank, fabric.world_size)
         if place.save_samples and fabric.is_global_zero:
-            save_patches(place.out / SAMPLES / "patches.png", batches.draw(run.step))
+            save_patches(place.out / SAMPLES / "patches.png", cut[run.step])
+        batches = stack.enter_context(cut_ahead(cut, run.step, workers=workers_for(place, fabric.device)))
         yield from _steps(run, batches, data.validation, stop, record)
         if fabric.is_global_zero and not (place.out / BEST).exists():  # stopped before the first validation
             run.save_model(place.out / BEST, None)
 
 
 def _steps(
-    run: Run, batches: _Batches, validation: PictureStore | None, stop: threading.Event, record: Record | None
+    run: Run,
+    batches: Iterator[Patches],
+    validation: PictureStore | None,
+    stop: threading.Event,
+    record: Record | None,
 ) -> Iterator[TrainStep]:
     config, recent = run.config, _Recent()
     stopping = False
     while run.step < config.steps and not stopping:
         rate = config.learning_rate * run.learning_rate_share
         began = time.perf_counter()
-        patches = batches.take(run.step)
+        patches = next(batches)
         waited = time.perf_counter() - began
         losses, stopping = run.take_step(patches, stop=stop.is_set())
         seconds = time.perf_counter() - began
@@ -201,37 +210,3 @@ class _Recent:
             values[key] = sum(finite) / len(finite) if finite else math.nan
         self.steps.clear()
         return values
-
-
-class _Batches:
-    """One process's part of each batch, cut ahead by threads."""
-
-    AHEAD = 4
-
-    def __init__(self, run: Run, store: PictureMix, pool: ThreadPoolExecutor) -> None:
-        self.run, self.store, self.pool = run, store, pool
-        self.degrade = make_degradation(run.config)
-        self.waiting: dict[int, Future[Patches]] = {}
-
-    def take(self, step: int) -> Patches:
-        for ahead in range(step, min(step + self.AHEAD, self.run.config.steps)):
-            if ahead not in self.waiting:
-                self.waiting[ahead] = self.pool.submit(self.draw, ahead)
-        return self.waiting.pop(step).result()
-
-    def draw(self, step: int) -> Patches:
-        config, fabric = self.run.config, self.run.fabric
-        share = config.batch // fabric.world_size
-        part = slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
-        return self.store.draw(
-            config.seed, step, batch=config.batch, side=config.patch, part=part, degrade=self.degrade
-        )
-
-
-@contextmanager
-def _batches(run: Run, store: PictureMix) -> Iterator[_Batches]:
-    pool = ThreadPoolExecutor(_Batches.AHEAD)
-    try:
-        yield _Batches(run, store, pool)
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from emt_cli.errors import UsageError
 from emt_cli.model.emt import EMT
@@ -107,9 +107,9 @@ class Average:
     def update(self, network: nn.Module, step: int) -> None:
         """Take in the network after step, counted from 0; the first steps are forgotten faster."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, value in network.state_dict().items():
-            mine: Tensor = self.tensors[name]
-            if value.is_floating_point():
-                mine.lerp_(value, 1 - decay)
-            else:
-                mine.copy_(value)
+        state = network.state_dict()
+        changing = [name for name, value in state.items() if value.is_floating_point()]
+        mine = [self.tensors[name] for name in changing]
+        torch._foreach_lerp_(mine, [state[name] for name in changing], 1 - decay)  # one kernel on a GPU
+        for name in state.keys() - changing:
+            self.tensors[name].copy_(state[name])

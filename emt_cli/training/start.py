@@ -55,6 +55,8 @@ class Place:
     """Processes on each machine."""
     nodes: int = 1
     """Machines."""
+    workers: int | None = None
+    """Processes that cut the patches of each device; None: none beside a CPU, up to eight beside a GPU."""
 
     @property
     def processes(self) -> int:
