@@ -95,7 +95,9 @@ class TorchRunner:
         if self._plain is None:
             self._plain = build_network(self.weights).to(self.device)
         half = self.precision != "fp32"
-        with torch.inference_mode(), torch.autocast(self.device.type, self.net.dtype, enabled=half):
+        # As in tiles: TF32 keeps 10 bits of what it multiplies.
+        exact = torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False)
+        with torch.inference_mode(), exact, torch.autocast(self.device.type, self.net.dtype, enabled=half):
             y = self._plain(self._placed(pixels)).float()
         if not bool(torch.isfinite(y).all()):
             return np.stack([self(picture) for picture in pixels])
