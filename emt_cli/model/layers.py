@@ -52,12 +52,14 @@ GATHERED = 1 << 20
 
 
 def _moved(x: Tensor, sign: int, move: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Move groups of channels, as _mix or _shift does.
-
-    On a GPU training patches by two kernels instead of thirty, which take longer to start than to run.
-    """
+    """Move groups of channels, as move does: _mix or _shift."""
     if x.device.type == "cpu" or x[0].numel() > GATHERED:
         return move(x, sign)
+    return _gathered(x, sign, move)
+
+
+def _gathered(x: Tensor, sign: int, move: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Do so by two kernels instead of thirty, which take a GPU longer to start than to run on patches."""
     places, outside = _places(tuple(x.shape[1:]), sign, move, x.device)
     moved = x.flatten(1).index_select(1, places)
     return (moved if outside is None else moved.masked_fill_(outside, 0)).view(x.shape)

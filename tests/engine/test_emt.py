@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from emt_cli.engine.torch.network import build_network
 from emt_cli.engine.weights import load_weights
+from emt_cli.model import layers
 from emt_cli.model.attention import SWSA
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
@@ -140,6 +141,13 @@ def test_attention_is_the_softmax_of_q_with_itself_times_v() -> None:
     torch.testing.assert_close(y, expected)
 
 
+@pytest.fixture(params=["by slices", "by a table, as on a GPU"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "table" in request.param:
+        monkeypatch.setattr(layers, "_moved", layers._gathered)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("channels", [5, 12])
 def test_pixel_mix_reads_the_neighbours_around_circular_borders(channels: int) -> None:
     x = torch.randn(1, 4, 6, channels).numpy()
@@ -152,6 +160,7 @@ def test_pixel_mix_reads_the_neighbours_around_circular_borders(channels: int) -
         np.testing.assert_array_equal(mixed[..., channel], expected)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("channels", [10, 13])
 def test_shift_reads_the_neighbours_and_zeros_beyond_the_borders(channels: int) -> None:
     x = torch.randn(1, 4, 6, channels).numpy()
@@ -166,6 +175,7 @@ def test_shift_reads_the_neighbours_and_zeros_beyond_the_borders(channels: int) 
         np.testing.assert_array_equal(shifted[..., channel], expected)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("move", [pixel_mix, shift])
 def test_hand_written_gradients_are_right(move) -> None:  # type: ignore[no-untyped-def]
     x = torch.randn(1, 3, 4, 7, dtype=torch.float64, requires_grad=True)

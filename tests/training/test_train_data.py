@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +160,14 @@ def test_parts_of_a_batch_are_the_batch(store: PictureStore):
 
     assert np.array_equal(np.concatenate([part.lr for part in parts]), whole.lr)
     assert np.array_equal(np.concatenate([part.hr for part in parts]), whole.hr)
+
+
+def test_pictures_go_to_another_process_as_their_place_alone(store: PictureStore):
+    sent = pickle.dumps(PictureMix([store]))
+
+    assert len(sent) < store.hr(0).nbytes / 4
+    patches = pickle.loads(sent).draw(1, 2, batch=6, side=16)
+    assert np.array_equal(patches.hr, PictureMix([store]).draw(1, 2, batch=6, side=16).hr)
 
 
 def test_steps_and_seeds_draw_differently(store: PictureStore):

@@ -109,6 +109,35 @@ def test_killed_run_goes_on_to_the_same_model(tmp_path: Path, pictures: Path):
     assert tensors(whole) == tensors(killed)
 
 
+@pytest.mark.parametrize("damage", ["bicubic", "real"])
+def test_patches_cut_by_other_processes_are_the_same(tmp_path: Path, pictures: Path, damage: str):
+    options = ("--steps", "7", "--set", "checkpoint_every=3", "--set", f"degradation={damage}")
+    run(pictures, tmp_path / "threads", *options, "--workers", "0")
+    run(pictures, tmp_path / "workers", *options, "--workers", "2", "--steps", "4")
+    run(pictures, tmp_path / "workers", *options, "--workers", "2", "--resume", "auto")
+
+    threads, workers = ((tmp_path / out / "last.safetensors").read_bytes() for out in ("threads", "workers"))
+    assert tensors(threads) == tensors(workers)
+
+
+def test_a_killed_process_that_cuts_patches_ends_the_run_in_one_line(tmp_path: Path, pictures: Path):
+    options = ("--workers", "2", "--steps", "100000", "--set", "checkpoint_every=20")
+    process = start(pictures, tmp_path / "run", *options)
+    wait_for(tmp_path / "run/checkpoints/step-00000020.pt", process)
+    workers = [
+        child for child in psutil.Process(process.pid).children() if "spawn_main" in str(child.cmdline())
+    ]
+    assert len(workers) == 2
+
+    workers[0].kill()
+    _, said = process.communicate(timeout=120)
+
+    assert process.returncode == 7, said
+    assert "a process that cuts patches has ended" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not psutil.pid_exists(workers[1].pid) or workers[1].wait(30) is not None
+
+
 def test_terminated_run_saves_first_and_says_how_to_go_on(tmp_path: Path, pictures: Path):
     process = start(pictures, tmp_path / "run", "--steps", "100000", "--set", "checkpoint_every=100")
     wait_for(tmp_path / "run/checkpoints/step-00000100.pt", process)
