@@ -1,4 +1,4 @@
-"""The network of step 0: at random, near an identity, or of a model file that fits or is made to fit."""
+"""The networks of step 0: at random, near an identity, or of a file that fits or is made to fit."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from torch.nn import functional as F
 from emt_cli.assets.model_choice import find_model
 from emt_cli.engine.community.network import CommunityNetwork
 from emt_cli.engine.models import load_model
-from emt_cli.errors import UsageError
+from emt_cli.errors import InputError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
+from emt_cli.training.checkpoint import load_checkpoint
 from emt_cli.training.config import TrainConfig
+from emt_cli.training.discriminator import Discriminator
 from emt_cli.training.optimizer import start_as_identity
+from emt_cli.training.tables import DiscriminatorConfig
 
 _DEPTH = ("blocks", "layers", "attention_layers")
 
@@ -134,3 +137,25 @@ def _resampled(tail: Tensor, scale: int, new_scale: int) -> Tensor:
     grid = tail.view(3, scale, scale, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(new_scale, new_scale), mode="area")
     return grid.permute(0, 2, 3, 1).reshape(3 * new_scale**2, *tail.shape[1:])
+
+
+def first_discriminator(config: DiscriminatorConfig) -> dict[str, Tensor]:
+    """Return the weights of config.init's discriminator.
+
+    Raises InputError for a damaged checkpoint, UsageError for one that has none, or one of another width.
+    """
+    path = Path(config.init)
+    checkpoint = load_checkpoint(path)
+    if checkpoint.discriminator is None:
+        raise UsageError(f"discriminator.init {path}: that run has no discriminator; leave it out")
+    width = checkpoint.config["discriminator.width"]
+    if width != config.width:
+        raise UsageError(f"discriminator.init {path}: has a width of {width}; set discriminator.width to it")
+    weights: dict[str, Tensor] = checkpoint.discriminator["network"]
+    try:
+        Discriminator(width).load_state_dict(weights)
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise ValueError("not finite")
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise InputError(f"{path}: its discriminator is damaged; name another checkpoint") from error
+    return weights

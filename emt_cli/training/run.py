@@ -20,7 +20,7 @@ from emt_cli.training.adversary import Adversary
 from emt_cli.training.checkpoint import Checkpoint, checkpoints, go_back
 from emt_cli.training.config import SHIFTS, TrainConfig
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
-from emt_cli.training.first_network import first_network
+from emt_cli.training.first_network import first_discriminator, first_network
 from emt_cli.training.live_teacher import LiveTeacher
 from emt_cli.training.losses import Losses
 from emt_cli.training.optimizer import Average, learning_rate_share, make_optimizers, restore_state
@@ -64,6 +64,8 @@ class Run:
             self.faithful = {name: value.cpu().clone() for name, value in self.network.state_dict().items()}
         if config.discriminator.weight:
             self.adversary = Adversary(config.discriminator, config.seed + 1, fabric)
+            if config.discriminator.init and not resumed:
+                self.adversary.network.load_state_dict(first_discriminator(config.discriminator))
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Go on from a checkpoint, read from path; learning rates, their end and betas are the config's.
@@ -264,7 +266,7 @@ class Run:
         }
         for key in ("data", "lr_data"):  # nobody else's business where they lie
             settings[key] = [Path(folder).name for folder in settings[key]]
-        for key in ("val", "val_lr", "init", "teacher", "losses.perceptual_file"):
+        for key in ("val", "val_lr", "init", "teacher", "losses.perceptual_file", "discriminator.init"):
             settings[key] = Path(settings[key]).name
         metadata = {
             "name": path.parent.resolve().name,

@@ -22,7 +22,7 @@ from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import PictureMix, PictureStore
 from emt_cli.training.degradation_mix import make_degradation
 from emt_cli.training.features import load_perceptual
-from emt_cli.training.first_network import first_network
+from emt_cli.training.first_network import first_discriminator, first_network
 from emt_cli.training.prepare import Report, Source, list_pictures, needed_bytes, prepare
 from emt_cli.training.recipe import settings_of
 from emt_cli.training.teacher import add_answers, is_folder, load_teacher
@@ -159,6 +159,8 @@ def check_sources(
         first_network(config, resumed=resumed)
     elif config.freeze_norm and not resumed:
         raise UsageError("freeze_norm keeps the statistics of init: name that model with --init")
+    if config.discriminator.weight and config.discriminator.init and not resumed:
+        first_discriminator(config.discriminator)
     if config.teacher and not is_folder(config.teacher):
         load_teacher(config.teacher, config.scale, rgb=not config.answers_beforehand)
     elif config.teacher and not config.answers_beforehand:

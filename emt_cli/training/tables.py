@@ -74,6 +74,8 @@ class DiscriminatorConfig:
     """Steps before it is trained and heard."""
     gray: bool = False
     """Whether it sees grays alone, so that colours follow the other losses."""
+    init: str = ""
+    """Checkpoint of another run, whose discriminator is the first one; empty: a new one."""
 
     def __post_init__(self) -> None:
         _check(self, "discriminator", weight=ANY, width=(1, 1024), learning_rate=(1e-12, 1), start=ANY)

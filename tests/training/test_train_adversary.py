@@ -178,6 +178,40 @@ def test_discriminator_of_another_width_is_refused(tmp_path: Path, config: Train
         finish(wider, tmp_path / "run", "auto")
 
 
+def test_discriminator_of_another_run_is_the_first_one(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "first")
+    file = tmp_path / "first/checkpoints/step-00000002.pt"
+    still = replace(config.discriminator, init=str(file), start=2)  # it does not learn before
+
+    finish(replace(config, steps=2, seed=5, discriminator=still), tmp_path / "second")
+
+    assert same(judge(tmp_path / "second", 2), judge(tmp_path / "first", 2))
+    file.unlink()  # a run that goes on has its own
+    assert finish(replace(config, seed=5, discriminator=still), tmp_path / "second", "auto")
+
+
+def test_discriminator_of_another_run_must_be_there_and_fit(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "first")
+    finish(replace(config, steps=2, discriminator=DiscriminatorConfig()), tmp_path / "none")
+    there, none = (tmp_path / name / "checkpoints/step-00000002.pt" for name in ("first", "none"))
+
+    for error, words, init, width in (
+        (UsageError, r"has a width of 4; set discriminator\.width", there, 8),
+        (UsageError, r"that run has no discriminator", none, 4),
+        (InputError, r"no such checkpoint", tmp_path / "missing.pt", 4),
+        (InputError, r"not a whole checkpoint", config_file(tmp_path), 4),
+    ):
+        chosen = replace(config.discriminator, init=str(init), width=width)
+        with pytest.raises(error, match=words):
+            finish(replace(config, discriminator=chosen), tmp_path / "second")
+
+
+def config_file(folder: Path) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text("steps = 6")
+    return path
+
+
 def test_run_without_a_discriminator_may_go_on_with_one(tmp_path: Path, config: TrainConfig):
     finish(replace(config, steps=2, discriminator=DiscriminatorConfig()), tmp_path / "run")
 
