@@ -21,6 +21,8 @@ AHEAD = 4
 """Batches that lie ready, for each process that cuts them."""
 MOST_WORKERS = 8
 """Processes beside a GPU unless more are asked for."""
+GRACE = 10
+"""Seconds for which a process that was told to end goes on."""
 WORKER_LOST = "DataLoader worker"
 """What PyTorch's error says when one of them is gone."""
 
@@ -87,6 +89,11 @@ def _by_threads(cut: Cut, steps: range, pool: ThreadPoolExecutor) -> Iterator[Pa
 
 
 def _begin_worker(number: int) -> None:
-    """Leave Ctrl-C to the process that trains, which stops with a checkpoint."""
+    """Leave signals, which go to all of a job's processes as a rule, to the one that trains.
+
+    It stops with a checkpoint, and this one with it; GRACE seconds after SIGTERM this one ends by itself.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     cv2.setNumThreads(0)

@@ -137,14 +137,20 @@ def test_a_killed_process_that_cuts_patches_ends_the_run_in_one_line(tmp_path: P
     assert not psutil.pid_exists(workers[1].pid) or workers[1].wait(30) is not None
 
 
-def test_terminated_run_saves_first_and_says_how_to_go_on(tmp_path: Path, pictures: Path):
-    process = start(pictures, tmp_path / "run", "--steps", "100000", "--set", "checkpoint_every=100")
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_run_saves_first_and_says_how_to_go_on(
+    tmp_path: Path, pictures: Path, workers: str, sent: signal.Signals
+):
+    options = ("--steps", "100000", "--set", "checkpoint_every=100", "--workers", workers)
+    process = start(pictures, tmp_path / "run", *options)
     wait_for(tmp_path / "run/checkpoints/step-00000100.pt", process)
 
-    process.terminate()
+    for child in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+        child.send_signal(sent)  # as a terminal and a cluster do
     _, said = process.communicate(timeout=60)
 
-    assert process.returncode == 130
+    assert process.returncode == (130 if sent == signal.SIGTERM else -signal.SIGINT)
     assert "--resume auto goes on from there" in said
     step = max(int(path.stem[5:]) for path in (tmp_path / "run/checkpoints").iterdir())
     assert lines(tmp_path / "run")[-1]["step"] == step
