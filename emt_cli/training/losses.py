@@ -16,6 +16,8 @@ SQUARE = 16
 """Side in pixels of what colours are averaged over: more than grain and edges, less than objects."""
 RADIUS, THRESHOLD = 50, 10.0
 """Unsharp masking as Real-ESRGAN does it: taps of the blur; least difference that is sharpened, 0..255."""
+WINDOW, FAINT = 32, 0.5
+"""Side in pixels of what a local spectrum is of; deviation, 0..255, of a noise below which nothing counts."""
 FINE, FINE_RADIUS = 1.5, 5
 """Standard deviation of the blur in pixels and its reach where a teacher's answers are sharpened."""
 
@@ -57,6 +59,8 @@ class Losses:
             terms["chroma"] = config.chroma_weight * chroma_distance(answer, target)
         if config.grid_weight:
             terms["grid"] = config.grid_weight * grid_distance(answer, target, self.scale)
+        if config.spectrum_weight:
+            terms["spectrum"] = 255 * config.spectrum_weight * spectrum_distance(answer, target)
         if self.perceptual is not None:
             seen = (grays(answer), grays(target)) if config.gray else (answer, target)
             terms["perceptual"] = 255 * config.perceptual_weight * self.perceptual(*seen)
@@ -83,6 +87,26 @@ def chroma_distance(answer: Tensor, target: Tensor) -> Tensor:
     """Return the mean absolute difference of (b, 3, h, w) less their grays."""
     difference = answer - target
     return (difference - grays(difference)).abs().mean()
+
+
+def spectrum_distance(answer: Tensor, target: Tensor) -> Tensor:
+    """Return the mean absolute difference of the logarithms of local power spectra of (b, 3, h, w), 0..255.
+
+    Spectra are Welch's, of windows that overlap by half, averaged over up to 3 x 3: phases do not count.
+    """
+    return (_log_spectra(answer) - _log_spectra(target)).abs().mean()
+
+
+def _log_spectra(x: Tensor) -> Tensor:
+    side = min(WINDOW, *x.shape[2:])
+    parts = x.mean(1).unfold(1, side, max(1, side // 2)).unfold(2, side, max(1, side // 2))
+    bell = torch.hann_window(side, device=x.device)
+    window = bell[:, None] * bell
+    parts = (parts - parts.mean((3, 4), keepdim=True)) * window
+    power = torch.view_as_real(torch.fft.rfft2(parts)).square().sum(-1)
+    count = min(3, *power.shape[1:3])
+    power = F.avg_pool2d(power.flatten(3).permute(0, 3, 1, 2), count, 1)
+    return (power + FAINT**2 * window.square().sum()).log()
 
 
 def grays(x: Tensor) -> Tensor:

@@ -38,6 +38,9 @@ class LossConfig:
     """Weight against grids: what repeats with the scale x scale pixels that the tail makes of one."""
     gray: bool = False
     """Whether features are those of grays, so that colours follow the pixels."""
+    spectrum_weight: float = 0.0
+    """Weight of the distance of grays' local power spectra: how much there is of each fineness and direction,
+    wherever it lies. Takes away patterns that features let pass, and softness."""
     sharpen: float = 0.0
     """How much originals are sharpened for pixels and features, not for the discriminator; often 0.5."""
     sharpen_answers: float = 0.0
@@ -53,6 +56,7 @@ class LossConfig:
             colour_weight=ANY,
             chroma_weight=ANY,
             grid_weight=ANY,
+            spectrum_weight=ANY,
             sharpen=(0, 10),
             sharpen_answers=(0, 10),
         )

@@ -25,6 +25,7 @@ from emt_cli.training.losses import (
     grays,
     grid_distance,
     sharpened,
+    spectrum_distance,
 )
 from emt_cli.training.tables import LossConfig
 
@@ -105,6 +106,34 @@ def test_a_grid_is_what_repeats_with_the_scale():
     assert grid_distance(grid, flat, 4).item() == pytest.approx(error + busy, rel=1e-4)
     assert grid_distance(grid, flat, 2).item() < 0.8 * (error + busy)
     assert grid_distance(grid, flat, 3).item() < 0.3  # not a whole number of periods
+
+
+def test_a_local_spectrum_is_that_of_numpys_fourier_transform(pair: tuple[torch.Tensor, torch.Tensor]):
+    spectra = []
+    bell = np.outer(*[np.sin(np.pi * np.arange(16) / 16) ** 2] * 2)
+    for pixels in pair:
+        gray = pixels[0, :, :16, :16].double().numpy().mean(0)
+        power = np.abs(np.fft.rfft2((gray - gray.mean()) * bell)) ** 2
+        spectra.append(np.log(power + 0.25 * (bell**2).sum()))
+
+    ours = spectrum_distance(*(pixels[:1, :, :16, :16] for pixels in pair))
+
+    assert float(ours) == pytest.approx(np.abs(spectra[0] - spectra[1]).mean(), rel=1e-4)
+
+
+def test_local_spectra_tell_how_strong_a_texture_is_and_not_where_its_grains_lie():
+    grain = 128 + 10 * torch.randn(1, 3, 192, 192)
+    rows, columns = torch.meshgrid(torch.arange(192), torch.arange(192), indexing="ij")
+    lattice = 10 * torch.sin(rows * np.pi / 4) * torch.sin(columns * np.pi / 4)
+
+    elsewhere = float(spectrum_distance(grain.roll((40, 70), (2, 3)), grain))
+    twice = float(spectrum_distance(128 + 2 * (grain - 128), grain))
+
+    assert elsewhere < 0.5
+    assert twice == pytest.approx(2 * np.log(2), rel=0.02)
+    assert float(spectrum_distance(grain + lattice, grain)) > 0.05
+    smooth = torch.full_like(grain, 128.0)
+    assert float(spectrum_distance(smooth + lattice, smooth)) > 0.2
 
 
 def test_pictures_and_grain_are_no_grid():
