@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import re
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import cv2
 import torch
@@ -21,9 +27,7 @@ AHEAD = 4
 """Batches that lie ready, for each process that cuts them."""
 MOST_WORKERS = 8
 """Processes beside a GPU unless more are asked for."""
-GRACE = 10
-"""Seconds for which a process that was told to end goes on."""
-WORKER_LOST = "DataLoader worker"
+WORKER_LOST = re.compile(r"DataLoader worker .*(exited unexpectedly|killed by signal)", re.DOTALL)
 """What PyTorch's error says when one of them is gone."""
 
 
@@ -76,7 +80,13 @@ def cut_ahead(cut: Cut, step: int, *, workers: int = 0) -> Iterator[Iterator[Pat
         worker_init_fn=_begin_worker,
         multiprocessing_context="spawn",  # a fork would inherit threads and the GPU's state
     )
-    yield iter(loader)
+    batches: Any = iter(loader)
+    try:
+        yield batches
+    finally:
+        batches._shutdown_workers()  # what its __del__ calls, which waits for whoever holds it after an error
+        for worker in batches._workers:  # those that wait for a dead one's lock; they ignore SIGTERM
+            worker.kill()
 
 
 def _by_threads(cut: Cut, steps: range, pool: ThreadPoolExecutor) -> Iterator[Patches]:
@@ -89,11 +99,16 @@ def _by_threads(cut: Cut, steps: range, pool: ThreadPoolExecutor) -> Iterator[Pa
 
 
 def _begin_worker(number: int) -> None:
-    """Leave signals, which go to all of a job's processes as a rule, to the one that trains.
-
-    It stops with a checkpoint, and this one with it; GRACE seconds after SIGTERM this one ends by itself.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    """Leave signals to the process that trains, which stops with a checkpoint; end when it has ended."""
+    for sent in (signal.SIGINT, signal.SIGTERM):  # they go to all of a job's processes, as a rule
+        signal.signal(sent, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)
+
+
+def _end_with_parent() -> None:
+    """End at once where no one reads any more: batches wait in a pipe that is full."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(0)

@@ -148,12 +148,12 @@ def first_discriminator(config: DiscriminatorConfig) -> dict[str, Tensor]:
     checkpoint = load_checkpoint(path)
     if checkpoint.discriminator is None:
         raise UsageError(f"discriminator.init {path}: that run has no discriminator; leave it out")
-    width = checkpoint.config["discriminator.width"]
+    width = checkpoint.config.get("discriminator.width", config.width)
     if width != config.width:
         raise UsageError(f"discriminator.init {path}: has a width of {width}; set discriminator.width to it")
-    weights: dict[str, Tensor] = checkpoint.discriminator["network"]
     try:
-        Discriminator(width).load_state_dict(weights)
+        weights: dict[str, Tensor] = checkpoint.discriminator["network"]
+        Discriminator(config.width).load_state_dict(weights)
         if not all(value.isfinite().all() for value in weights.values()):
             raise ValueError("not finite")
     except Exception as error:  # torch raises whatever the damage leads to

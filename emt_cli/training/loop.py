@@ -88,7 +88,7 @@ def train(
     try:
         yield from _train(config, place, report, say)
     except RuntimeError as error:
-        if WORKER_LOST in str(error):
+        if WORKER_LOST.search(str(error)):
             raise DeviceError(
                 f"{place.out}: a process that cuts patches has ended; see what ended it (memory?), then go on"
                 " with --resume auto and fewer --workers"

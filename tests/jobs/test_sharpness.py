@@ -108,7 +108,7 @@ def test_auto_takes_sharpness_where_its_model_offers_it_and_says_where_not(pictu
         assert np.array_equal(sharp, named)
         assert ("has no sharpness to choose" in said) != offered
         done = json.loads(emt("upscale", path, "-o", tmp_path / "auto.png", "-y", "--json").splitlines()[-1])
-        assert (done["model"], done["sharpness"]) == (model, 0.95 if offered else None)
+        assert (done["model"], done["sharpness"]) == (model, 1.0 if offered else None)
 
     said = emt("batch", coarse, picture, drawn, "-o", tmp_path / "large", "--sharpness", 0.25)
     assert "1 by emt-photo at sharpness 0.25, as they were saved coarsely" in said
