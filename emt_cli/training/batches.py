@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from emt_cli.cores import cpu_threads
+from emt_cli.control_groups import group_cores
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import Patches, PictureMix
 from emt_cli.training.degradation_mix import make_degradation
@@ -40,7 +41,9 @@ def workers_for(place: Place, device: torch.device) -> int:
         return place.workers
     if device.type == "cpu":
         return 0
-    return min(MOST_WORKERS, max(1, cpu_threads() // place.devices - 1))
+    # Not cpu_threads(): launchers have shared the threads out by then.
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, max(1, min(allowed, group_cores()) // place.devices - 1))
 
 
 class Cut(Dataset[Patches]):
@@ -71,6 +74,9 @@ def cut_ahead(cut: Cut, step: int, *, workers: int = 0) -> Iterator[Iterator[Pat
         finally:
             pool.shutdown(cancel_futures=True)
         return
+    warnings.filterwarnings(
+        "ignore", "This DataLoader will create"
+    )  # more than there are cores was asked for
     loader = DataLoader(
         cut,
         batch_size=None,

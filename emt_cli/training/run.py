@@ -84,6 +84,8 @@ class Run:
             raise InputError(
                 f"{path}: the state of an optimizer or of the discriminator is damaged; {go_back(path)}"
             ) from error
+        if self.adversary is not None and checkpoint.discriminator is None and self.config.discriminator.init:
+            self.adversary.network.load_state_dict(first_discriminator(self.config.discriminator))
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         if not changes(checkpoint.config, self.config).keys() & {"best", "val", "val_lr"}:
             self.best = checkpoint.best

@@ -190,6 +190,17 @@ def test_discriminator_of_another_run_is_the_first_one(tmp_path: Path, config: T
     assert finish(replace(config, seed=5, discriminator=still), tmp_path / "second", "auto")
 
 
+def test_run_without_a_discriminator_may_go_on_with_another_runs(tmp_path: Path, config: TrainConfig):
+    finish(replace(config, steps=2), tmp_path / "first")
+    finish(replace(config, steps=2, discriminator=DiscriminatorConfig()), tmp_path / "second")
+    file = tmp_path / "first/checkpoints/step-00000002.pt"
+    still = replace(config.discriminator, init=str(file), start=4)  # it does not learn before
+
+    finish(replace(config, steps=4, discriminator=still), tmp_path / "second", "auto")
+
+    assert same(judge(tmp_path / "second", 4), judge(tmp_path / "first", 2))
+
+
 def test_discriminator_of_another_run_must_be_there_and_fit(tmp_path: Path, config: TrainConfig):
     finish(replace(config, steps=2), tmp_path / "first")
     finish(replace(config, steps=2, discriminator=DiscriminatorConfig()), tmp_path / "none")
