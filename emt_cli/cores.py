@@ -21,10 +21,16 @@ def cpu_threads() -> int:
     """
     if _threads is not None:
         return _threads
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = allowed_cores()
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
     cores = psutil.cpu_count(logical=False) or allowed
-    return max(1, min(int(wanted) if wanted.isdecimal() else cores, allowed, group_cores()))
+    return max(1, min(int(wanted) if wanted.isdecimal() else cores, allowed))
+
+
+def allowed_cores() -> int:
+    """Processors that the process may use, whatever number of threads is asked for."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, group_cores())
 
 
 def set_cpu_threads(threads: int) -> None:

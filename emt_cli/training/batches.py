@@ -18,7 +18,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from emt_cli.control_groups import group_cores
+from emt_cli.cores import allowed_cores
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import Patches, PictureMix
 from emt_cli.training.degradation_mix import make_degradation
@@ -42,8 +42,7 @@ def workers_for(place: Place, device: torch.device) -> int:
     if device.type == "cpu":
         return 0
     # Not cpu_threads(): launchers have shared the threads out by then.
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, max(1, min(allowed, group_cores()) // place.devices - 1))
+    return min(MOST_WORKERS, max(1, allowed_cores() // place.devices - 1))
 
 
 class Cut(Dataset[Patches]):
@@ -74,9 +73,8 @@ def cut_ahead(cut: Cut, step: int, *, workers: int = 0) -> Iterator[Iterator[Pat
         finally:
             pool.shutdown(cancel_futures=True)
         return
-    warnings.filterwarnings(
-        "ignore", "This DataLoader will create"
-    )  # more than there are cores was asked for
+    # More processes than there are cores were asked for.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     loader = DataLoader(
         cut,
         batch_size=None,
