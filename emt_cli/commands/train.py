@@ -156,7 +156,7 @@ def _show_plan(recipe: TrainConfig, place: Place, as_json: bool) -> None:
 
     pictures = count_pictures(recipe, place)
     start = find_start(recipe, place)
-    check_sources(recipe, place, resumed=start is not None)
+    check_sources(recipe, place, start=start and start[0])
     plan = make_plan(recipe, processes=place.processes)
     done = 0 if start is None else start[0].step
     seconds = plan.seconds_per_step * (plan.steps - done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import re
 import signal
@@ -28,6 +29,8 @@ AHEAD = 4
 """Batches that lie ready, for each process that cuts them."""
 MOST_WORKERS = 8
 """Processes beside a GPU unless more are asked for."""
+ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end a run after the step at hand."""
 WORKER_LOST = re.compile(r"DataLoader worker .*(exited unexpectedly|killed by signal)", re.DOTALL)
 """What PyTorch's error says when one of them is gone."""
 
@@ -84,13 +87,28 @@ def cut_ahead(cut: Cut, step: int, *, workers: int = 0) -> Iterator[Iterator[Pat
         worker_init_fn=_begin_worker,
         multiprocessing_context="spawn",  # a fork would inherit threads and the GPU's state
     )
-    batches: Any = iter(loader)
+    with _no_signals():
+        batches: Any = iter(loader)
     try:
         yield batches
     finally:
         batches._shutdown_workers()  # what its __del__ calls, which waits for whoever holds it after an error
         for worker in batches._workers:  # those that wait for a dead one's lock; they ignore SIGTERM
             worker.kill()
+
+
+@contextmanager
+def _no_signals() -> Iterator[None]:
+    """Hold back what ends a run, also in processes begun meanwhile, which soon ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    multiprocessing.resource_tracker.ensure_running()  # which would let signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _by_threads(cut: Cut, steps: range, pool: ThreadPoolExecutor) -> Iterator[Patches]:
@@ -104,7 +122,7 @@ def _by_threads(cut: Cut, steps: range, pool: ThreadPoolExecutor) -> Iterator[Pa
 
 def _begin_worker(number: int) -> None:
     """Leave signals to the process that trains, which stops with a checkpoint; end when it has ended."""
-    for sent in (signal.SIGINT, signal.SIGTERM):  # they go to all of a job's processes, as a rule
+    for sent in ENDING:  # they go to all of a job's processes, as a rule
         signal.signal(sent, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(0)

@@ -169,6 +169,10 @@ class TrainConfig:
             self.data_weights and not sum(self.data_weights)
         ):
             raise UsageError(f"data_weights must not be negative, nor all 0: {list(self.data_weights)}")
+        if self.discriminator.real == "targets" and not (self.teacher and self.teacher_sees == "damaged"):
+            raise UsageError(
+                "discriminator.real = targets is for a teacher of damaged patches: name one, or leave it out"
+            )
         if self.val_lr and not self.val:
             raise UsageError("val_lr has no val: name the folder of the originals with --val")
         if self.lr_data and self.degradation != "bicubic":

@@ -16,7 +16,7 @@ from emt_cli.engine.models import load_model
 from emt_cli.errors import InputError, UsageError
 from emt_cli.model.config import EMTConfig
 from emt_cli.model.emt import EMT
-from emt_cli.training.checkpoint import load_checkpoint
+from emt_cli.training.checkpoint import Checkpoint, load_checkpoint
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.discriminator import Discriminator
 from emt_cli.training.optimizer import start_as_identity
@@ -137,6 +137,11 @@ def _resampled(tail: Tensor, scale: int, new_scale: int) -> Tensor:
     grid = tail.view(3, scale, scale, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(grid, size=(new_scale, new_scale), mode="area")
     return grid.permute(0, 2, 3, 1).reshape(3 * new_scale**2, *tail.shape[1:])
+
+
+def begins_with_another(config: DiscriminatorConfig, checkpoint: Checkpoint | None) -> bool:
+    """Tell whether a run that begins, or goes on without a discriminator, takes another run's."""
+    return bool(config.weight and config.init) and (checkpoint is None or checkpoint.discriminator is None)
 
 
 def first_discriminator(config: DiscriminatorConfig) -> dict[str, Tensor]:

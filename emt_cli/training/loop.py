@@ -113,12 +113,10 @@ def _train(config: TrainConfig, place: Place, report: Report | None, say: Say | 
             stack.enter_context(locked(place.out))
         start = find_start(config, place)
         report = report if process_rank() == 0 else None
-        check_sources(config, place, report, resumed=start is not None)
+        check_sources(config, place, report, start and start[0])
         data = prepare_data(config, place, report)
         fabric = launched(config, place)
-        run = Run(config, fabric, place.out, resumed=start is not None)
-        if start is not None:
-            run.restore(*start)
+        run = Run(config, fabric, place.out, start)
         if not (place.out / BEST).exists():  # it was another folder's
             run.best = -math.inf
         record = None

@@ -20,7 +20,7 @@ from emt_cli.training.adversary import Adversary
 from emt_cli.training.checkpoint import Checkpoint, checkpoints, go_back
 from emt_cli.training.config import SHIFTS, TrainConfig
 from emt_cli.training.dataset import Patches, PictureStore, Pixels
-from emt_cli.training.first_network import first_discriminator, first_network
+from emt_cli.training.first_network import begins_with_another, first_discriminator, first_network
 from emt_cli.training.live_teacher import LiveTeacher
 from emt_cli.training.losses import Losses
 from emt_cli.training.optimizer import Average, learning_rate_share, make_optimizers, restore_state
@@ -34,9 +34,16 @@ BAD_STEPS = 20
 
 
 class Run:
-    """The state of a run on this process's device; resumed: whether restore() will follow."""
+    """The state of a run on this process's device."""
 
-    def __init__(self, config: TrainConfig, fabric: Fabric, out: Path, *, resumed: bool = False) -> None:
+    def __init__(
+        self, config: TrainConfig, fabric: Fabric, out: Path, start: tuple[Checkpoint, Path] | None = None
+    ) -> None:
+        """Begin, or go on from start: a checkpoint and its path.
+
+        Learning rates, their end and betas are then the config's all the same. Raises InputError where the
+        optimizers cannot go on from what a checkpoint holds for them.
+        """
         self.config, self.fabric, self.out = config, fabric, out
         self.step = 0
         """Steps done."""
@@ -44,7 +51,7 @@ class Run:
         """Best validation score: PSNR in dB, or whatever the recipe chooses by; the greater, the better."""
         self.seconds = 0.0
         self.bad_steps = 0
-        self.network = first_network(config, resumed=resumed).to(fabric.device)
+        self.network = first_network(config, resumed=start is not None).to(fabric.device)
         if config.freeze_norm:
             freeze_statistics(self.network)
         elif fabric.world_size > 1:
@@ -64,14 +71,12 @@ class Run:
             self.faithful = {name: value.cpu().clone() for name, value in self.network.state_dict().items()}
         if config.discriminator.weight:
             self.adversary = Adversary(config.discriminator, config.seed + 1, fabric)
-            if config.discriminator.init and not resumed:
+            if begins_with_another(config.discriminator, start and start[0]):
                 self.adversary.network.load_state_dict(first_discriminator(config.discriminator))
+        if start is not None:
+            self._restore(*start)
 
-    def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Go on from a checkpoint, read from path; learning rates, their end and betas are the config's.
-
-        Raises InputError where the optimizers cannot go on from what it holds for them.
-        """
+    def _restore(self, checkpoint: Checkpoint, path: Path) -> None:
         self.network.load_state_dict(checkpoint.network)
         for name, value in checkpoint.average.items():
             self.average.tensors[name].copy_(value)
@@ -84,8 +89,6 @@ class Run:
             raise InputError(
                 f"{path}: the state of an optimizer or of the discriminator is damaged; {go_back(path)}"
             ) from error
-        if self.adversary is not None and checkpoint.discriminator is None and self.config.discriminator.init:
-            self.adversary.network.load_state_dict(first_discriminator(self.config.discriminator))
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         if not changes(checkpoint.config, self.config).keys() & {"best", "val", "val_lr"}:
             self.best = checkpoint.best
@@ -146,12 +149,14 @@ class Run:
         Whatever is not finite in one process makes the norm so in all of them.
         """
         lr, hr = self._placed(patches.lr), self._placed(patches.hr)
-        original, answer = self._shifted(hr), self._shifted(self.wrapped(lr))
+        real, answer = self._shifted(hr), self._shifted(self.wrapped(lr))
         if self.teacher is not None and self._is_taught:
-            taught = self.losses.sharpened_answer(self.teacher.answer(lr, hr))
-            terms = self.losses.terms(answer, self._shifted(taught))
+            taught = self._shifted(self.losses.sharpened_answer(self.teacher.answer(lr, hr)))
+            terms = self.losses.terms(answer, taught)
+            if self.config.discriminator.real == "targets":
+                real = taught
         else:
-            terms = self._terms(answer, original, patches)
+            terms = self._terms(answer, real, patches)
         if adversary is not None:
             terms["adversarial"] = adversary.generator_loss(answer)
         loss = torch.stack(list(terms.values())).sum()
@@ -163,7 +168,7 @@ class Run:
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
         if adversary is None:
             return losses, norm, stopping
-        own = adversary.discriminator_loss(answer, original)
+        own = adversary.discriminator_loss(answer, real)
         self.fabric.backward(own)
         losses |= self._agreed({"discriminator": own}, stop)[0]
         return losses, max(norm, adversary.gradient_norm()), stopping

@@ -22,7 +22,7 @@ from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import PictureMix, PictureStore
 from emt_cli.training.degradation_mix import make_degradation
 from emt_cli.training.features import load_perceptual
-from emt_cli.training.first_network import first_discriminator, first_network
+from emt_cli.training.first_network import begins_with_another, first_discriminator, first_network
 from emt_cli.training.prepare import Report, Source, list_pictures, needed_bytes, prepare
 from emt_cli.training.recipe import settings_of
 from emt_cli.training.teacher import add_answers, is_folder, load_teacher
@@ -149,17 +149,17 @@ def choose_accelerator(place: Place) -> torch.device:
 
 
 def check_sources(
-    config: TrainConfig, place: Place, report: Report | None = None, *, resumed: bool = False
+    config: TrainConfig, place: Place, report: Report | None = None, start: Checkpoint | None = None
 ) -> None:
     """Raise EmtError for models or validation pictures that a run could not use, before its long work.
 
-    resumed: whether the run goes on from a checkpoint.
+    start: what the run goes on from.
     """
     if config.init or config.init_layers:
-        first_network(config, resumed=resumed)
-    elif config.freeze_norm and not resumed:
+        first_network(config, resumed=start is not None)
+    elif config.freeze_norm and start is None:
         raise UsageError("freeze_norm keeps the statistics of init: name that model with --init")
-    if config.discriminator.weight and config.discriminator.init and not resumed:
+    if begins_with_another(config.discriminator, start):
         first_discriminator(config.discriminator)
     if config.teacher and not is_folder(config.teacher):
         load_teacher(config.teacher, config.scale, rgb=not config.answers_beforehand)

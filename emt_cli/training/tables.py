@@ -78,6 +78,9 @@ class DiscriminatorConfig:
     """Steps before it is trained and heard."""
     gray: bool = False
     """Whether it sees grays alone, so that colours follow the other losses."""
+    real: Literal["originals", "targets"] = "originals"
+    """What it tells answers from: originals in all steps, or the targets of the pixels, which are a teacher's
+    answers in its steps where teacher_sees = damaged."""
     init: str = ""
     """Checkpoint of another run, whose discriminator is the first one; empty: a new one."""
 

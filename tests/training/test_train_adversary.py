@@ -217,10 +217,28 @@ def test_discriminator_of_another_run_must_be_there_and_fit(tmp_path: Path, conf
             finish(replace(config, discriminator=chosen), tmp_path / "second")
 
 
+def test_damaged_discriminator_of_another_run_is_found_before_the_data_are_read(
+    tmp_path: Path, config: TrainConfig
+):
+    finish(replace(config, steps=2, discriminator=DiscriminatorConfig()), tmp_path / "run")
+    chosen = replace(config.discriminator, init=str(config_file(tmp_path)))
+    going_on = replace(config, discriminator=chosen, data=(str(tmp_path / "no folder"),))
+
+    with pytest.raises(InputError, match=r"recipe\.toml: not a whole checkpoint"):
+        finish(going_on, tmp_path / "run", "auto")
+
+
 def config_file(folder: Path) -> Path:
     path = folder / "recipe.toml"
     path.write_text("steps = 6")
     return path
+
+
+def test_discriminator_of_a_teachers_answers_needs_a_teacher_that_gives_them(config: TrainConfig):
+    with pytest.raises(
+        UsageError, match=r"discriminator\.real = targets is for a teacher of damaged patches"
+    ):
+        replace(config, discriminator=replace(config.discriminator, real="targets"))
 
 
 def test_run_without_a_discriminator_may_go_on_with_one(tmp_path: Path, config: TrainConfig):

@@ -156,6 +156,25 @@ def test_stopped_run_saves_first_and_says_how_to_go_on(
     assert lines(tmp_path / "run")[-1]["step"] == step
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_run_stopped_while_its_processes_begin_ends_as_any_other(
+    tmp_path: Path, pictures: Path, sent: signal.Signals
+):
+    process = start(pictures, tmp_path / "run", "--steps", "100000", "--workers", "2")
+    parent = psutil.Process(process.pid)
+    while not (begun := [child for child in parent.children() if "spawn_main" in str(child.cmdline())]):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+
+    for child in (parent, *begun):
+        child.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == (130 if sent == signal.SIGTERM else -signal.SIGINT), said
+    assert "--resume auto goes on from there" in said
+    assert "Traceback" not in said
+
+
 def test_a_killed_worker_ends_the_run_in_one_line_with_the_way_to_go_on(tmp_path: Path, pictures: Path):
     options = ("--devices", "2", "--steps", "100000", "--set", "checkpoint_every=20")
     process = start(pictures, tmp_path / "run", *options)

@@ -16,12 +16,14 @@ from emt_cli.engine.models import load_model
 from emt_cli.engine.upscaler import Upscaler
 from emt_cli.errors import UsageError
 from emt_cli.model.config import EMTConfig
+from emt_cli.training.adversary import Adversary
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import TEACHER, PictureMix, PictureStore
 from emt_cli.training.live_teacher import LiveTeacher
 from emt_cli.training.loop import train
 from emt_cli.training.prepare import Source, prepare
 from emt_cli.training.start import Place, check_sources
+from emt_cli.training.tables import DiscriminatorConfig
 from emt_cli.training.teacher import PART, add_answers, load_teacher
 
 community_networks = pytest.importorskip("community_networks", reason="needs spandrel")
@@ -133,6 +135,45 @@ def test_it_has_its_share_of_the_steps(
 
     assert asked == [(2, 3, 12, 12)] * 2
     assert not list((tmp_path / "run").rglob(TEACHER))
+
+
+@pytest.mark.parametrize("real", ["originals", "targets"])
+def test_discriminator_tells_answers_from_originals_or_from_the_teachers(
+    tmp_path: Path,
+    pictures: Path,
+    teacher: Path,
+    tiny_config: EMTConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    real: str,
+) -> None:
+    answers: list[torch.Tensor] = []
+    originals: list[torch.Tensor] = []
+    shown: list[torch.Tensor] = []
+    answer_of, judged = LiveTeacher.answer, Adversary.discriminator_loss
+
+    def answer(self: LiveTeacher, lr: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+        answers.append(answer_of(self, lr, original))
+        originals.append(original)
+        return answers[-1]
+
+    def judge(self: Adversary, ours: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        shown.append(real)
+        return judged(self, ours, real)
+
+    monkeypatch.setattr(LiveTeacher, "answer", answer)
+    monkeypatch.setattr(Adversary, "discriminator_loss", judge)
+    config = TrainConfig(
+        network=tiny_config, data=(str(pictures),), steps=2, batch=2, patch=12, warmup=2,
+        teacher=str(teacher), teacher_sees="damaged", teacher_share=0.5,
+        discriminator=DiscriminatorConfig(weight=0.1, width=4, real=real),
+    )  # fmt: skip
+
+    list(train(config, Place(tmp_path / "run")))
+
+    assert len(answers) == 1  # the second step's
+    wanted = answers[0] if real == "targets" else originals[0]
+    assert torch.equal(shown[1], wanted[:, :, 1:])
+    assert not torch.equal(answers[0], originals[0])
 
 
 def test_folder_cannot_answer_damaged_patches(tmp_path: Path, pictures: Path, tiny_config: EMTConfig) -> None:
