@@ -16,6 +16,9 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH_INDEX ?=
 TORCH = $(shell grep '^torch==' constraints.txt)
 
+# Quick tests run in several processes, each file's in one; slow ones, which measure memory and kill programs, do not.
+AT_ONCE = -n logical --maxprocesses 4 --dist loadfile
+
 .PHONY: demo test check docs wheel-test lowest-test torture audit gpu-check clean
 
 demo: $(VENV)/.run
@@ -23,8 +26,7 @@ demo: $(VENV)/.run
 	@echo "Done. Look at demo/cat_x4.png, and at demo/cat_x4_compare.png: bicubic left, EMT right."
 
 test: $(VENV)/.dev
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report
+	$(BIN)/python -m pytest $(AT_ONCE) --cov --cov-report term
 	$(BIN)/python -m pytest -m "slow and not wheel"
 
 check: $(VENV)/.dev
@@ -48,8 +50,8 @@ lowest-test: $(VENV)/.dev
 	@$(VENV)-lowest/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	@$(VENV)-lowest/bin/python -m pip install --quiet "$(TORCH)" $(TORCH_INDEX)
 	@$(VENV)-lowest/bin/python -m pip install --quiet -c $(VENV)-lowest/constraints.txt -e ".[heif]" \
-		pytest hypothesis scikit-image
-	$(VENV)-lowest/bin/python -m pytest tests/media tests/engine/test_engine_native.py tests/test_cli.py
+		pytest pytest-xdist hypothesis scikit-image
+	$(VENV)-lowest/bin/python -m pytest $(AT_ONCE) tests/media tests/engine/test_engine_native.py tests/test_cli.py
 
 COUNT ?= 1000
 SEED ?= 0
