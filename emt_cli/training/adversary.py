@@ -46,13 +46,13 @@ class Adversary:
             logits = self.network(self._seen(answer)).float()
         return 255 * self.config.weight * _cross_entropy(logits, real=True)
 
-    def discriminator_loss(self, answer: Tensor, original: Tensor) -> Tensor:
-        """Return the discriminator's own loss on answers and originals of the same number."""
+    def discriminator_loss(self, answer: Tensor, real: Tensor) -> Tensor:
+        """Return the discriminator's own loss on answers and as many pictures that pass for real."""
         self.network.train()
         # One pass for both: a second one would change the spectral norms that the first one's gradient needs.
-        logits = self._wrapped(self._seen(torch.cat([original, answer.detach()]))).float()
-        real, fake = logits.chunk(2)
-        return (_cross_entropy(real, real=True) + _cross_entropy(fake, real=False)) / 2
+        logits = self._wrapped(self._seen(torch.cat([real, answer.detach()]))).float()
+        of_real, of_answers = logits.chunk(2)
+        return (_cross_entropy(of_real, real=True) + _cross_entropy(of_answers, real=False)) / 2
 
     def _seen(self, pixels: Tensor) -> Tensor:
         seen = grays(pixels) if self.config.gray else pixels

@@ -8,6 +8,7 @@ import multiprocessing.resource_tracker
 import os
 import re
 import signal
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def cut_ahead(cut: Cut, step: int, *, workers: int = 0) -> Iterator[Iterator[Pat
 @contextmanager
 def _no_signals() -> Iterator[None]:
     """Hold back what ends a run, also in processes begun meanwhile, which soon ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if sys.platform == "win32":
         yield
         return
     multiprocessing.resource_tracker.ensure_running()  # which would let signals through again

@@ -171,7 +171,8 @@ class TrainConfig:
             raise UsageError(f"data_weights must not be negative, nor all 0: {list(self.data_weights)}")
         if self.discriminator.real == "targets" and not (self.teacher and self.teacher_sees == "damaged"):
             raise UsageError(
-                "discriminator.real = targets is for a teacher of damaged patches: name one, or leave it out"
+                "discriminator.real = targets needs a teacher with teacher_sees = damaged;"
+                " set both, or leave it out"
             )
         if self.val_lr and not self.val:
             raise UsageError("val_lr has no val: name the folder of the originals with --val")

@@ -79,8 +79,8 @@ class DiscriminatorConfig:
     gray: bool = False
     """Whether it sees grays alone, so that colours follow the other losses."""
     real: Literal["originals", "targets"] = "originals"
-    """What it tells answers from: originals in all steps, or the targets of the pixels, which are a teacher's
-    answers in its steps where teacher_sees = damaged."""
+    """What it tells answers from: originals; or targets, in a teacher's steps (teacher_sees = damaged) its
+    answers, sharpened by losses.sharpen_answers, and in the others originals."""
     init: str = ""
     """Checkpoint of another run, whose discriminator is the first one; empty: a new one."""
 

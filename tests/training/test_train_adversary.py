@@ -235,9 +235,7 @@ def config_file(folder: Path) -> Path:
 
 
 def test_discriminator_of_a_teachers_answers_needs_a_teacher_that_gives_them(config: TrainConfig):
-    with pytest.raises(
-        UsageError, match=r"discriminator\.real = targets is for a teacher of damaged patches"
-    ):
+    with pytest.raises(UsageError, match=r"discriminator\.real = targets needs a teacher with"):
         replace(config, discriminator=replace(config.discriminator, real="targets"))
 
 

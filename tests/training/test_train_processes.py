@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -48,6 +49,18 @@ def run(pictures: Path, out: Path, *options: str) -> None:
     process = start(pictures, out, *options)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
+
+
+def begun(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until processes that cut patches begin, and return those that are there."""
+    for _ in range(30_000):
+        assert process.poll() is None, process.communicate()
+        for child in psutil.Process(process.pid).children():
+            with contextlib.suppress(psutil.Error):  # it has ended
+                if "spawn_main" in str(child.cmdline()):
+                    return [child]
+        time.sleep(0.002)
+    raise AssertionError("no process began")
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
@@ -161,12 +174,7 @@ def test_run_stopped_while_its_processes_begin_ends_as_any_other(
     tmp_path: Path, pictures: Path, sent: signal.Signals
 ):
     process = start(pictures, tmp_path / "run", "--steps", "100000", "--workers", "2")
-    parent = psutil.Process(process.pid)
-    while not (begun := [child for child in parent.children() if "spawn_main" in str(child.cmdline())]):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-
-    for child in (parent, *begun):
+    for child in (psutil.Process(process.pid), *begun(process)):
         child.send_signal(sent)
     _, said = process.communicate(timeout=60)
 
