@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+ENDING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that end a command after the item at hand."""
+
 _interrupted = False
 
 
@@ -26,7 +29,7 @@ def stop_signals() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = {number: signal.getsignal(number) for number in ENDING}
     before = {number: handler for number, handler in heard.items() if handler != signal.SIG_IGN}
 
     def wish(number: int, frame: object) -> None:

@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from emt_cli.cores import allowed_cores
+from emt_cli.stop import ENDING
 from emt_cli.training.config import TrainConfig
 from emt_cli.training.dataset import Patches, PictureMix
 from emt_cli.training.degradation_mix import make_degradation
@@ -30,8 +31,6 @@ AHEAD = 4
 """Batches that lie ready, for each process that cuts them."""
 MOST_WORKERS = 8
 """Processes beside a GPU unless more are asked for."""
-ENDING = (signal.SIGINT, signal.SIGTERM)
-"""Signals that end a run after the step at hand."""
 WORKER_LOST = re.compile(r"DataLoader worker .*(exited unexpectedly|killed by signal)", re.DOTALL)
 """What PyTorch's error says when one of them is gone."""
 

@@ -51,14 +51,14 @@ def run(pictures: Path, out: Path, *options: str) -> None:
     assert process.returncode == 0, said
 
 
-def begun(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Wait until processes that cut patches begin, and return those that are there."""
+def first_worker(process: subprocess.Popen[str]) -> psutil.Process:
+    """Return the first process that cuts patches, as soon as it begins."""
     for _ in range(30_000):
         assert process.poll() is None, process.communicate()
         for child in psutil.Process(process.pid).children():
             with contextlib.suppress(psutil.Error):  # it has ended
                 if "spawn_main" in str(child.cmdline()):
-                    return [child]
+                    return child
         time.sleep(0.002)
     raise AssertionError("no process began")
 
@@ -174,7 +174,7 @@ def test_run_stopped_while_its_processes_begin_ends_as_any_other(
     tmp_path: Path, pictures: Path, sent: signal.Signals
 ):
     process = start(pictures, tmp_path / "run", "--steps", "100000", "--workers", "2")
-    for child in (psutil.Process(process.pid), *begun(process)):
+    for child in (psutil.Process(process.pid), first_worker(process)):
         child.send_signal(sent)
     _, said = process.communicate(timeout=60)
 
